@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lock.h - mutexes that know their owner, and the one list of lock order.
+ *
+ * Use: lock_acquire/lock_release stand only in short public functions; the
+ * work is in a helper named *_locked with REQUIRES(the lock). lock_held() is
+ * for ASSERT where the analysis cannot see.
+ *
+ * Lock order, outermost first; never taken the other way round:
+ *   1. vm->control_lock   (vmm: one control action at a time)
+ *   2. vcpus->lock        (vmm: run/pause state of the vCPU threads)
+ *   3. machine->lock      (vmm: emulated devices)
+ *   4. server->lock       (pageserver: table of sessions)
+ *   5. fillmap->lock      (pageserver: waiters for clusters)
+ *   6. placer->lock       (qcowstore: file offsets during a save)
+ */
+#ifndef COMMON_LOCK_H
+#define COMMON_LOCK_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#ifdef __clang__
+#define TSA(x) __attribute__((x))
+#else
+#define TSA(x)
+#endif
+#define CAPABILITY TSA(capability("mutex"))
+#define GUARDED_BY(l) TSA(guarded_var)
+#define REQUIRES(l) TSA(requires_capability(l))
+#define ACQUIRES(l) TSA(acquire_capability(l))
+#define RELEASES(l) TSA(release_capability(l))
+#define NO_TSA TSA(no_thread_safety_analysis)
+
+struct CAPABILITY lock {
+        pthread_mutex_t mutex;
+        _Atomic(pthread_t) owner;
+        _Atomic bool held;
+};
+
+struct cond {
+        pthread_cond_t cond;            /* CLOCK_MONOTONIC */
+};
+
+void lock_init(struct lock *l);
+void lock_fini(struct lock *l);
+void lock_acquire(struct lock *l) ACQUIRES(*l);
+void lock_release(struct lock *l) RELEASES(*l);
+bool lock_held(struct lock *l);
+
+void cond_init(struct cond *c);
+void cond_fini(struct cond *c);
+void cond_wait(struct cond *c, struct lock *l) REQUIRES(*l);
+/* false once deadline_ns (clock_now_ns) has passed */
+bool cond_wait_until(struct cond *c, struct lock *l, unsigned long long deadline_ns)
+        REQUIRES(*l);
+void cond_broadcast(struct cond *c);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* uffd.h - userfaultfd as we use it: opened with what the kernel has, errors classified once.
+ *
+ * Threads: all functions may be called from any thread.
+ */
+#ifndef PAGESERVER_UFFD_H
+#define PAGESERVER_UFFD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+/* A userfaultfd that also takes faults from kernel mode (KVM needs that):
+ * by /dev/userfaultfd, else the system call. Non-blocking, close-on-exec.
+ * features: UFFD_FEATURE_* that must be there. The error names what is missing
+ * and the remedy (group of /dev/userfaultfd, CAP_SYS_PTRACE,
+ * vm.unprivileged_userfaultfd=1, or a newer kernel). */
+int uffd_open(uint64_t features, int *ret_fd, struct err *e);
+
+/* MISSING over [hva, hva+bytes), page aligned. */
+int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e);
+
+enum uffd_result {
+        UFFD_DONE,              /* all bytes are in place and waiters woken        */
+        UFFD_RETRY,             /* an event must be read first, or mappings change */
+        UFFD_GONE,              /* the client's memory is gone (ESRCH, ENOENT)     */
+        UFFD_FAILED,            /* anything else: a bug or no memory; errno tells  */
+};
+
+/* Pages that are there already are skipped. All or the rest after RETRY:
+ * *ret_done (may be NULL) says how many bytes from hva are settled. */
+enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_done);
+enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes, size_t *ret_done);
+enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes);
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.h - guest RAM and machine state in one QCOW2 file: the public door.
+ *
+ * The virtual disk of the file is guest-physical memory: disk offset = GPA,
+ * holes of the physical map stay unallocated. A saved state is an internal
+ * snapshot whose VM-state area holds named, checksummed sections. Everything
+ * read from a file is untrusted until checked; only checked bytes leave here.
+ * specs: QEMU docs/interop/qcow2.rst; our own parts: man/snapback-image.5.
+ *
+ * Errors:  0 or a negative errno with a sentence in *e that names the file;
+ *          -EBADMSG = the file is damaged or not ours to read, -ENOTSUP = made
+ *          by a newer version or with a feature we do not have.
+ */
+#ifndef QCOWSTORE_STORE_H
+#define QCOWSTORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+#define QS_CLUSTER_BITS_MIN 12
+#define QS_CLUSTER_BITS_MAX 21
+#define QS_CLUSTER_BITS_DEFAULT 14
+#define QS_TAG_MAX 63                   /* bytes, without the NUL */
+#define QS_SECTION_NAME_MAX 15
+#define QS_SECTIONS_MAX 32
+#define QS_SECTION_BYTES_MAX (256u << 20)
+#define QS_RAM_RANGES_MAX 16
+#define QS_DISK_BYTES_MAX (1ull << 46)
+#define QS_ZSTD_LEVEL_DEFAULT 1
+#define QS_ZSTD_LEVEL_MAX 19
+
+enum qs_compress { QS_COMPRESS_NONE, QS_COMPRESS_ZSTD };
+
+/* A run of guest RAM. */
+struct qs_ram_range {
+        uint64_t gpa;
+        uint64_t bytes;
+};
+
+/* ---- reading ------------------------------------------------------------ */
+
+struct qs_image;        /* one open file at one snapshot; shared by all threads */
+struct qs_reader;       /* buffers of one reading thread */
+
+struct qs_image_info {
+        unsigned format_version;        /* of our own parts; 0 = a QCOW2 file without them */
+        uint8_t uuid[16];
+        unsigned cluster_bits;
+        uint64_t disk_bytes;            /* end of guest-physical space */
+        uint64_t file_bytes;
+        enum qs_compress compress;
+        char tag[QS_TAG_MAX + 1];       /* the snapshot that was opened */
+        uint64_t date_ns;               /* wall clock of the save */
+        uint64_t vm_clock_ns;
+        uint64_t state_bytes;           /* of the VM-state area */
+};
+
+/* Opens in constant time, whatever the RAM size: header, L1, snapshot table
+ * and section table are checked now; L2 tables and checksum blocks when first
+ * used. tag NULL = the default (latest) snapshot. The descriptor is duplicated;
+ * path is only for messages. Takes QEMU's shared image locks for its lifetime.
+ * Threads: the image may be used by any number of threads until it is closed. */
+int qs_image_open(int fd, const char *path, const char *tag,
+                  struct qs_image **ret, struct err *e);
+void qs_image_close(struct qs_image *image);
+const struct qs_image_info *qs_image_info(const struct qs_image *image);
+
+int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e);
+void qs_reader_free(struct qs_reader *reader);
+
+enum qs_kind {
+        QS_ZERO,        /* no data in the file: reads as zeros            */
+        QS_RAW,         /* stored as it is                                */
+        QS_PACKED,      /* stored compressed                              */
+};
+
+/* What the cluster is, without reading its data (reads its L2 table and
+ * checksum block on first use). cluster < disk_bytes >> cluster_bits, rounded up. */
+int qs_cluster_kind(struct qs_reader *reader, uint64_t cluster, enum qs_kind *ret,
+                    struct err *e);
+/* The number of clusters from `cluster` on, at most max, that are QS_ZERO. */
+int qs_zero_run(struct qs_reader *reader, uint64_t cluster, uint64_t max, uint64_t *ret,
+                struct err *e);
+/* Reads one whole cluster as plain bytes into buf (1 << cluster_bits), checked
+ * against its checksum (INV-VERIFIED); on error buf holds nothing of worth. */
+int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struct err *e);
+
+/* A section of the snapshot, whole and checked; the caller frees *ret_data.
+ * A NUL follows the data. -ENOENT when there is no such section. */
+int qs_section_read(struct qs_reader *reader, const char *name, void **ret_data,
+                    size_t *ret_bytes, struct err *e);
+
+/* ---- writing ------------------------------------------------------------ */
+
+struct qs_writer;
+
+struct qs_writer_options {
+        unsigned cluster_bits;          /* QS_CLUSTER_BITS_MIN..MAX */
+        enum qs_compress compress;
+        int zstd_level;
+        unsigned threads;               /* 0 = one per online CPU */
+        uint64_t disk_bytes;            /* end of guest-physical space; multiple of 4096 */
+        char tag[QS_TAG_MAX + 1];       /* "" = "default" */
+        uint64_t vm_clock_ns;
+        bool force;                     /* replace an existing file */
+};
+
+struct qs_writer_stats {
+        uint64_t clusters_zero;
+        uint64_t clusters_raw;
+        uint64_t clusters_packed;
+        uint64_t ram_bytes;             /* looked at */
+        uint64_t file_bytes;            /* of the published file */
+};
+
+/* Where plain RAM comes from. Called from several threads at once for
+ * disjoint spans; a span never crosses a range and starts cluster-aligned.
+ * Returns the bytes themselves or, when they must be fetched, buf filled with
+ * them; *ret_zero = true says that all are zero and nothing need be looked at.
+ * NULL with *e set on failure. */
+struct qs_ram_source {
+        const void *(*span)(void *ctx, uint64_t gpa, size_t bytes, void *buf,
+                            bool *ret_zero, struct err *e);
+        void *ctx;
+};
+
+/* Bytes of RAM done so far, of all. From any writing thread, one at a time.
+ * false cancels: qs_writer_ram() returns -ECANCELED. */
+typedef bool qs_progress_fn(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+
+/* Nothing appears under path before qs_writer_publish(): the file has no name
+ * until then (O_TMPFILE), or a temporary one in the same folder that is removed
+ * by qs_writer_free(). -EEXIST at once when path exists and !force. */
+int qs_writer_new(const char *path, const struct qs_writer_options *options,
+                  struct qs_writer **ret, struct err *e);
+/* Abandons everything that was not published. */
+void qs_writer_free(struct qs_writer *writer);
+/* Once. ranges ascend, do not overlap, are 4 KiB aligned and end within disk_bytes. */
+int qs_writer_ram(struct qs_writer *writer, const struct qs_ram_range *ranges, size_t n,
+                  const struct qs_ram_source *source, qs_progress_fn *progress,
+                  void *progress_ctx, struct err *e);
+/* Each name once; the data are copied. Reserved names: CHECKSUMS, HOSTSUMS. */
+int qs_writer_section(struct qs_writer *writer, const char *name, const void *data,
+                      size_t bytes, struct err *e);
+/* Writes tables and header, makes all durable, then gives the file its name;
+ * afterwards only qs_writer_stats() and qs_writer_free() may be called. */
+int qs_writer_publish(struct qs_writer *writer, struct err *e);
+void qs_writer_stats(const struct qs_writer *writer, struct qs_writer_stats *ret);
+
+/* ---- whole files -------------------------------------------------------- */
+
+struct qs_check_report {
+        uint64_t corruptions;           /* wrong structure or wrong bytes */
+        uint64_t leaks;                 /* clusters counted but not used */
+        uint64_t clusters_used;         /* guest clusters with data */
+        uint64_t clusters_checked;      /* host clusters whose bytes were compared */
+};
+
+/* One sentence per finding. */
+typedef void qs_finding_fn(void *ctx, const char *text);
+
+/* Structure: every table, reference and refcount, and the checksum of every
+ * metadata cluster. With contents also the stored bytes of every cluster in
+ * use and the plain content of every guest cluster, so that any flipped bit in
+ * a file of ours is found. 0 when the check could be made, whatever it found. */
+int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, void *ctx,
+             struct qs_check_report *ret, struct err *e);
+
+struct qs_snapshot_info {
+        char id[16];
+        char tag[QS_TAG_MAX + 1];
+        uint64_t date_ns;
+        uint64_t vm_clock_ns;
+        uint64_t state_bytes;
+        bool is_default;
+};
+
+/* All snapshots of the file; the caller frees *ret. */
+int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, size_t *ret_n,
+                     struct err *e);
+
+/* RAM of the image as a flat, sparse file at guest-physical offsets; published
+ * whole under its name or not at all. */
+int qs_export(struct qs_image *image, const char *raw_path, bool force, struct err *e);
+/* The other way: a flat file becomes an image without machine state. */
+int qs_import(const char *raw_path, const char *image_path,
+              const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,
+              struct err *e);
+
+#endif

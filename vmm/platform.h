@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* platform.h - the emulated devices of one guest behind its port and memory bus.
+ *
+ * 16550 serial (COM1), ACPI power management (PM1, PM timer, reset register),
+ * i8042 reset, RTC/CMOS; everything else reads all ones.
+ * Threads: platform_io/platform_mmio from any vCPU thread, platform_input and
+ *          the others from the event loop; one lock inside (machine->lock of
+ *          lock.h). Console output leaves through a callback that must not block.
+ */
+#ifndef VMM_PLATFORM_H
+#define VMM_PLATFORM_H
+
+#include <json-c/json.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "vmm/kvm.h"
+
+enum platform_request {
+        PLATFORM_POWER_OFF,             /* ACPI S5 */
+        PLATFORM_RESET,                 /* reset register or i8042 */
+};
+
+struct platform_ops {
+        /* bytes the guest wrote to COM1 */
+        void (*console_out)(void *ctx, const uint8_t *data, size_t bytes);
+        void (*request)(void *ctx, enum platform_request what);
+        void *ctx;
+};
+
+struct platform;
+
+int platform_new(struct kvm *kvm, const struct platform_ops *ops, struct platform **ret,
+                 struct err *e);
+void platform_free(struct platform *p);
+
+/* KVM_EXIT_IO and KVM_EXIT_MMIO, whole (count and size as in kvm_run). */
+void platform_io(struct platform *p, struct kvm_run *run);
+void platform_mmio(struct platform *p, struct kvm_run *run);
+
+/* Console input for the guest; returns how many bytes were taken (its buffer
+ * is bounded); the rest is offered again after input_room is called back. */
+size_t platform_input(struct platform *p, const uint8_t *data, size_t bytes);
+/* The ACPI power button. */
+void platform_power_button(struct platform *p);
+
+/* One JSON object with a versioned object per device. vCPUs are parked. */
+int platform_save(struct platform *p, struct json_object **ret, struct err *e);
+int platform_load(struct platform *p, struct json_object *devices, struct err *e);
+/* After load and after the irqchips are set: interrupt lines follow the devices' state. */
+void platform_replay_lines(struct platform *p);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.h - everything KVM holds about a guest, as versioned JSON plus blobs.
+ *
+ * What is saved and in which order it is read and written back, with the
+ * reasons: x86-machine.md 7. All vCPUs are parked during save; a VM that is
+ * loaded has never run. The JSON object "kvm" has version, clock, irqchips,
+ * pit and one object a vCPU with named registers; xsave areas and LAPIC pages
+ * lie in the blob, referred to by offset and length.
+ * The JSON and the blob of a load are untrusted input.
+ */
+#ifndef VMM_STATE_H
+#define VMM_STATE_H
+
+#include <json-c/json.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "vmm/kvm.h"
+
+#define STATE_VERSION 1
+
+struct state_blob {
+        uint8_t *data;                  /* heap; freed by state_blob_fini */
+        size_t bytes;
+};
+void state_blob_fini(struct state_blob *blob);
+
+int state_save(struct kvm *kvm, struct json_object **ret_kvm, struct state_blob *ret_blob,
+               struct err *e);
+/* The number of vCPUs a saved state has, to create the VM before loading. */
+int state_vcpu_count(struct json_object *kvm_state, unsigned *ret, struct err *e);
+/* Everything but the irqchips' interrupt lines of devices (platform_replay_lines). */
+int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,
+               struct err *e);
+/* Right before the vCPUs go on: tells kvmclock guests that they were stopped. */
+void state_before_resume(struct kvm *kvm);
+
+/* Compares two saved states field by field. Calls diff for every field that
+ * differs and is not expected to (x86-machine.md 7.6 lists those that move). */
+typedef void state_diff_fn(void *ctx, const char *field, const char *was, const char *is);
+int state_compare(struct json_object *a, const struct state_blob *a_blob,
+                  struct json_object *b, const struct state_blob *b_blob,
+                  state_diff_fn *diff, void *ctx, struct err *e);
+
+#endif
