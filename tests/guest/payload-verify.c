@@ -24,7 +24,7 @@
 
 #include "vmm/payload/payload.h"
 
-#define CHUNK_BYTES     (1u << 20)
+#define CHUNK_BYTES     (1ull << 20)
 #define SHOWN_MAX       10
 
 enum { EXIT_CONSISTENT, EXIT_DIFFERENT, EXIT_UNKNOWN };
@@ -104,7 +104,7 @@ static bool image_hole(struct image *image, uint64_t gpa)
 static const uint64_t *image_page(struct image *image, uint64_t gpa)
 {
         static const uint64_t zeros[PAYLOAD_PAGE_WORDS];
-        uint64_t chunk_gpa = gpa & -(uint64_t)CHUNK_BYTES;
+        uint64_t chunk_gpa = gpa & -CHUNK_BYTES;
 
         if (image_hole(image, gpa))
                 return zeros;

@@ -69,7 +69,7 @@ static void range_add(uint64_t first_gpa, uint64_t end_gpa)
         struct payload_range *r = &state.ranges[state.ranges_count];
 
         first_gpa = (first_gpa + PAYLOAD_PAGE_BYTES - 1) & -PAYLOAD_PAGE_BYTES;
-        end_gpa &= -(uint64_t)PAYLOAD_PAGE_BYTES;
+        end_gpa &= -PAYLOAD_PAGE_BYTES;
         if (first_gpa < PAYLOAD_ARRAY_GPA)
                 first_gpa = PAYLOAD_ARRAY_GPA;
         if (end_gpa > PAYLOAD_GPA_END)
@@ -84,9 +84,9 @@ static void range_add(uint64_t first_gpa, uint64_t end_gpa)
 /* Takes the pages of [gpa, gpa + len_bytes) out of the ranges. */
 static void range_cut(uint64_t gpa, uint64_t len_bytes)
 {
-        uint64_t first_gpa = gpa & -(uint64_t)PAYLOAD_PAGE_BYTES;
+        uint64_t first_gpa = gpa & -PAYLOAD_PAGE_BYTES;
         uint64_t end_gpa = (gpa + len_bytes + PAYLOAD_PAGE_BYTES - 1) &
-                           -(uint64_t)PAYLOAD_PAGE_BYTES;
+                           -PAYLOAD_PAGE_BYTES;
         unsigned i, count = state.ranges_count;
 
         if (len_bytes == 0)
@@ -221,11 +221,11 @@ static unsigned options_read(const char *cmdline)
                 while (*cmdline == ' ')
                         cmdline++;
         }
-        range_bytes &= -(uint64_t)PAYLOAD_PAGE_BYTES;
+        range_bytes &= -PAYLOAD_PAGE_BYTES;
         state.limit_bytes = clip(range_bytes, PAYLOAD_PAGE_BYTES,
                                  state.array_bytes);
         state.start_bytes = clip(state.start_bytes &
-                                 -(uint64_t)PAYLOAD_PAGE_BYTES,
+                                 -PAYLOAD_PAGE_BYTES,
                                  PAYLOAD_PAGE_BYTES, state.limit_bytes);
         return clip(cpus, 1, PAYLOAD_CPUS_MAX);
 }

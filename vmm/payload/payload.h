@@ -41,9 +41,9 @@
 
 #define PAYLOAD_CPUS_MAX        8u
 #define PAYLOAD_RANGES_MAX      32u
-#define PAYLOAD_PAGE_BYTES      4096u
+#define PAYLOAD_PAGE_BYTES      4096ull
 #define PAYLOAD_PAGE_WORDS      (PAYLOAD_PAGE_BYTES / 8)
-#define PAYLOAD_LINE_BYTES      64u
+#define PAYLOAD_LINE_BYTES      64ull
 #define PAYLOAD_LINE_WORDS      (PAYLOAD_LINE_BYTES / 8)
 #define PAYLOAD_LINE_DONE       UINT32_MAX
 #define PAYLOAD_STRIPE_BYTES    (2ull << 20)    /* dealt to the CPUs in turn  */
