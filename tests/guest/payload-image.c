@@ -5,7 +5,6 @@
  * order of the stores; then one thing is made wrong in each. The verifier is
  * run as a program, its exit status is the result.
  * Usage: payload-image [VERIFIER]; by make check in the top build directory. */
-#define _GNU_SOURCE
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

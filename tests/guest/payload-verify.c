@@ -11,7 +11,6 @@
  * exits 0; or up to ten differences, and exits 1; 2 if it cannot tell. Files
  * are read in chunks, and where they have holes nothing is read at all.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -38,7 +37,7 @@ struct image {
         uint64_t known_gpa, data_gpa, hole_gpa;
         uint64_t chunk_gpa;             /* what chunk[] holds, if chunk_full  */
         bool chunk_full;
-        uint8_t chunk[CHUNK_BYTES];
+        uint64_t chunk[CHUNK_BYTES / 8];
 };
 
 struct result {
@@ -54,9 +53,10 @@ static void fail(const struct image *image, const char *what)
 }
 
 /* What lies behind the end of the file is zero. */
-static void image_read(struct image *image, uint64_t gpa, uint8_t *to,
+static void image_read(struct image *image, uint64_t gpa, void *ret,
                        size_t len_bytes)
 {
+        uint8_t *to = ret;
         size_t done = 0;
 
         while (done < len_bytes) {
@@ -112,8 +112,7 @@ static const uint64_t *image_page(struct image *image, uint64_t gpa)
                 image_read(image, chunk_gpa, image->chunk, CHUNK_BYTES);
         image->chunk_full = true;
         image->chunk_gpa = chunk_gpa;
-        return (const uint64_t *)(const void *)
-               (image->chunk + (gpa - chunk_gpa));
+        return image->chunk + (gpa - chunk_gpa) / 8;
 }
 
 static bool state_valid(const struct payload_state *s)
@@ -141,7 +140,7 @@ static void state_read(struct image *image, struct payload_state *s)
 {
         const char *wrong = NULL;
 
-        image_read(image, PAYLOAD_STATE_GPA, (uint8_t *)s, sizeof(*s));
+        image_read(image, PAYLOAD_STATE_GPA, s, sizeof(*s));
         if (memcmp(s->magic, PAYLOAD_MAGIC, sizeof(s->magic)))
                 wrong = "no payload state block at 1 MiB";
         else if (s->version != PAYLOAD_VERSION || s->state_bytes != sizeof(*s))
