@@ -18,8 +18,6 @@
 #define PIC1_DATA               0x21
 #define PIC2_DATA               0xa1
 
-#define TICK                    (LAYOUT_STATE + 128)    /* payload.h */
-
         .section .note.Xen, "a", @note
         .balign 4
         .long 4, 8, 18                          /* XEN_ELFNOTE_PHYS32_ENTRY */
@@ -42,6 +40,7 @@ pvh_entry:
 ap_entry:
         mov     $SEL_DATA, %eax
         mov     %eax, %ds
+        mov     %eax, %ss
         mov     ap_starting, %edi
         xor     %esi, %esi
 
@@ -127,7 +126,7 @@ ap_starting:
         .set    vector, vector + 1
         .endr
         .org    VECTOR_TICK * TRAP_STEP
-        incq    TICK
+        incq    LAYOUT_TICK
         jmp     end_of_interrupt
         .org    VECTOR_WAKE * TRAP_STEP
         jmp     end_of_interrupt
@@ -146,7 +145,7 @@ end_of_interrupt:
 service:
         test    %eax, %eax
         jz      1f
-        cmp     %rdi, TICK
+        cmp     %rdi, LAYOUT_TICK
         jne     2f
         sti
         hlt

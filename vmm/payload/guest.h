@@ -14,6 +14,8 @@
 #include "vmm/payload/payload.h"
 
 static_assert(PAYLOAD_STATE_GPA == LAYOUT_STATE, "one place for the state");
+static_assert(LAYOUT_TICK - LAYOUT_STATE == offsetof(struct payload_state, tick),
+              "the handler counts here");
 static_assert(PAYLOAD_CPUS_MAX == LAYOUT_CPUS, "one TSS and stack per CPU");
 
 #define TICKS_PER_SECOND        10

@@ -10,6 +10,7 @@
 #define VMM_PAYLOAD_LAYOUT_H
 
 #define LAYOUT_STATE            0x100000
+#define LAYOUT_TICK             0x100080        /* payload_state.tick         */
 #define LAYOUT_GDT              0x101000
 #define LAYOUT_TSS              0x101200        /* one per CPU                */
 #define LAYOUT_IDT              0x102000

@@ -61,6 +61,7 @@ enum payload_phase {
 
 enum payload_mode { PAYLOAD_RW, PAYLOAD_RO };
 
+/* The last two are also the kinds of payload_page_make(); kind 0 is constant. */
 enum payload_pattern {
         PAYLOAD_MIXED, PAYLOAD_COMPRESSIBLE, PAYLOAD_RANDOM
 };
@@ -123,11 +124,8 @@ struct payload_state {
         struct payload_cpu cpu[PAYLOAD_CPUS_MAX];
 };
 
-#define PAYLOAD_TICK_OFFSET     128     /* for the interrupt handler          */
-
 static_assert(sizeof(struct payload_cpu) == 64, "one cache line per CPU");
-static_assert(offsetof(struct payload_state, tick) == PAYLOAD_TICK_OFFSET,
-              "the handler counts here");
+static_assert(offsetof(struct payload_state, tick) == 128, "fixed layout");
 static_assert(offsetof(struct payload_state, ranges) == 192, "fixed layout");
 static_assert(offsetof(struct payload_state, cpu) == 704, "fixed layout");
 static_assert(sizeof(struct payload_state) == 1216, "fixed layout");

@@ -86,7 +86,7 @@ gdt_end:
         .endr
 
         .section .rodata
-        .globl gdtr, gdtr_bytes, idtr
+        .globl gdtr, idtr
 gdtr:
         .word gdt_end - gdt - 1
         .quad LAYOUT_GDT
