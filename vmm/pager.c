@@ -260,7 +260,7 @@ static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIR
         case PS_EVENT_BAD_PAGE:
                 p->news.bad_page = true;
                 p->news.bad_gpa = ev->gpa;
-                memcpy(p->news.text, ev->text, sizeof(p->news.text));
+                snprintf(p->news.text, sizeof(p->news.text), "%s", ev->text);
                 break;
         case PS_EVENT_STATS:
                 p->news.stats = ev->stats;

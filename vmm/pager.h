@@ -33,7 +33,7 @@ struct pager_news {
         bool resident;
         bool bad_page;                  /* a vCPU waits for a page that cannot be had */
         uint64_t bad_gpa;
-        char text[256];                 /* of the bad page or of a server that cannot be started */
+        char text[ERR_TEXT_MAX];        /* of the bad page or of a server that cannot be started */
         bool server_down;               /* being retried */
         unsigned restarts;
         enum ps_lane lane;

@@ -74,7 +74,7 @@ struct vm {
         struct control *control;
         struct save *save;              /* NULL = none runs */
         enum vm_state state;
-        char problem[512];              /* why it is PAUSED or HALTED without being asked */
+        char problem[ERR_TEXT_MAX + 64];              /* why it is PAUSED or HALTED without being asked */
         bool stopping;                  /* vm_stop_soon() was called */
         bool leaving;                   /* the loop is about to end */
         bool console_is_terminal;
