@@ -144,6 +144,22 @@ static void refused_messages(void)
         CU_ASSERT_EQUAL(expect_open_fds(), before);
 }
 
+static void empty_message_with_fds(void)
+{
+        unsigned before = expect_open_fds();
+        struct pair p = pair_open();
+        int fds[4];
+        size_t n = 99;
+        char msg[16];
+
+        /* looks like the end of the connection, so nobody would close these */
+        send_unchecked(p.near, "", 0, STDIN_FILENO, 3);
+        CU_ASSERT_EQUAL(fdpass_recv(p.far, msg, sizeof(msg), fds, 4, &n), 0);
+        CU_ASSERT_EQUAL(n, 0);
+        pair_close(&p);
+        CU_ASSERT_EQUAL(expect_open_fds(), before);
+}
+
 static void other_control_data(void)
 {
         unsigned before = expect_open_fds();
@@ -226,6 +242,7 @@ static void own_limit_is_asserted(void)
 static const CU_TestInfo cases[] = {
         { "messages with and without descriptors arrive", whole_messages },
         { "what does not fit is refused and closed", refused_messages },
+        { "descriptors of an empty message are closed", empty_message_with_fds },
         { "other control data is skipped", other_control_data },
         { "messages keep their bounds", messages_keep_their_bounds },
         { "a peer that is gone", peer_is_gone },
