@@ -4,6 +4,7 @@
 # Method: every `name` in backquotes that starts with one of our folders, or is a
 #         file of the top folder, must exist; a pattern must match something, and
 #         {a,b} stands for several. Other words in backquotes are left alone.
+# shellcheck source=tests/lint/lib.sh
 . "${srcdir:=.}/tests/lint/lib.sh"
 
 # words FILE: "line name", one a word in backquotes

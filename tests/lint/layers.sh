@@ -3,6 +3,7 @@
 # Goal: dependencies run one way, common <- qcowstore <- pageserver <- vmm, and a
 #       part is entered only through its public headers.
 # Method: every #include line of every C file against the rules below.
+# shellcheck source=tests/lint/lib.sh
 . "${srcdir:=.}/tests/lint/lib.sh"
 
 files=$(lint_c_files) || exit 1

@@ -26,6 +26,27 @@ lint_files() {
 	done | sort -u
 }
 
+# Scripts without a suffix: files whose name has no dot and that start with #!
+lint_scripts() {
+	for lint_part in $LINT_PARTS; do
+		[ ! -d "$srcdir/$lint_part" ] ||
+			(cd "$srcdir" && find "$lint_part" -type f ! -name '*.*' -exec sh -c '
+				for f; do
+					IFS= read -r line <"$f"
+					case $line in "#!"*) echo "$f" ;; esac
+				done' sh {} +)
+	done | sort
+}
+
+# All that people wrote: C, assembler, linker and shell scripts, fragments, manuals.
+lint_sources() {
+	lint_files '*.[ch]' '*.S' '*.lds' '*.sh' '*.bash' '*.inc' '*.[1-9]'
+	lint_scripts
+	for lint_top in Makefile.am configure.ac; do
+		[ ! -e "$srcdir/$lint_top" ] || echo $lint_top
+	done
+}
+
 # Every .c and .h; a lint that sees none is run in the wrong place.
 lint_c_files() {
 	lint_files '*.[ch]' >"$lint_tmp/c-files"

@@ -5,6 +5,7 @@
 #         .It Fl lines of its section in the man page and against what the
 #         completion script offers; mandoc proofreads the pages.
 # The programs are ./vmm and ./pageserver of the build folder ($VMM, $PAGESERVER).
+# shellcheck source=tests/lint/lib.sh
 . "${srcdir:=.}/tests/lint/lib.sh"
 
 vmm=${VMM:-./vmm}

@@ -3,7 +3,7 @@
 # Goal: every lint can fail. A lint that is green whatever it reads is worse than none.
 # Method: a small clean tree passes all lints; then one fault at a time is put
 #         into it, and the named lint must fail with the expected words.
-# shellcheck disable=SC2016  # the backquotes here are text
+# shellcheck source=tests/lint/lib.sh disable=SC2016  # the backquotes here are text
 . "${srcdir:=.}/tests/lint/lib.sh"
 
 lints=$(cd "$srcdir/tests/lint" && pwd) || exit 1
@@ -129,6 +129,7 @@ sed -i 's/int x/size_t x/' "$tree/common/a.h";  must_fail headers 'compile on it
 sed -i 's/COMMON_A_H/A_H/' "$tree/common/a.h";  must_fail headers 'ifndef COMMON_A_H'
 sed -i '/endif/d; /ifndef/d' "$tree/common/a.h"; must_fail headers 'ifndef COMMON_A_H'
 sed -i 1d "$tree/common/a.c";                   must_fail headers 'common/a.c:1: no SPDX'
+printf '#!/bin/sh\n' >"$tree/tests/run";         must_fail headers 'tests/run:1: no SPDX'
 sed -i 1d "$tree/contrib/completion/vmm.bash";  must_fail headers 'vmm.bash:1: no SPDX'
 
 echo "/* TO""DO: more */" >>"$tree/common/a.c"; must_fail marks 'unfinished work'
@@ -146,7 +147,8 @@ rm "$tree/vmm-program";                         must_fail manuals 'is not there'
 sed -i 's/-fast/-slow/' "$tree/man/vmm.1";      must_fail manuals 'vmm run: --fast'
 sed -i 's/-fast/-slow/' "$tree/man/vmm.1";      must_fail manuals 'vmm run: --slow'
 sed -i 's/-socket/-plug/' "$tree/man/pageserver.8"; must_fail manuals 'pageserver: --plug'
-sed -i 's/--fast//' "$tree/contrib/completion/vmm.bash"; must_fail manuals '--fast is in --help but not in completion'
+sed -i 's/--fast//' "$tree/contrib/completion/vmm.bash"
+must_fail manuals '--fast is in --help but not in completion'
 sed -i 's/--fast/--fast --odd/' "$tree/contrib/completion/vmm.bash"
 must_fail manuals '--odd is in completion'
 sed -i 's/vmm run NAME/vmm fly NAME/' "$tree/vmm-program"; must_fail manuals 'vmm fly'

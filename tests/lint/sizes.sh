@@ -4,6 +4,7 @@
 # Method: in our style a function's body runs from a { in column 0 to the next }
 #         in column 0, so awk can count it; an opening brace elsewhere after a
 #         parameter list would hide a function from the count and is refused.
+# shellcheck source=tests/lint/lib.sh
 . "${srcdir:=.}/tests/lint/lib.sh"
 
 files=$(lint_c_files) || exit 1
