@@ -18,30 +18,26 @@ help_options() {
 	grep -o -e '--[a-z][a-z0-9-]*' "$lint_tmp/help" | grep -v -x -e --help | sort -u
 }
 
-# help_commands: "run", "image check" from the lines of vmm --help that start,
-# behind blanks, with an optional "vmm" and a command in small letters
+# help_commands: from vmm --help, whose lines "  run  what it does" name the
+# commands; the actions of image from lines "vmm image check ..." of its own
 help_commands() {
-	"$vmm" --help 2>&1 | sed -n 's/^  *\(vmm \)\{0,1\}\([a-z][a-z]*\)/\2/p' | awk '
-		$1 == "image" && $2 ~ /^[a-z]+$/ { print $1, $2; next }
-		$1 != "image" { print $1 }' | sort -u
+	"$vmm" --help 2>&1 | sed -n 's/^  *\([a-z][a-z]*\) .*/\1/p' | grep -v -x image
+	"$vmm" image --help 2>&1 | sed -n 's/.* vmm image \([a-z][a-z]*\) .*/image \1/p'
 }
 
 # page_commands: the same from ".Ss vmm run Ar NAME ..." lines
 page_commands() {
 	awk '$1 == ".Ss" && $2 == "vmm" {
 		print $3 ($4 ~ /^[a-z]+$/ ? " " $4 : "")
-	}' "$srcdir/man/vmm.1" | sort -u
+	}' "$srcdir/man/vmm.1"
 }
 
-# page_options FILE [COMMAND]: long options of the .It Fl lines; with a command,
-# only of the subsection that describes it
+# page_options FILE [COMMAND]: long options of the .It Fl lines in the subsections
+# of that command; without one, of those outside of any command
 page_options() {
 	awk -v want="${2:-}" '
-		/^\.S[sh] / {
-			here = $3 ($4 ~ /^[a-z]+$/ ? " " $4 : "")
-			inside = want == "" || ($1 == ".Ss" && $2 == "vmm" && here == want)
-		}
-		inside && $1 == ".It" {
+		/^\.S[sh] / { here = $1 == ".Ss" && $2 == "vmm" ? $3 : "" }
+		here == want && $1 == ".It" {
 			for (i = 2; i < NF; i++)
 				if ($i == "Fl" && $(i + 1) ~ /^-[a-z]/)
 					print "-" $(i + 1)
@@ -70,17 +66,22 @@ same() {
 	comm -13 "$3" "$5" | sed "s|.*|$1: & is in $4 but not in $2|" | findings
 }
 
-# options PAGE PROGRAM-NAME [COMMAND WORDS] PROGRAM
+# compare_options PAGE PROGRAM NAME [COMMAND]
 compare_options() {
-	page=$1 name=$2 program=$3
-	shift 3
-	help_options "$program" "$@" >"$lint_tmp/a"
-	page_options "$page" "$*" >"$lint_tmp/b"
-	same "$name${*:+ $*}" "--help" "$lint_tmp/a" "${page##*/}" "$lint_tmp/b"
-	if command -v bash >/dev/null; then
-		completed "$name" "$@" >"$lint_tmp/c"
-		same "$name${*:+ $*}" "--help" "$lint_tmp/a" "completion" "$lint_tmp/c"
+	page=$1 program=$2
+	shift 2
+	help_options "$program" ${2+"$2"} >"$lint_tmp/a"
+	page_options "$page" "${2:-}" >"$lint_tmp/b"
+	same "$*" "--help" "$lint_tmp/a" "${page##*/}" "$lint_tmp/b"
+	command -v bash >/dev/null || return 0
+	if [ "${2:-}" = image ]; then
+		sed -n 's/^image //p' "$lint_tmp/page-commands" | while read -r action; do
+			completed "$@" "$action"
+		done | sort -u >"$lint_tmp/c"
+	else
+		completed "$@" >"$lint_tmp/c"
 	fi
+	same "$*" "--help" "$lint_tmp/a" "completion" "$lint_tmp/c"
 }
 
 for f in "$vmm" "$pageserver" "$srcdir/man/vmm.1" "$srcdir/man/pageserver.8" \
@@ -89,17 +90,15 @@ for f in "$vmm" "$pageserver" "$srcdir/man/vmm.1" "$srcdir/man/pageserver.8" \
 done
 [ ! -s "$lint_findings" ] || lint_end
 
-help_commands >"$lint_tmp/help-commands"
-page_commands >"$lint_tmp/page-commands"
+help_commands | sort -u >"$lint_tmp/help-commands"
+page_commands | sort -u >"$lint_tmp/page-commands"
 [ -s "$lint_tmp/help-commands" ] || finding "vmm --help: names no command"
-sed 's/^/vmm /' "$lint_tmp/help-commands" >"$lint_tmp/a"
-sed 's/^/vmm /' "$lint_tmp/page-commands" >"$lint_tmp/b"
-same commands "--help" "$lint_tmp/a" "vmm.1" "$lint_tmp/b"
-while read -r command; do
-	# shellcheck disable=SC2086  # "image check" is two words
-	compare_options "$srcdir/man/vmm.1" vmm "$vmm" $command
-done <"$lint_tmp/page-commands"
-compare_options "$srcdir/man/pageserver.8" pageserver "$pageserver"
+same "vmm" "--help" "$lint_tmp/help-commands" "vmm.1" "$lint_tmp/page-commands"
+compare_options "$srcdir/man/vmm.1" "$vmm" vmm
+for command in $(cut -d ' ' -f 1 "$lint_tmp/page-commands" | uniq); do
+	compare_options "$srcdir/man/vmm.1" "$vmm" vmm "$command"
+done
+compare_options "$srcdir/man/pageserver.8" "$pageserver" pageserver
 
 command -v bash >/dev/null || echo "completion not compared: no bash here"
 if command -v mandoc >/dev/null; then

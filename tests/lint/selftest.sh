@@ -35,16 +35,27 @@ plant_programs() {
 	cat >"$tree/vmm-program" <<-'END'
 		#!/bin/sh
 		case $1 in
-		--help) echo "usage:"; echo "  vmm run NAME [--fast]" ;;
+		--help) echo "usage: vmm COMMAND"; echo "  run    boot"; echo "  image  files" ;;
 		run)    echo "usage: vmm run NAME [--fast]"; echo "  --fast   quick" ;;
+		image)  echo "usage: vmm image check IMAGE [--hard]" ;;
 		*)      exit 1 ;;
 		esac
 	END
 	printf '#!/bin/sh\necho "usage: pageserver [--socket PATH]"\n' >"$tree/pageserver-program"
 	chmod +x "$tree/vmm-program" "$tree/pageserver-program"
 	page vmm 1 '.Ss vmm run Ar NAME' 'Fl -fast' >"$tree/man/vmm.1"
+	printf '.Ss vmm image check\n.Bl -tag -width Ds\n.It Fl -hard\nText.\n.El\n' \
+		>>"$tree/man/vmm.1"
 	page pageserver 8 '.Ss Options' 'Fl -socket Ar path' >"$tree/man/pageserver.8"
-	echo 'complete -W "run --fast" vmm' >"$tree/contrib/completion/vmm.bash"
+	cat >"$tree/contrib/completion/vmm.bash" <<-'END'
+		_vmm() {
+			case $COMP_CWORD${COMP_WORDS[1]} in
+			2run)   COMPREPLY=(--fast) ;;
+			3image) COMPREPLY=(--hard) ;;
+			esac
+		}
+		complete -F _vmm vmm
+	END
 	echo 'complete -W "--socket" pageserver' >"$tree/contrib/completion/pageserver.bash"
 	for f in vmm pageserver; do
 		sed -i '1i # SPDX-License-Identifier: Apache-2.0' "$tree/contrib/completion/$f.bash"
@@ -149,9 +160,11 @@ sed -i 's/-fast/-slow/' "$tree/man/vmm.1";      must_fail manuals 'vmm run: --sl
 sed -i 's/-socket/-plug/' "$tree/man/pageserver.8"; must_fail manuals 'pageserver: --plug'
 sed -i 's/--fast//' "$tree/contrib/completion/vmm.bash"
 must_fail manuals '--fast is in --help but not in completion'
-sed -i 's/--fast/--fast --odd/' "$tree/contrib/completion/vmm.bash"
+sed -i 's/--hard/--hard --odd/' "$tree/contrib/completion/vmm.bash"
 must_fail manuals '--odd is in completion'
-sed -i 's/vmm run NAME/vmm fly NAME/' "$tree/vmm-program"; must_fail manuals 'vmm fly'
+sed -i 's/  run /  fly /' "$tree/vmm-program";   must_fail manuals 'vmm: fly'
+sed -i 's/image check/image chew/' "$tree/vmm-program"; must_fail manuals 'image chew'
+sed -i 's/-hard/-soft/' "$tree/man/vmm.1";      must_fail manuals 'vmm image: --hard'
 rm "$tree/man/pageserver.8";                    must_fail manuals 'pageserver.8'
 if command -v mandoc >/dev/null; then
 	sed -i 's/^\.Sh NAME/.Bogus/' "$tree/man/vmm.1"; must_fail manuals 'mandoc'
