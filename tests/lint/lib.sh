@@ -8,7 +8,7 @@
 # like a checkout.
 
 : "${srcdir:=.}"
-LINT_PARTS="common qcowstore pageserver vmm tests man contrib"
+LINT_PARTS="common qcowstore pageserver vmm tests man contrib .ci"
 
 lint_tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$lint_tmp"' EXIT
