@@ -22,9 +22,9 @@ struct expected {
 static const struct expected expected[] = {
         { "clock", NULL, ALL_BITS, "time goes on" },
         { "tsc", "offset", ALL_BITS, "it continues the TSC from another instant" },
+        { "tsc", "value", ALL_BITS, "the TSC goes on" },
         { "tsc", "has_offset", ALL_BITS, "depends on KVM, not on the guest" },
         { "tsc", "khz", ALL_BITS, "the host's own rate where KVM can not set it" },
-        { "msrs", "0x10", ALL_BITS, "the TSC goes on" },
         { "msrs", "0x175", 0xffffffff00000000, "kvm-amd keeps the low half of SYSENTER_ESP" },
         { "msrs", "0x176", 0xffffffff00000000, "kvm-amd keeps the low half of SYSENTER_EIP" },
         { "msrs", "0x6e0", 1, "a timer that may have fired unseen gets a spurious tick" },

@@ -51,6 +51,7 @@ static const struct msr_range extra[] = {
 };
 
 static const struct msr_range left_out[] = {
+        { MSR_TSC, MSR_TSC },
         { MSR_APIC_BASE, MSR_APIC_BASE },
         { 0x40000000, 0x400001ff },     /* Hyper-V's: not offered to our guests */
 };
@@ -242,6 +243,17 @@ static int write_all(struct kvm *kvm, unsigned cpu, struct state_msrs *msrs, str
                 if ((uint32_t)done < asked)
                         return refused(kvm, cpu, &msrs->entries[next], e);
         }
+        return 0;
+}
+
+int state_msr_read(struct kvm *kvm, unsigned cpu, uint32_t index, uint64_t *ret, struct err *e)
+{
+        struct kvm_msr_entry m = { .index = index };
+        int done = batch_call(kvm, cpu, KVM_GET_MSRS, &m, 1);
+
+        if (done != 1)
+                return err_set(e, done < 0 ? -done : EINVAL, "read MSR 0x%x", index);
+        *ret = m.data;
         return 0;
 }
 

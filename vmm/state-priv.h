@@ -52,6 +52,7 @@ struct state_msrs {
 
 /* What KVM has as single values. */
 struct state_tsc {
+        uint64_t value;                 /* MSR 0x10 right after the VM's clock was read */
         uint64_t offset;                /* guest TSC = host TSC + offset */
         uint32_t khz;
         uint8_t has_offset;             /* 0: KVM has none to read, or the TSC is scaled */
@@ -110,8 +111,10 @@ struct tsc_plan {
         uint64_t offset[VCPUS_MAX];     /* by_offset */
         uint64_t value;                 /* else: MSR 0x10 of all */
 };
-int state_clock_read(struct kvm *kvm, struct kvm_clock_data *ret, struct err *e);
-int state_tsc_read(struct kvm *kvm, unsigned cpu, struct state_tsc *ret, struct err *e);
+/* The clock and with it the TSC values: the instant of the state. */
+int state_clock_read(struct kvm *kvm, struct machine_state *m, struct err *e);
+/* The rest of struct state_tsc. */
+int state_tsc_read(struct kvm *kvm, unsigned cpu, struct state_tsc *tsc, struct err *e);
 /* After CPUID and before any TSC value. */
 int state_tsc_rate_apply(struct kvm *kvm, unsigned cpu, const struct state_tsc *saved,
                          struct err *e);
@@ -130,7 +133,7 @@ int state_msrs_read(struct kvm *kvm, unsigned cpu, const struct state_msrs *like
 /* All but the TSC; the TSC deadline last, with this value. */
 int state_msrs_apply(struct kvm *kvm, unsigned cpu, const struct state_msrs *saved,
                      uint64_t deadline, struct err *e);
-/* 0 or -errno */
+int state_msr_read(struct kvm *kvm, unsigned cpu, uint32_t index, uint64_t *ret, struct err *e);
 int state_msr_write(struct kvm *kvm, unsigned cpu, uint32_t index, uint64_t value,
                     struct err *e);
 /* 0 when it was not saved */

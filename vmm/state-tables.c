@@ -76,7 +76,7 @@ static_assert(sizeof(struct kvm_mp_state) == 4, "all of kvm_mp_state is in the t
 
 static const struct state_field tsc_fields[] = {
         FIELD(struct state_tsc, khz), FIELD(struct state_tsc, has_offset),
-        FIELD(struct state_tsc, offset),
+        FIELD(struct state_tsc, offset), FIELD(struct state_tsc, value),
 };
 TABLE(tsc_table, "tsc", struct state_tsc, tsc_fields);
 

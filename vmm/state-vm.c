@@ -45,9 +45,10 @@ static int chips_call(struct kvm *kvm, struct machine_state *m, unsigned long ch
 /* The clock first: with the last vCPU parked it is the instant of the state. */
 static int machine_read(struct kvm *kvm, struct machine_state *m, struct err *e)
 {
-        int rc = state_clock_read(kvm, &m->clock, e);
-
         m->cpus = kvm->cpus;
+
+        int rc = state_clock_read(kvm, m, e);
+
         for (unsigned i = 0; i < m->cpus && rc == 0; i++)
                 rc = state_vcpu_read(kvm, i, i ? &m->vcpu[0].msrs : NULL, &m->vcpu[i], e);
         if (rc == 0)

@@ -172,7 +172,6 @@ struct expect_case {
 };
 
 static const struct expect_case msr_cases[] = {
-        { 0x10, 1, 1ull << 60, 0 },
         { 0x175, 0xfffffe0000003000, 0x3000, 0 },
         { 0x175, 0xfffffe0000003000, 0x3008, 1 },
         { 0x176, 1ull << 32, 0, 0 },

@@ -153,7 +153,7 @@ struct before {
 
 static const struct before reads[] = {
         { KVM_GET_MP_STATE, KVM_GET_REGS }, { KVM_GET_MP_STATE, KVM_GET_SREGS2 },
-        { KVM_GET_MP_STATE, KVM_GET_LAPIC }, { KVM_GET_LAPIC, KVM_GET_MSRS },
+        { KVM_GET_MP_STATE, KVM_GET_LAPIC },
         { KVM_GET_REGS, KVM_GET_VCPU_EVENTS }, { KVM_GET_MSRS, KVM_GET_VCPU_EVENTS },
         { KVM_GET_LAPIC, KVM_GET_VCPU_EVENTS }, { KVM_GET_DEBUGREGS, KVM_GET_VCPU_EVENTS },
         { KVM_GET_XCRS, KVM_GET_VCPU_EVENTS }, { KVM_GET_XSAVE, KVM_GET_VCPU_EVENTS },
@@ -186,6 +186,13 @@ static void read_order(void)
 
         check_orders(&p->from, reads, ARRAY_SIZE(reads));
         CU_ASSERT(fake_first(&p->from, FAKE_VM, KVM_GET_CLOCK) == 0);
+        for (int cpu = 0; cpu < 2; cpu++) {
+                /* the TSC with the clock, the others after the LAPIC */
+                CU_ASSERT(fake_first(&p->from, cpu, KVM_GET_MSRS) == 1 + cpu);
+                CU_ASSERT(p->from.calls[1 + cpu].msr == MSR_TSC);
+                CU_ASSERT(fake_last(&p->from, cpu, KVM_GET_LAPIC) <
+                          fake_last(&p->from, cpu, KVM_GET_MSRS));
+        }
         CU_ASSERT(fake_last(&p->from, 1, KVM_GET_VCPU_EVENTS) < chips);
         CU_ASSERT(fake_last(&p->from, FAKE_VM, KVM_GET_IRQCHIP) - chips == 2);
         pair_free(p);
