@@ -12,6 +12,7 @@
 # reads the files $console and $attached.
 
 work=$(mktemp -d /tmp/lab.XXXXXX) || exit 99
+trap 'rm -rf "$work"' EXIT
 export VMM_RUNTIME_DIR="${VMM_RUNTIME_DIR:-$work/run}"
 mkdir -p "$VMM_RUNTIME_DIR" && cd "$work" || exit 99
 : "${VMM:?names the vmm to test}"
