@@ -8,8 +8,8 @@
 set -eu
 
 srcdir=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
-vmm=$PWD/vmm
-pageserver=$PWD/pageserver
+vmm=$PWD/vmm/vmm
+pageserver=$PWD/pageserver/pageserver
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapback-flow.XXXXXX")
 export VMM_RUNTIME_DIR="$work/run"
 daemon_pids=
