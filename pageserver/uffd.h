@@ -19,6 +19,9 @@
  * vm.unprivileged_userfaultfd=1, or a newer kernel). */
 int uffd_open(uint64_t features, int *ret_fd, struct err *e);
 
+/* Whether a descriptor that somebody sent us is one. */
+bool uffd_is(int fd);
+
 /* MISSING over [hva, hva+bytes), page aligned. */
 int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e);
 
@@ -34,5 +37,9 @@ enum uffd_result {
 enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_done);
 enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes, size_t *ret_done);
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes);
+
+/* The address space behind the descriptor has ended: no thread of it, nor any
+ * kernel worker on its behalf, will touch its memory again (INV-HOLE). */
+bool uffd_memory_gone(int fd);
 
 #endif

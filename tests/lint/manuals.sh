@@ -4,12 +4,12 @@
 # Method: the long options in the --help of each command are held against the
 #         .It Fl lines of its section in the man page and against what the
 #         completion script offers; mandoc proofreads the pages.
-# The programs are ./vmm and ./pageserver of the build folder ($VMM, $PAGESERVER).
+# The programs are vmm/vmm and pageserver/pageserver of the build folder ($VMM, $PAGESERVER).
 # shellcheck source=tests/lint/lib.sh
 . "${srcdir:=.}/tests/lint/lib.sh"
 
-vmm=${VMM:-./vmm}
-pageserver=${PAGESERVER:-./pageserver}
+vmm=${VMM:-vmm/vmm}
+pageserver=${PAGESERVER:-pageserver/pageserver}
 completion=$srcdir/contrib/completion
 
 # help_options PROGRAM [WORD...]: the long options in its --help, sorted

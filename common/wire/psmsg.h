@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* psmsg.h - the messages between a monitor and the page server: bytes <-> structs.
+ *
+ * One message is one SOCK_SEQPACKET packet, little-endian:
+ *     u16 type, u16 zero, u32 bytes of the whole message, body
+ * The client's first message is HELLO; its body starts with magic and version.
+ * Descriptors travel beside the bytes in the order listed at each struct;
+ * psmsg_fds() says how many belong to a message.
+ *
+ *     client -> server    HELLO                       ATTACH
+ *     server -> client           WELCOME or ERROR             ATTACHED or ERROR
+ *     then, at any time, from the client  ASK_STATS PREFETCH RETRY
+ *                        from the server  RESIDENT BAD_PAGE STATS, ERROR as the last
+ *
+ * Threads: pure functions. No I/O.
+ */
+#ifndef COMMON_WIRE_PSMSG_H
+#define COMMON_WIRE_PSMSG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PSMSG_MAGIC 0x53504253u         /* "SBPS" */
+#define PSMSG_VERSION 1u
+
+#define PSMSG_REGIONS_MAX 512u
+#define PSMSG_UFFDS_MAX 64u
+#define PSMSG_TAG_MAX 63u               /* texts: bytes without the NUL */
+#define PSMSG_PATH_MAX 1023u
+#define PSMSG_TEXT_MAX 639u
+/* ATTACH with all its regions is the longest */
+#define PSMSG_BYTES_MAX 16384u
+
+enum psmsg_type {
+        PSMSG_HELLO = 1,
+        PSMSG_WELCOME,
+        PSMSG_ERROR,
+        PSMSG_ATTACH,
+        PSMSG_ATTACHED,
+        PSMSG_RESIDENT,
+        PSMSG_BAD_PAGE,
+        PSMSG_STATS,
+        PSMSG_ASK_STATS,
+        PSMSG_PREFETCH,
+        PSMSG_RETRY,
+};
+
+enum psmsg_lane { PSMSG_LANE_AUTO, PSMSG_LANE_SHARED, PSMSG_LANE_COPY };
+
+/* descriptors: image; with has_cache also cache and filled map */
+struct psmsg_hello {
+        enum psmsg_lane lane;
+        bool has_cache;
+        unsigned hold_percent;          /* 0..100 */
+        uint64_t prefetch_rate;         /* bytes per second, 0 = off */
+        char tag[PSMSG_TAG_MAX + 1];    /* "" = default */
+        char path[PSMSG_PATH_MAX + 1];
+};
+
+/* descriptors: with has_map the read-only cache; with has_cache cache and filled map */
+struct psmsg_welcome {
+        enum psmsg_lane lane;           /* SHARED or COPY */
+        bool has_map;
+        bool has_cache;
+        uint32_t cluster_bytes;
+        uint64_t disk_bytes;
+};
+
+struct psmsg_error {
+        int code;                       /* negative errno */
+        char text[PSMSG_TEXT_MAX + 1];
+};
+
+struct psmsg_region {
+        uint64_t hva;
+        uint64_t bytes;
+        uint64_t gpa;
+        uint32_t uffd;                  /* < nuffds */
+};
+
+/* descriptors: nuffds userfaultfds */
+struct psmsg_attach {
+        bool reattach;
+        unsigned nuffds;                /* 1..PSMSG_UFFDS_MAX */
+        unsigned nregions;              /* 1..PSMSG_REGIONS_MAX */
+        struct psmsg_region region[PSMSG_REGIONS_MAX];
+};
+
+struct psmsg_bad_page {
+        uint64_t gpa;
+        char text[PSMSG_TEXT_MAX + 1];
+};
+
+/* in the order of the wire */
+struct psmsg_stats {
+        uint64_t demand_faults;
+        uint64_t demand_bytes;
+        uint64_t prefetch_bytes;
+        uint64_t zero_bytes;
+        uint64_t present_bytes;
+        uint64_t total_bytes;
+        uint64_t bad_clusters;
+        uint64_t attached_ns;
+        uint64_t fault_ns[3];
+        uint64_t resident_ns;
+};
+
+struct psmsg {
+        enum psmsg_type type;
+        union {
+                struct psmsg_hello hello;
+                struct psmsg_welcome welcome;
+                struct psmsg_error error;
+                struct psmsg_attach attach;
+                struct psmsg_bad_page bad_page;
+                struct psmsg_stats stats;
+                uint64_t rate;          /* PREFETCH */
+        };
+};
+
+/* Returns the length. Texts that are too long are cut. */
+size_t psmsg_encode(const struct psmsg *m, uint8_t buf[PSMSG_BYTES_MAX]);
+
+/* 0, -EBADMSG, or -EPROTONOSUPPORT for a HELLO of another version. Checks
+ * every length, count and enumeration; geometry of regions is regions_new()'s.
+ * Never reads past bytes. */
+int psmsg_decode(const void *buf, size_t bytes, struct psmsg *ret);
+
+/* how many descriptors belong to the message */
+size_t psmsg_fds(const struct psmsg *m);
+
+#endif

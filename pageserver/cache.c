@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+
+#define CACHE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+struct key {
+        dev_t dev;
+        ino_t ino;
+        off_t bytes;
+        struct timespec mtime;
+        uid_t uid;
+        char tag[FILLMAP_TAG_BYTES];
+};
+
+struct cache {
+        /* main thread only */
+        struct cache *next;
+        unsigned refs;
+        struct key key;
+        /* set at the start, constant after */
+        struct source *source;
+        struct fillmap *map;
+        int fd;
+        int map_fd;
+        int filled_fd;
+};
+
+static int key_of(const struct cache_request *q, struct key *ret, struct err *e)
+{
+        struct stat st;
+
+        if (fstat(q->image_fd, &st) < 0)
+                return err_set(e, errno, "cannot stat '%s'", q->path);
+        memset(ret, 0, sizeof(*ret));
+        ret->dev = st.st_dev;
+        ret->ino = st.st_ino;
+        ret->bytes = st.st_size;
+        ret->mtime = st.st_mtim;
+        ret->uid = q->uid;
+        snprintf(ret->tag, sizeof(ret->tag), "%s", q->tag);
+        return 0;
+}
+
+static bool same(const struct key *a, const struct key *b)
+{
+        return a->dev == b->dev && a->ino == b->ino && a->bytes == b->bytes &&
+               a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec &&
+               a->uid == b->uid && !strcmp(a->tag, b->tag);
+}
+
+static uint64_t memfd_bytes(const struct source *source)
+{
+        struct fillmap_ident ident = source_ident(source);
+
+        return ident.clusters << ident.cluster_bits;
+}
+
+static int make_memfd(uint64_t bytes, int *ret_fd, struct err *e)
+{
+        AUTO_FD fd = memfd_create("image-cache", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+        if (fd < 0)
+                return err_set(e, errno, "cannot make a memfd");
+        if (ftruncate(fd, (off_t)bytes) < 0 || fchmod(fd, 0600) < 0 ||
+            fcntl(fd, F_ADD_SEALS, CACHE_SEALS) < 0)
+                return err_set(e, errno, "cannot set up the image cache");
+        *ret_fd = fd_take(&fd);
+        return 0;
+}
+
+static int check_memfd(int fd, uint64_t bytes, struct err *e)
+{
+        struct stat st;
+        int seals = fcntl(fd, F_GET_SEALS);
+
+        if (seals < 0 || (seals & ~F_SEAL_SEAL) != CACHE_SEALS)
+                return err_msg(e, EBADMSG, "the image cache is not a memfd sealed as ours are");
+        if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != bytes)
+                return err_msg(e, EBADMSG, "the image cache has the wrong size");
+        if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+                return err_msg(e, EBADMSG, "the image cache cannot be written");
+        return 0;
+}
+
+/* INV-READONLY */
+static int reopen_readonly(int fd, int *ret_fd, struct err *e)
+{
+        char name[64];
+
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+        *ret_fd = open(name, O_RDONLY | O_CLOEXEC);
+        return *ret_fd < 0 ? err_set(e, errno, "cannot reopen the image cache") : 0;
+}
+
+static int take_files(struct cache *c, int given_fd, int given_filled_fd, struct err *e)
+{
+        struct fillmap_ident ident = source_ident(c->source);
+        uint64_t bytes = memfd_bytes(c->source);
+        int rc;
+
+        if (given_fd >= 0) {
+                c->fd = fcntl(given_fd, F_DUPFD_CLOEXEC, 0);
+                c->filled_fd = fcntl(given_filled_fd, F_DUPFD_CLOEXEC, 0);
+                if (c->fd < 0 || c->filled_fd < 0)
+                        return err_set(e, errno, "cannot duplicate the image cache");
+                rc = check_memfd(c->fd, bytes, e);
+        } else {
+                rc = make_memfd(bytes, &c->fd, e);
+                if (rc == 0)
+                        rc = fillmap_file_new(&ident, &c->filled_fd, e);
+        }
+        if (rc == 0)
+                rc = reopen_readonly(c->fd, &c->map_fd, e);
+        return rc < 0 ? rc : fillmap_open(&ident, c->filled_fd, &c->map, e);
+}
+
+static void cache_free(struct cache *c)
+{
+        fillmap_free(c->map);
+        source_close(c->source);
+        fd_close(&c->fd);
+        fd_close(&c->map_fd);
+        fd_close(&c->filled_fd);
+        free(c);
+}
+
+static int cache_new(struct cache_list *list, const struct cache_request *q,
+                     const struct key *key, int given_fd, int given_filled_fd,
+                     struct cache **ret, struct err *e)
+{
+        struct cache *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return err_set(e, ENOMEM, "image cache");
+        c->fd = c->map_fd = c->filled_fd = -1;
+        c->key = *key;
+        c->refs = 1;
+
+        int rc = source_open(q->image_fd, q->path, q->tag, q->workers, &c->source, e);
+
+        if (rc == 0)
+                rc = take_files(c, given_fd, given_filled_fd, e);
+        if (rc < 0) {
+                cache_free(c);
+                return rc;
+        }
+        c->next = list->first;
+        list->first = c;
+        *ret = c;
+        return 0;
+}
+
+int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
+              struct err *e)
+{
+        struct key key;
+        int rc = key_of(q, &key, e);
+
+        if (rc < 0)
+                return rc;
+        for (struct cache *c = list->first; c; c = c->next) {
+                if (same(&c->key, &key)) {      /* INV-SAMEUSER */
+                        c->refs++;
+                        *ret = c;
+                        return 0;
+                }
+        }
+        return cache_new(list, q, &key, -1, -1, ret, e);
+}
+
+int cache_adopt(struct cache_list *list, const struct cache_request *q, int given_fd,
+                int given_filled_fd, struct cache **ret, struct err *e)
+{
+        struct key key;
+        int rc = key_of(q, &key, e);
+
+        ASSERT(given_fd >= 0 && given_filled_fd >= 0);
+        return rc < 0 ? rc : cache_new(list, q, &key, given_fd, given_filled_fd, ret, e);
+}
+
+void cache_put(struct cache_list *list, struct cache *cache)
+{
+        if (!cache)
+                return;
+        ASSERT(cache->refs > 0);
+        if (--cache->refs > 0)
+                return;
+
+        struct cache **at = &list->first;
+
+        while (*at != cache)
+                at = &(*at)->next;
+        *at = cache->next;
+        cache_free(cache);
+}
+
+struct source *cache_source(const struct cache *cache)
+{
+        return cache->source;
+}
+
+struct fillmap *cache_map(const struct cache *cache)
+{
+        return cache->map;
+}
+
+int cache_fd(const struct cache *cache)
+{
+        return cache->fd;
+}
+
+int cache_map_fd(const struct cache *cache)
+{
+        return cache->map_fd;
+}
+
+int cache_filled_fd(const struct cache *cache)
+{
+        return cache->filled_fd;
+}

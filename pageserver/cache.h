@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache.h - the image cache of the shared lane: a memfd that holds an image's
+ * clusters at their guest-physical offsets, and the map of those in place.
+ *
+ * INV-WHOLE:    a page becomes visible only complete: clusters are written with
+ *               pwrite, which is atomic per page for faults.
+ * INV-READONLY: clients get only cache_map_fd(), reopened for reading; the file
+ *               has mode 0600 and cannot shrink or grow. The writable descriptors
+ *               go to the client of a private server alone, who keeps them for
+ *               its successor.
+ * INV-SAMEUSER: a cache is shared by clients of one uid, for one image file that
+ *               has not changed.
+ *
+ * Ownership: counted; the list owns none. cache_get() and cache_adopt() give a
+ *            reference, cache_put() takes it.
+ * Threads:   main thread; the getters any.
+ */
+#ifndef PAGESERVER_CACHE_H
+#define PAGESERVER_CACHE_H
+
+#include <sys/types.h>
+
+#include "common/err.h"
+#include "pageserver/fillmap.h"
+#include "pageserver/source.h"
+
+struct cache;
+struct cache_list {
+        struct cache *first;
+};
+
+/* what to open */
+struct cache_request {
+        int image_fd;
+        const char *path;
+        const char *tag;                /* "" = default */
+        uid_t uid;
+        unsigned workers;
+};
+
+/* The one that serves this file, tag and uid already, or a new one. */
+int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
+              struct err *e);
+/* Of an earlier private server; the descriptors are duplicated. -EBADMSG when
+ * they are not what such a server made of this image. */
+int cache_adopt(struct cache_list *list, const struct cache_request *q, int cache_fd,
+                int filled_fd, struct cache **ret, struct err *e);
+void cache_put(struct cache_list *list, struct cache *cache);
+
+struct source *cache_source(const struct cache *cache);
+struct fillmap *cache_map(const struct cache *cache);
+/* borrowed */
+int cache_fd(const struct cache *cache);
+int cache_map_fd(const struct cache *cache);
+int cache_filled_fd(const struct cache *cache);
+
+#endif

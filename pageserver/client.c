@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "pageserver/chan.h"
+
+static_assert(PS_REGIONS_MAX == PSMSG_REGIONS_MAX && PS_UFFDS_MAX == PSMSG_UFFDS_MAX,
+              "the wire carries what the header promises");
+static_assert((int)PS_LANE_AUTO == (int)PSMSG_LANE_AUTO &&
+              (int)PS_LANE_SHARED == (int)PSMSG_LANE_SHARED &&
+              (int)PS_LANE_COPY == (int)PSMSG_LANE_COPY, "lanes map by value");
+static_assert(sizeof(struct ps_stats) == sizeof(struct psmsg_stats) &&
+              offsetof(struct ps_stats, resident_ns) == offsetof(struct psmsg_stats, resident_ns),
+              "stats are copied whole");
+
+/* where a private server finds its socket */
+#define PRIVATE_SOCK 3
+
+struct ps_client {
+        int sock;
+        pid_t pid;
+        struct psmsg msg;               /* 15 KiB: not for every caller's stack */
+};
+
+static int gone(struct err *e)
+{
+        return err_msg(e, EPIPE, "the page server is gone");
+}
+
+static int client_new(int *sock, pid_t pid, struct ps_client **ret, struct err *e)
+{
+        struct ps_client *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return err_set(e, ENOMEM, "page server client");
+        c->sock = fd_take(sock);
+        c->pid = pid;
+        *ret = c;
+        return 0;
+}
+
+int ps_client_connect(const char *socket_path, struct ps_client **ret, struct err *e)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+        if (strlen(socket_path) >= sizeof(sa.sun_path))
+                return err_msg(e, ENAMETOOLONG, "socket path '%s' is too long", socket_path);
+        memcpy(sa.sun_path, socket_path, strlen(socket_path));
+
+        AUTO_FD sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+        if (sock < 0)
+                return err_set(e, errno, "cannot make a socket");
+        if (connect(sock, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+                return err_set(e, errno, "no page server answers at '%s'", socket_path);
+        return client_new(&sock, 0, ret, e);
+}
+
+/* No descriptor but the socket goes along: a stray copy of the monitor's end
+ * would keep the server alive, one of a guest's file would keep that open. It
+ * gets a session of its own: ^C on the monitor's terminal is not meant for it. */
+static int spawn(const char *program, int sock, pid_t *ret_pid)
+{
+        char *argv[] = { (char *)program, (char *)"--private", NULL };
+        posix_spawn_file_actions_t files;
+        posix_spawnattr_t attr;
+        sigset_t none, all;
+
+        sigemptyset(&none);
+        sigfillset(&all);
+        posix_spawn_file_actions_init(&files);
+        posix_spawnattr_init(&attr);
+        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+        posix_spawn_file_actions_adddup2(&files, sock, PRIVATE_SOCK);
+        posix_spawn_file_actions_addclosefrom_np(&files, PRIVATE_SOCK + 1);
+        posix_spawnattr_setsigmask(&attr, &none);
+        posix_spawnattr_setsigdefault(&attr, &all);
+        posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                 POSIX_SPAWN_SETSID);
+
+        int rc = posix_spawnp(ret_pid, program, &files, &attr, argv, environ);
+
+        posix_spawn_file_actions_destroy(&files);
+        posix_spawnattr_destroy(&attr);
+        return rc;
+}
+
+/* file actions open 0 and 1 before the socket is moved: it must not sit there */
+static int above_std(int *fd)
+{
+        if (*fd > PRIVATE_SOCK)
+                return 0;
+
+        int high = fcntl(*fd, F_DUPFD_CLOEXEC, PRIVATE_SOCK + 1);
+
+        if (high < 0)
+                return -errno;
+        fd_close(fd);
+        *fd = high;
+        return 0;
+}
+
+int ps_client_spawn(const char *program, struct ps_client **ret, struct err *e)
+{
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return err_set(e, errno, "cannot make a socket pair");
+
+        AUTO_FD ours = pair[0];
+        AUTO_FD theirs = pair[1];
+        int rc = above_std(&theirs);
+
+        if (rc < 0)
+                return err_set(e, -rc, "cannot move a socket");
+
+        pid_t pid;
+
+        rc = spawn(program, theirs, &pid);
+        if (rc != 0)
+                return err_set(e, rc, "cannot start '%s'", program);
+        return client_new(&ours, pid, ret, e);
+}
+
+void ps_client_free(struct ps_client *client)
+{
+        if (!client)
+                return;
+        fd_close(&client->sock);
+        /* A dead server is buried here. A living one serves on until the
+         * memory is gone, that is until we are: init buries it then. */
+        if (client->pid > 0)
+                waitpid(client->pid, NULL, WNOHANG);
+        free(client);
+}
+
+int ps_client_fd(const struct ps_client *client)
+{
+        return client->sock;
+}
+
+pid_t ps_client_pid(const struct ps_client *client)
+{
+        return client->pid;
+}
+
+static int tell(struct ps_client *c, const int *fds, struct err *e)
+{
+        int rc = chan_send(c->sock, &c->msg, fds);
+
+        if (rc == -EPIPE)
+                return gone(e);
+        return rc < 0 ? err_set(e, -rc, "cannot write to the page server") : 0;
+}
+
+static void close_fds(const int *fds, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                close(fds[i]);
+}
+
+/* Receives into c->msg; ERROR becomes an error here. fds: FDPASS_FDS_MAX */
+static int hear(struct ps_client *c, int *fds, struct err *e)
+{
+        int rc = chan_recv(c->sock, &c->msg, fds);
+
+        if (rc == -EPIPE)
+                return gone(e);
+        if (rc < 0)
+                return err_set(e, -rc, "cannot understand the page server");
+        if (c->msg.type == PSMSG_ERROR)
+                return err_msg(e, -c->msg.error.code, "page server: %.600s", c->msg.error.text);
+        return 0;
+}
+
+static int unexpected(struct ps_client *c, const int *fds, struct err *e)
+{
+        close_fds(fds, psmsg_fds(&c->msg));
+        return err_msg(e, EPROTO, "unexpected message %d from the page server", (int)c->msg.type);
+}
+
+int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
+                    struct ps_welcome *ret, struct err *e)
+{
+        bool has_cache = hello->cache_fd >= 0 && hello->filled_fd >= 0;
+        int fds[FDPASS_FDS_MAX] = { hello->image_fd, hello->cache_fd, hello->filled_fd };
+        struct psmsg_hello *h = &client->msg.hello;
+
+        client->msg.type = PSMSG_HELLO;
+        h->lane = (enum psmsg_lane)hello->lane;
+        h->has_cache = has_cache;
+        h->hold_percent = MIN(hello->hold_percent, 100u);
+        h->prefetch_rate = hello->prefetch_rate;
+        snprintf(h->path, sizeof(h->path), "%s", hello->image_path ? hello->image_path : "");
+        if (snprintf(h->tag, sizeof(h->tag), "%s", hello->tag ? hello->tag : "") >=
+            (int)sizeof(h->tag))
+                return err_msg(e, EINVAL, "tag '%s' is longer than %u bytes", hello->tag,
+                               PSMSG_TAG_MAX);
+
+        int rc = tell(client, fds, e);
+
+        if (rc == 0)
+                rc = hear(client, fds, e);
+        if (rc < 0)
+                return rc;
+        if (client->msg.type != PSMSG_WELCOME)
+                return unexpected(client, fds, e);
+
+        const struct psmsg_welcome *w = &client->msg.welcome;
+        size_t at = 0;
+
+        *ret = (struct ps_welcome){
+                .lane = (enum ps_lane)w->lane,
+                .disk_bytes = w->disk_bytes,
+                .cluster_bytes = w->cluster_bytes,
+                .map_fd = -1, .cache_fd = -1, .filled_fd = -1,
+        };
+        if (w->has_map)
+                ret->map_fd = fds[at++];
+        if (w->has_cache) {
+                ret->cache_fd = fds[at++];
+                ret->filled_fd = fds[at++];
+        }
+        return 0;
+}
+
+int ps_client_attach(struct ps_client *client, const struct ps_region *regions, size_t n,
+                     const int *uffds, size_t nuffds, bool reattach, struct err *e)
+{
+        struct psmsg_attach *a = &client->msg.attach;
+
+        if (n == 0 || n > PS_REGIONS_MAX || nuffds == 0 || nuffds > PS_UFFDS_MAX)
+                return err_msg(e, EINVAL, "%zu regions on %zu userfaultfds: 1 to %d on 1 to %d "
+                               "are possible", n, nuffds, PS_REGIONS_MAX, PS_UFFDS_MAX);
+        client->msg.type = PSMSG_ATTACH;
+        a->reattach = reattach;
+        a->nuffds = (unsigned)nuffds;
+        a->nregions = (unsigned)n;
+        for (size_t i = 0; i < n; i++)
+                a->region[i] = (struct psmsg_region){
+                        .hva = regions[i].hva, .bytes = regions[i].bytes,
+                        .gpa = regions[i].gpa, .uffd = regions[i].uffd,
+                };
+
+        int fds[FDPASS_FDS_MAX];
+        int rc = tell(client, uffds, e);
+
+        if (rc == 0)
+                rc = hear(client, fds, e);
+        if (rc < 0)
+                return rc;
+        return client->msg.type == PSMSG_ATTACHED ? 0 : unexpected(client, fds, e);
+}
+
+int ps_client_event(struct ps_client *client, struct ps_event *ret, struct err *e)
+{
+        int fds[FDPASS_FDS_MAX];
+        int rc = hear(client, fds, e);
+
+        if (rc < 0)
+                return rc;
+
+        struct ps_event event = { 0 };
+
+        switch (client->msg.type) {
+        case PSMSG_RESIDENT:
+                event.type = PS_EVENT_RESIDENT;
+                break;
+        case PSMSG_BAD_PAGE:
+                event.type = PS_EVENT_BAD_PAGE;
+                event.gpa = client->msg.bad_page.gpa;
+                snprintf(event.text, sizeof(event.text), "%.*s", (int)sizeof(event.text) - 1,
+                         client->msg.bad_page.text);
+                break;
+        case PSMSG_STATS:
+                event.type = PS_EVENT_STATS;
+                memcpy(&event.stats, &client->msg.stats, sizeof(event.stats));
+                break;
+        default:
+                return unexpected(client, fds, e);
+        }
+        *ret = event;
+        return 0;
+}
+
+int ps_client_ask_stats(struct ps_client *client, struct err *e)
+{
+        client->msg.type = PSMSG_ASK_STATS;
+        return tell(client, NULL, e);
+}
+
+int ps_client_prefetch(struct ps_client *client, uint64_t rate, struct err *e)
+{
+        client->msg.type = PSMSG_PREFETCH;
+        client->msg.rate = rate;
+        return tell(client, NULL, e);
+}
+
+int ps_client_retry(struct ps_client *client, struct err *e)
+{
+        client->msg.type = PSMSG_RETRY;
+        return tell(client, NULL, e);
+}

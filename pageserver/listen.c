@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+
+/* connections that wait for accept */
+#define BACKLOG 64
+
+static int make_socket(struct err *e)
+{
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        return fd < 0 ? err_set(e, errno, "cannot make a socket") : fd;
+}
+
+/* A lock on the folder, for as long as we look and bind: whoever else starts
+ * there waits. It leaves nothing behind. */
+static int lock_folder(const char *path, struct err *e)
+{
+        AUTO_FREE char *folder = strdup(path);
+
+        if (!folder)
+                return err_set(e, ENOMEM, "socket path");
+
+        char *slash = strrchr(folder, '/');
+
+        if (slash)
+                slash[slash == folder] = '\0';
+
+        const char *name = slash ? folder : ".";
+        AUTO_FD fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(e, errno, "cannot open folder '%s'", name);
+        if (flock(fd, LOCK_EX) < 0)
+                return err_set(e, errno, "cannot lock folder '%s'", name);
+        return fd_take(&fd);
+}
+
+/* INV-STALE; the folder is locked */
+static int remove_stale(const struct sockaddr_un *sa, struct err *e)
+{
+        struct stat st;
+
+        if (lstat(sa->sun_path, &st) < 0)
+                return errno == ENOENT ? 0 : err_set(e, errno, "cannot stat '%s'", sa->sun_path);
+        if (!S_ISSOCK(st.st_mode))
+                return err_msg(e, EEXIST, "'%s' exists and is no socket", sa->sun_path);
+
+        AUTO_FD probe = make_socket(e);
+
+        if (probe < 0)
+                return probe;
+        if (connect(probe, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN)
+                return err_msg(e, EADDRINUSE, "a page server listens at '%s' already",
+                               sa->sun_path);
+        if (errno != ECONNREFUSED)
+                return err_set(e, errno, "cannot tell who listens at '%s'", sa->sun_path);
+        if (unlink(sa->sun_path) < 0)
+                return err_set(e, errno, "cannot remove stale socket '%s'", sa->sun_path);
+        return 0;
+}
+
+static int bind_there(int fd, const struct sockaddr_un *sa, struct err *e)
+{
+        mode_t before = umask(0177);
+        int rc = bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
+
+        umask(before);
+        if (rc < 0)
+                return err_set(e, -rc, "cannot make socket '%s'", sa->sun_path);
+        if (listen(fd, BACKLOG) < 0)
+                return err_set(e, errno, "cannot listen at '%s'", sa->sun_path);
+        return 0;
+}
+
+int listen_open(const char *path, struct listen_socket *ret, struct err *e)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        struct stat st;
+
+        if (strlen(path) == 0 || strlen(path) >= sizeof(sa.sun_path))
+                return err_msg(e, ENAMETOOLONG, "socket path '%s' must have 1 to %zu characters",
+                               path, sizeof(sa.sun_path) - 1);
+        memcpy(sa.sun_path, path, strlen(path));
+
+        AUTO_FD folder = lock_folder(path, e);
+
+        if (folder < 0)
+                return folder;
+
+        AUTO_FD fd = make_socket(e);
+
+        if (fd < 0)
+                return fd;
+
+        int rc = remove_stale(&sa, e);
+
+        if (rc == 0)
+                rc = bind_there(fd, &sa, e);
+        if (rc < 0)
+                return rc;
+        if (stat(path, &st) < 0)
+                return err_set(e, errno, "cannot stat '%s'", path);
+        *ret = (struct listen_socket){
+                .fd = fd_take(&fd), .path = path, .dev = st.st_dev, .ino = st.st_ino,
+        };
+        return 0;
+}
+
+void listen_close(struct listen_socket *l)
+{
+        struct stat st;
+
+        if (l->fd < 0)
+                return;
+        fd_close(&l->fd);
+        if (lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+                unlink(l->path);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/log.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+
+#define LINE_BYTES_MAX 1024
+
+void log_init(struct log *log)
+{
+        memset(log, 0, sizeof(*log));
+        lock_init(&log->lock);
+}
+
+void log_fini(struct log *log)
+{
+        lock_fini(&log->lock);
+}
+
+static bool admit_locked(struct log *log, unsigned *ret_left_out) REQUIRES(log->lock)
+{
+        uint64_t second = clock_now_ns() / NS_PER_SEC;
+
+        if (second != log->second) {
+                log->second = second;
+                log->lines = 0;
+        }
+        if (log->lines == LOG_LINES_PER_SEC) {
+                log->left_out++;
+                return false;
+        }
+        log->lines++;
+        *ret_left_out = log->left_out;
+        log->left_out = 0;
+        return true;
+}
+
+void log_line(struct log *log, const char *fmt, ...)
+{
+        char line[LINE_BYTES_MAX];
+        unsigned left_out = 0;
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(line, sizeof(line), fmt, ap);
+        va_end(ap);
+        lock_acquire(&log->lock);
+        bool admitted = admit_locked(log, &left_out);
+        lock_release(&log->lock);
+        if (left_out)
+                fprintf(stderr, "pageserver: (%u lines left out)\n", left_out);
+        if (admitted)
+                fprintf(stderr, "pageserver: %s\n", line);
+}

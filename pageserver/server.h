@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.h - the page server: a loop for clients and signals, workers for faults.
+ *
+ * Threads: server_run() is the main thread. Faults never run on it.
+ */
+#ifndef PAGESERVER_SERVER_H
+#define PAGESERVER_SERVER_H
+
+#include <stdint.h>
+
+#include "common/err.h"
+#include "pageserver/worker.h"
+
+struct server_options {
+        const char *socket_path;        /* daemon; NULL = private */
+        int private_sock;               /* of the one client; taken */
+        unsigned workers;               /* 1..WORKERS_MAX */
+        uint64_t prefetch_limit;        /* bytes per second for each client */
+};
+
+/* The number of workers for this machine. */
+unsigned server_default_workers(void);
+
+/* Serves until SIGTERM or SIGINT, a private server also until its client has hung
+ * up and its memory is gone. 0, or an error from starting. */
+int server_run(const struct server_options *options, struct err *e);
+
+#endif

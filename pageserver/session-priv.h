@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session-priv.h - the inside of a session, for session.c, peer.c and serve.c. */
+#ifndef PAGESERVER_SESSION_PRIV_H
+#define PAGESERVER_SESSION_PRIV_H
+
+#include <sys/types.h>
+
+#include "pageserver/bits.h"
+#include "pageserver/outbox.h"
+#include "pageserver/prefetch.h"
+#include "pageserver/session.h"
+#include "pageserver/sink.h"
+
+struct session_counters {
+        _Atomic uint64_t demand_faults;
+        _Atomic uint64_t demand_bytes;
+        _Atomic uint64_t prefetch_bytes;
+        _Atomic uint64_t zero_bytes;
+        _Atomic uint64_t attached_ns;
+        _Atomic uint64_t fault_ns[3];
+        _Atomic uint64_t resident_ns;
+};
+
+struct session {
+        /* set at the start, constant after */
+        struct session_host *host;
+        unsigned id;
+        int pidfd;                              /* -1 = the peer cannot be seen */
+        uid_t uid;
+
+        /* main thread only */
+        int sock;                               /* -1 = hung up */
+        uint64_t asked_rate;
+
+        /* set by the main thread before SERVING, constant after */
+        struct cache *cache;                    /* shared lane */
+        struct source *source;                  /* cache's, or own in the copy lane */
+        struct fillmap *map;                    /* cache's, or own in the copy lane */
+        struct regions *regions;
+        struct sink sink;
+        unsigned cluster_bits;
+        uint64_t clusters;
+        uint64_t total_bytes;
+        unsigned hold_percent;
+        unsigned nuffds;
+        int uffd[PSMSG_UFFDS_MAX];
+        struct feed feed[PSMSG_UFFDS_MAX];
+
+        /* home worker only (id modulo workers) */
+        uint64_t next_look_ns;
+
+        /* any thread, atomic or with a lock of their own */
+        _Atomic enum session_state state;
+        _Atomic unsigned holders;               /* workers that know it */
+        _Atomic bool holding;                   /* ATTACHED is held back */
+        _Atomic int feed_error;                 /* negative errno of a broken feed */
+        struct bits zeroed;                     /* clusters given as zero pages */
+        struct bits bad;                        /* clusters that prefetch leaves alone */
+        struct prefetch prefetch;
+        struct outbox outbox;
+        struct session_counters count;
+};
+
+static inline uint64_t session_cluster_bytes(const struct session *s)
+{
+        return 1ull << s->cluster_bits;
+}
+
+/* Bytes of the client's regions that are in place. Looks at every bit. */
+uint64_t session_present_bytes(const struct session *s);
+
+/* the rate that applies after the host's limit */
+uint64_t session_rate(const struct session *s, uint64_t asked);
+
+/* ATTACHED may go out now; at most once */
+void session_hold_done(struct session *s);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "pageserver/session-priv.h"
+
+/* A peer of another pid namespace has pid 0: it is then treated as dead from its
+ * hang-up on, which only means that it is looked at more often. */
+static void know_peer(struct session *s)
+{
+        struct ucred cred;
+        socklen_t len = sizeof(cred);
+
+        s->uid = (uid_t)-1;
+        s->pidfd = -1;
+        if (getsockopt(s->sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+                return;
+        s->uid = cred.uid;
+        if (cred.pid > 0)
+                s->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
+}
+
+int session_new(struct session_host *host, int *sock, unsigned id, struct session **ret,
+                struct err *e)
+{
+        struct session *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return err_set(e, ENOMEM, "session");
+        s->host = host;
+        s->id = id;
+        s->sock = fd_take(sock);
+        know_peer(s);
+        outbox_init(&s->outbox);
+        *ret = s;
+        return 0;
+}
+
+void session_free(struct session *s)
+{
+        if (!s)
+                return;
+        ASSERT(session_released(s));            /* INV-QUIET */
+        if (s->map)
+                fillmap_forget(s->map, s);
+        if (s->cache) {
+                cache_put(&s->host->caches, s->cache);
+        } else {
+                fillmap_free(s->map);
+                source_close(s->source);
+        }
+        for (unsigned i = 0; i < s->nuffds; i++)
+                fd_close(&s->uffd[i]);
+        fd_close(&s->sock);
+        fd_close(&s->pidfd);
+        regions_free(s->regions);
+        prefetch_fini(&s->prefetch);
+        bits_fini(&s->zeroed);
+        bits_fini(&s->bad);
+        outbox_fini(&s->outbox);
+        free(s);
+}
+
+enum session_state session_state(const struct session *s)
+{
+        return atomic_load(&s->state);
+}
+
+unsigned session_id(const struct session *s)
+{
+        return s->id;
+}
+
+void session_hang_up(struct session *s)
+{
+        fd_close(&s->sock);
+        if (session_state(s) == SESSION_SERVING)
+                atomic_store(&s->state, SESSION_DRAINING);
+}
+
+bool session_client_dead(const struct session *s)
+{
+        struct pollfd p = { .fd = s->pidfd, .events = POLLIN };
+
+        return s->pidfd < 0 || poll(&p, 1, 0) > 0;
+}
+
+/* Userfaultfds are dealt over the workers, beginning at the home worker. */
+struct feed *session_feed(struct session *s, unsigned worker, unsigned i)
+{
+        unsigned workers = s->host->workers;
+        unsigned first = (worker + workers - s->id % workers) % workers;
+        unsigned at = first + i * workers;
+
+        return at < s->nuffds ? &s->feed[at] : NULL;
+}
+
+void session_feed_broken(struct session *s, int rc)
+{
+        atomic_store(&s->feed_error, rc);
+        s->host->poke(s->host);
+}
+
+void session_hold(struct session *s)
+{
+        atomic_fetch_add(&s->holders, 1);
+}
+
+void session_release(struct session *s)
+{
+        unsigned before = atomic_fetch_sub(&s->holders, 1);
+
+        ASSERT(before > 0);
+        if (before == 1)
+                s->host->poke(s->host);
+}
+
+bool session_released(const struct session *s)
+{
+        return atomic_load(&s->holders) == 0;
+}
+
+static bool present(const struct session *s, uint64_t cluster)
+{
+        return fillmap_filled(s->map, cluster) || bits_test(&s->zeroed, cluster);
+}
+
+static uint64_t present_in(const struct session *s, const struct psmsg_region *g)
+{
+        const struct bits *maps[] = { fillmap_bits(s->map), &s->zeroed };
+        uint64_t bytes = session_cluster_bytes(s);
+        uint64_t first = g->gpa >> s->cluster_bits;
+        uint64_t last = (g->gpa + g->bytes - 1) >> s->cluster_bits;
+        uint64_t sum = bits_count_any(maps, ARRAY_SIZE(maps), first, last + 1) * bytes;
+
+        /* the parts of the outer clusters that lie outside; a cluster may become
+         * present between the looks */
+        if (present(s, first))
+                sum -= MIN(sum, g->gpa - first * bytes);
+        if (present(s, last))
+                sum -= MIN(sum, (last + 1) * bytes - (g->gpa + g->bytes));
+        return sum;
+}
+
+uint64_t session_present_bytes(const struct session *s)
+{
+        uint64_t sum = 0;
+
+        for (size_t i = 0; i < regions_count(s->regions); i++)
+                sum += present_in(s, regions_at(s->regions, i));
+        return sum;
+}
+
+uint64_t session_rate(const struct session *s, uint64_t asked)
+{
+        return MIN(asked, s->host->prefetch_limit);
+}
+
+void session_hold_done(struct session *s)
+{
+        if (!atomic_exchange(&s->holding, false))
+                return;
+        prefetch_rate(&s->prefetch, session_rate(s, s->asked_rate));
+        outbox_put(&s->outbox, PSMSG_ATTACHED);
+        s->host->poke(s->host);
+}

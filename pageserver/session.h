@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.h - one client: its image, its memory, its place in the protocol.
+ *
+ * HELLO     connected, nothing known; nothing but HELLO is taken
+ *           -> WELCOMED  peer_input(), main thread
+ * WELCOMED  image open, lane chosen; the client maps its memory; no fault may be
+ *           served, regions are unknown
+ *           -> SERVING   peer_input(), main thread
+ * SERVING   the workers own the feeds; regions, sink and map are constant
+ *           -> DRAINING  session_hang_up(): the peer went away or broke the protocol
+ * DRAINING  no prefetch, no messages; faults are served on, because the kernel may
+ *           still be working for a process that has died (INV-HOLE)
+ *           -> GONE      its home worker, once the client's memory is gone
+ * GONE      each worker lets go of it between two steps; the main thread frees it
+ *           after the last has
+ *
+ * INV-HOLE:  a client's userfaultfds stay open and served until its memory is gone.
+ *            Else a fault that is still in the kernel would put a zero page into
+ *            the cache, for all clones.
+ * INV-QUIET: a worker touches a session only between taking it in and letting it
+ *            go; sessions are freed only when all have let go.
+ *
+ * Threads: as said at each function; session_free() main thread, after INV-QUIET.
+ */
+#ifndef PAGESERVER_SESSION_H
+#define PAGESERVER_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "pageserver/cache.h"
+#include "pageserver/feed.h"
+#include "pageserver/log.h"
+
+enum session_state {
+        SESSION_HELLO, SESSION_WELCOMED, SESSION_SERVING, SESSION_DRAINING, SESSION_GONE,
+};
+
+/* what a session needs of its server; outlives it */
+struct session_host {
+        struct cache_list caches;       /* main thread */
+        struct log log;
+        unsigned workers;
+        bool is_private;                /* the client keeps the writable descriptors */
+        uint64_t prefetch_limit;        /* no client gets more: bytes per second */
+        void (*poke)(struct session_host *host);        /* any thread: look at the sessions */
+};
+
+struct session;
+
+/* takes the (non-blocking) socket; id: names it in log lines, picks its home worker */
+int session_new(struct session_host *host, int *sock, unsigned id, struct session **ret,
+                struct err *e);
+void session_free(struct session *s);
+
+enum session_state session_state(const struct session *s);
+unsigned session_id(const struct session *s);
+
+/* main thread: closes the socket; SERVING becomes DRAINING */
+void session_hang_up(struct session *s);
+/* main thread: the process that connected has ended (or cannot be seen) */
+bool session_client_dead(const struct session *s);
+
+/* worker threads: the feeds that worker polls, by i = 0, 1, ...; NULL = no more */
+struct feed *session_feed(struct session *s, unsigned worker, unsigned i);
+/* a worker found a feed unusable */
+void session_feed_broken(struct session *s, int rc);
+/* main thread: the session is given to one more worker; it lets go (INV-QUIET) */
+void session_hold(struct session *s);
+void session_release(struct session *s);
+/* main thread: all have let go */
+bool session_released(const struct session *s);
+
+#endif

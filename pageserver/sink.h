@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sink.h - how bytes get into a client's memory.
+ *
+ *   sink-memfd.c   shared lane: into the image cache that the client has mapped
+ *   sink-uffd.c    copy lane: through the client's userfaultfd
+ *
+ * Ownership: borrows everything; lives in its session.
+ * Threads:   any number at a time.
+ * Errors:    enum uffd_result; UFFD_FAILED leaves errno.
+ */
+#ifndef PAGESERVER_SINK_H
+#define PAGESERVER_SINK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pageserver/regions.h"
+#include "pageserver/uffd.h"
+
+struct sink;
+
+struct sink_ops {
+        const char *name;
+        /* One whole cluster. Readers see each page whole or not at all. It may
+         * be there already, wholly or partly. */
+        enum uffd_result (*install)(const struct sink *s, uint64_t gpa, const void *data,
+                                    size_t bytes);
+        /* install() puts pages into the client itself. It wakes waiters then, and
+         * a FILLED cluster may have been thrown away since (MADV_DONTNEED): a
+         * fault on it is answered by installing it anew. If false, waiters are
+         * the caller's to wake, and FILLED stays there for whoever looks again. */
+        bool in_client;
+};
+
+extern const struct sink_ops sink_memfd;
+extern const struct sink_ops sink_uffd;
+
+struct sink {
+        const struct sink_ops *ops;
+        const struct regions *regions;
+        const int *uffds;
+        int cache_fd;                   /* sink_memfd */
+};
+
+/* The same in both lanes: the client's own zero pages. In the shared lane the
+ * cache keeps its hole and no memory is used. */
+enum uffd_result sink_zero(const struct sink *s, uint64_t gpa, uint64_t bytes);
+/* Lets every thread that waits within the range look again. */
+void sink_wake(const struct sink *s, uint64_t gpa, uint64_t bytes);
+
+#endif

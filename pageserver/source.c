@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+static_assert(QS_TAG_MAX < FILLMAP_TAG_BYTES, "a tag fits its filled map");
+
+struct source {
+        /* set at the start, constant after */
+        struct qs_image *image;
+        unsigned workers;
+        /* [i]: worker i only */
+        struct qs_reader *reader[];
+};
+
+int source_open(int fd, const char *path, const char *tag, unsigned workers,
+                struct source **ret, struct err *e)
+{
+        struct source *s = calloc(1, sizeof(*s) + workers * sizeof(s->reader[0]));
+
+        if (!s)
+                return err_set(e, ENOMEM, "image source");
+        s->workers = workers;
+
+        int rc = qs_image_open(fd, path, tag[0] ? tag : NULL, &s->image, e);
+
+        if (rc < 0) {
+                free(s);
+                return rc;
+        }
+        *ret = s;
+        return 0;
+}
+
+void source_close(struct source *source)
+{
+        if (!source)
+                return;
+        for (unsigned i = 0; i < source->workers; i++) {
+                if (source->reader[i])
+                        qs_reader_free(source->reader[i]);
+        }
+        qs_image_close(source->image);
+        free(source);
+}
+
+const struct qs_image_info *source_info(const struct source *source)
+{
+        return qs_image_info(source->image);
+}
+
+struct fillmap_ident source_ident(const struct source *source)
+{
+        const struct qs_image_info *info = source_info(source);
+        struct fillmap_ident ident = {
+                .clusters = DIV_ROUND_UP(info->disk_bytes, 1ull << info->cluster_bits),
+                .cluster_bits = info->cluster_bits,
+        };
+
+        memcpy(ident.uuid, info->uuid, sizeof(ident.uuid));
+        snprintf(ident.tag, sizeof(ident.tag), "%s", info->tag);
+        return ident;
+}
+
+int source_reader(struct source *source, unsigned worker, struct qs_reader **ret, struct err *e)
+{
+        ASSERT(worker < source->workers);
+        if (!source->reader[worker]) {
+                int rc = qs_reader_new(source->image, &source->reader[worker], e);
+
+                if (rc < 0)
+                        return rc;
+        }
+        *ret = source->reader[worker];
+        return 0;
+}

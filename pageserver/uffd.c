@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+
+#define PAGE 4096u
+#define UFFD_DEVICE "/dev/userfaultfd"
+
+/* The last page of user space: nobody registers it, so that an ioctl on it has
+ * no effect and its errno tells whether the address space is still there. */
+#define PROBE_HVA 0x7fffffffe000ull
+
+static int open_any(void)
+{
+        AUTO_FD device = open(UFFD_DEVICE, O_RDWR | O_CLOEXEC);
+
+        if (device >= 0) {
+                int fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+
+                if (fd >= 0)
+                        return fd;
+        }
+        return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+}
+
+static int open_failed(struct err *e)
+{
+        if (errno == EPERM)
+                return err_msg(e, EPERM, "userfaultfd is not permitted: give this user access to "
+                               UFFD_DEVICE ", or CAP_SYS_PTRACE, or set "
+                               "vm.unprivileged_userfaultfd=1");
+        if (errno == ENOSYS)
+                return err_msg(e, ENOSYS, "this kernel has no userfaultfd: "
+                               "CONFIG_USERFAULTFD is needed");
+        return err_set(e, errno, "cannot open a userfaultfd");
+}
+
+int uffd_open(uint64_t features, int *ret_fd, struct err *e)
+{
+        AUTO_FD fd = open_any();
+
+        if (fd < 0)
+                return open_failed(e);
+
+        struct uffdio_api api = { .api = UFFD_API, .features = features };
+
+        if (ioctl(fd, UFFDIO_API, &api) < 0) {
+                if (errno == EINVAL)
+                        return err_msg(e, ENOTSUP, "this kernel's userfaultfd lacks features "
+                                       "(asked for %#llx): a newer kernel is needed",
+                                       (unsigned long long)features);
+                return err_set(e, errno, "cannot set up a userfaultfd");
+        }
+        *ret_fd = fd_take(&fd);
+        return 0;
+}
+
+bool uffd_is(int fd)
+{
+        char name[64];
+        char link[64];
+
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+
+        ssize_t n = readlink(name, link, sizeof(link) - 1);
+
+        if (n < 0)
+                return false;
+        link[n] = '\0';
+        return !strcmp(link, "anon_inode:[userfaultfd]");
+}
+
+int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e)
+{
+        struct uffdio_register r = {
+                .range = { .start = hva, .len = bytes },
+                .mode = UFFDIO_REGISTER_MODE_MISSING,
+        };
+
+        if (ioctl(fd, UFFDIO_REGISTER, &r) < 0)
+                return err_set(e, errno, "cannot register %llu bytes at %#llx for missing pages",
+                               (unsigned long long)bytes, (unsigned long long)hva);
+        return 0;
+}
+
+/* The one place that reads the errno of an installing ioctl. */
+static enum uffd_result classify(int errnum)
+{
+        switch (errnum) {
+        case 0:
+                return UFFD_DONE;
+        case EAGAIN:
+                return UFFD_RETRY;
+        case ESRCH:
+        case ENOENT:
+                return UFFD_GONE;
+        default:
+                return UFFD_FAILED;
+        }
+}
+
+/* One ioctl; returns 0 or its errno, *ret_copied how many bytes it settled. */
+typedef int step_fn(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_copied);
+
+static int step_copy(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_copied)
+{
+        struct uffdio_copy c = { .dst = hva, .src = (uintptr_t)src, .len = bytes };
+        int errnum = ioctl(fd, UFFDIO_COPY, &c) < 0 ? errno : 0;
+
+        *ret_copied = c.copy > 0 ? (size_t)c.copy : 0;
+        return errnum;
+}
+
+static int step_zero(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_copied)
+{
+        (void)src;
+
+        struct uffdio_zeropage z = { .range = { .start = hva, .len = bytes } };
+        int errnum = ioctl(fd, UFFDIO_ZEROPAGE, &z) < 0 ? errno : 0;
+
+        *ret_copied = z.zeropage > 0 ? (size_t)z.zeropage : 0;
+        return errnum;
+}
+
+/* The kernel stops at the first page that is there already: as EEXIST when it
+ * is the first of the call, else as EAGAIN with a positive count. Waiters of a
+ * skipped page were not woken by us: do it at the end, once. */
+static enum uffd_result install(step_fn *step, int fd, uint64_t hva, const char *src,
+                                size_t bytes, size_t *ret_done)
+{
+        size_t done = 0;
+        int errnum = 0;
+        bool skipped = false;
+
+        ASSERT(IS_ALIGNED(hva, PAGE) && IS_ALIGNED(bytes, PAGE));
+        while (done < bytes) {
+                size_t copied = 0;
+
+                errnum = step(fd, hva + done, src ? src + done : NULL, bytes - done, &copied);
+                done += copied;
+                if (errnum == 0 || copied > 0)
+                        continue;
+                if (errnum != EEXIST)
+                        break;
+                done += PAGE;
+                skipped = true;
+        }
+        ASSERT(done <= bytes);
+        if (ret_done)
+                *ret_done = done;
+        if (skipped)
+                uffd_wake(fd, hva, bytes);
+        errno = errnum;
+        return done == bytes ? UFFD_DONE : classify(errnum);
+}
+
+enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_done)
+{
+        return install(step_copy, fd, hva, src, bytes, ret_done);
+}
+
+enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes, size_t *ret_done)
+{
+        return install(step_zero, fd, hva, NULL, bytes, ret_done);
+}
+
+enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes)
+{
+        struct uffdio_range r = { .start = hva, .len = bytes };
+
+        return classify(ioctl(fd, UFFDIO_WAKE, &r) < 0 ? errno : 0);
+}
+
+bool uffd_memory_gone(int fd)
+{
+        struct uffdio_zeropage z = { .range = { .start = PROBE_HVA, .len = PAGE } };
+
+        return ioctl(fd, UFFDIO_ZEROPAGE, &z) < 0 && errno == ESRCH;
+}

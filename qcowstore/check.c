@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "qcowstore/audit.h"
+
+static void find_locked(struct audit *a, enum audit_kind kind, const char *text)
+        REQUIRES(a->lock)
+{
+        if (kind == AUDIT_LEAK)
+                a->report.leaks++;
+        else
+                a->report.corruptions++;
+        if (a->listed > AUDIT_FINDINGS_MAX || !a->finding)
+                return;
+        if (a->listed++ == AUDIT_FINDINGS_MAX)
+                text = "there are more findings, which are only counted";
+        a->finding(a->finding_ctx, text);
+}
+
+void audit_find(struct audit *a, enum audit_kind kind, const char *fmt, ...)
+{
+        char text[ERR_TEXT_MAX];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        lock_acquire(&a->lock);
+        find_locked(a, kind, text);
+        lock_release(&a->lock);
+}
+
+int audit_absorb(struct audit *a, int rc, const struct err *why, struct err *e)
+{
+        if (rc == -EBADMSG) {
+                audit_find(a, AUDIT_CORRUPTION, "%s", why->text);
+                return 0;
+        }
+        if (rc < 0 && e)
+                *e = *why;
+        return rc;
+}
+
+static int audit_image(struct audit *a, bool contents, struct err *e)
+{
+        const struct qs_image *m = a->image;
+
+        a->clusters = m->bound >> m->hdr.cluster_bits;
+        a->refs = calloc(a->clusters, sizeof(*a->refs));
+        a->stored = calloc(a->clusters, sizeof(*a->stored));
+        a->role = calloc(a->clusters, sizeof(*a->role));
+        a->seen = calloc(a->clusters, sizeof(*a->seen));
+        if (!a->refs || !a->stored || !a->role || !a->seen)
+                return err_set(e, ENOMEM, "check '%s'", m->path);
+
+        int rc = audit_structure(a, e);
+
+        if (rc == 0 && m->hdr.format_version)
+                rc = audit_sums(a, contents, e);
+        return rc;
+}
+
+int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, void *ctx,
+             struct qs_check_report *ret, struct err *e)
+{
+        struct audit a = { .finding = finding, .finding_ctx = ctx };
+        struct err why = { 0 };
+
+        lock_init(&a.lock);
+
+        int rc = qs_image_open(fd, path, NULL, &a.image, &why);
+
+        if (rc == 0)
+                rc = audit_image(&a, contents, e);
+        else
+                rc = audit_absorb(&a, rc, &why, e);
+        a.report.clusters_checked = a.checked;
+        if (rc == 0)
+                *ret = a.report;
+        qs_image_close(a.image);
+        lock_fini(&a.lock);
+        free(a.refs);
+        free(a.stored);
+        free(a.role);
+        free(a.seen);
+        return rc;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* an image's RAM into a flat sparse file: threads take stretches of it by a
+ * counter; what is zero stays a hole */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/io.h"
+#include "common/lock.h"
+#include "qcowstore/chunk.h"
+#include "qcowstore/crew.h"
+#include "qcowstore/image-priv.h"
+#include "qcowstore/publish.h"
+
+/* zero stretches are cheap to skip only in large steps */
+#define EXPORT_BYTES (8u << 20)
+
+struct export_job {
+        struct qs_image *image;
+        struct publish *publish;
+        uint64_t stretch_clusters;
+        _Atomic uint64_t next;                  /* stretch */
+        _Atomic bool failed;
+        struct lock lock;
+        int rc GUARDED_BY(lock);                /* of the first failure */
+        struct err err GUARDED_BY(lock);
+};
+
+/* Clusters [first, first + n) have data; buf has room for n. */
+static int copy_run(struct export_job *job, struct qs_reader *r, uint64_t first, uint64_t n,
+                    uint8_t *buf, struct err *e)
+{
+        const struct qs_image *m = job->image;
+        uint64_t at = first << m->hdr.cluster_bits;
+        uint64_t bytes = MIN(n << m->hdr.cluster_bits, m->hdr.disk_bytes - at);
+
+        for (uint64_t i = 0; i < n; i++) {
+                int rc = qs_cluster_read(r, first + i, buf + (i << m->hdr.cluster_bits), e);
+
+                if (rc < 0)
+                        return rc;
+        }
+
+        int rc = io_pwrite_full(publish_fd(job->publish), buf, bytes, at);
+
+        return rc < 0 ? publish_write_error(job->publish, rc, e) : 0;
+}
+
+/* Length of the run with data from `first` on, at most max. */
+static int data_run(struct qs_reader *r, uint64_t first, uint64_t max, uint64_t *ret,
+                    struct err *e)
+{
+        uint64_t n = 0;
+        enum qs_kind kind = QS_RAW;
+
+        while (n < max && kind != QS_ZERO) {
+                int rc = qs_cluster_kind(r, first + n, &kind, e);
+
+                if (rc < 0)
+                        return rc;
+                n += kind != QS_ZERO;
+        }
+        *ret = n;
+        return 0;
+}
+
+static int copy_stretch(struct export_job *job, struct qs_reader *r, uint64_t first, uint64_t end,
+                        uint8_t *buf, struct err *e)
+{
+        uint64_t room = chunk_bytes(job->image->hdr.cluster_bits) >>
+                        job->image->hdr.cluster_bits;
+
+        while (first < end) {
+                uint64_t n;
+                int rc = qs_zero_run(r, first, end - first, &n, e);
+
+                first += rc < 0 ? 0 : n;
+                if (rc == 0)
+                        rc = data_run(r, first, MIN(end - first, room), &n, e);
+                if (rc == 0 && n > 0)
+                        rc = copy_run(job, r, first, n, buf, e);
+                if (rc < 0)
+                        return rc;
+                first += n;
+        }
+        return 0;
+}
+
+static int copy_all(struct export_job *job, struct qs_reader *r, struct err *e)
+{
+        AUTO_FREE uint8_t *buf = malloc(chunk_bytes(job->image->hdr.cluster_bits));
+        int rc = buf ? 0 : err_set(e, ENOMEM, "export");
+
+        while (rc == 0 && !job->failed) {
+                uint64_t first = atomic_fetch_add(&job->next, 1) * job->stretch_clusters;
+
+                if (first >= job->image->disk_clusters)
+                        break;
+                rc = copy_stretch(job, r, first, MIN(first + job->stretch_clusters,
+                                                     job->image->disk_clusters), buf, e);
+        }
+        return rc;
+}
+
+static void worker(void *ctx)
+{
+        struct export_job *job = ctx;
+        struct qs_reader *r = NULL;
+        struct err e = { 0 };
+        int rc = qs_reader_new(job->image, &r, &e);
+
+        if (rc == 0)
+                rc = copy_all(job, r, &e);
+        qs_reader_free(r);
+        if (rc == 0)
+                return;
+        job->failed = true;
+        lock_acquire(&job->lock);
+        if (job->rc == 0) {
+                job->rc = rc;
+                job->err = e;
+        }
+        lock_release(&job->lock);
+}
+
+static int run(struct export_job *job, struct err *e)
+{
+        if (ftruncate(publish_fd(job->publish), (off_t)job->image->hdr.disk_bytes) < 0)
+                return publish_write_error(job->publish, -errno, e);
+        lock_init(&job->lock);
+        crew_run(crew_size(0), worker, job);
+        if (job->rc < 0 && e)
+                *e = job->err;
+        lock_fini(&job->lock);
+        return job->rc;
+}
+
+int qs_export(struct qs_image *m, const char *raw_path, bool force, struct err *e)
+{
+        uint64_t step = MAX(EXPORT_BYTES, m->cluster_bytes);
+        struct export_job job = {
+                .image = m, .stretch_clusters = step >> m->hdr.cluster_bits,
+        };
+        int rc = publish_new(raw_path, force, &job.publish, e);
+
+        if (rc == 0)
+                rc = run(&job, e);
+        if (rc == 0)
+                rc = publish_commit(job.publish, e);
+        publish_free(job.publish);
+        return rc;
+}

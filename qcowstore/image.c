@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* opening: see image-priv.h for the order of things */
+#include "qcowstore/image-priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/auto.h"
+#include "common/bytes.h"
+#include "common/io.h"
+#include "qcowstore/imglock.h"
+#include "qcowstore/l2entry.h"
+#include "qcowstore/sum.h"
+
+/* A 512-byte read may meet another program's write half-way; a real damage
+ * stays. */
+#define HEADER_TRIES 5
+
+static int read_header(struct qs_image *m, uint64_t file_bytes, struct err *e)
+{
+        uint8_t bytes[IMGHDR_PARSE_BYTES];
+        size_t len = MIN(file_bytes, sizeof(bytes));
+        int rc = -EBADMSG;
+
+        for (int i = 0; i < HEADER_TRIES && rc == -EBADMSG; i++) {
+                rc = image_pread(m, bytes, len, 0, "the header", e);
+                if (rc == 0)
+                        rc = imghdr_parse(bytes, len, &m->hdr, e);
+        }
+        return rc;
+}
+
+static bool inside(const struct qs_image *m, uint64_t offset, uint64_t bytes)
+{
+        return offset <= m->bound && bytes <= m->bound - offset;
+}
+
+/* From here on every table of the header is known to lie in the file. */
+static int check_places(const struct qs_image *m, struct err *e)
+{
+        const struct imghdr *h = &m->hdr;
+
+        if (!inside(m, h->l1_offset, h->l1_entries * 8ull))
+                return err_msg(e, EBADMSG, "the L1 table lies outside the file: it is truncated "
+                               "or damaged");
+        if (!inside(m, h->reftable_offset, (uint64_t)h->reftable_clusters << h->cluster_bits))
+                return err_msg(e, EBADMSG, "the refcount table lies outside the file: it is "
+                               "truncated or damaged");
+        if (h->snapshots && !inside(m, h->snaptable_offset, 1))
+                return err_msg(e, EBADMSG, "the snapshot table lies outside the file: it is "
+                               "truncated or damaged");
+        return 0;
+}
+
+static int parse_snapshots(struct qs_image *m, const uint8_t *bytes, size_t len, struct err *e)
+{
+        size_t at = 0;
+
+        for (uint32_t i = 0; i < m->hdr.snapshots; i++) {
+                size_t n;
+                struct snapshot *s = &m->snapshots[i];
+                int rc = snaptable_parse(bytes + at, len - at, m->hdr.cluster_bits, s, &n, e);
+
+                if (rc < 0)
+                        return rc;
+                if (!inside(m, s->l1_offset, s->l1_entries * 8ull))
+                        return err_msg(e, EBADMSG, "the L1 table of snapshot '%s' lies outside "
+                                       "the file: it is truncated or damaged", s->tag);
+                at += n;
+        }
+        m->snaptable_bytes = at;
+        if (m->hdr.format_version &&
+            sum_bytes(bytes, at, m->hdr.hash_seed) != m->hdr.snaptable_sum)
+                return err_msg(e, EBADMSG, "the snapshot table does not match its checksum");
+        return 0;
+}
+
+static int read_snapshots(struct qs_image *m, uint64_t file_bytes, struct err *e)
+{
+        const struct imghdr *h = &m->hdr;
+
+        if (h->snapshots == 0)
+                return 0;
+
+        uint64_t left = file_bytes - MIN(h->snaptable_offset, file_bytes);
+        size_t len = MIN(left, (uint64_t)h->snapshots * LAYOUT_SNAPSHOT_BYTES_MAX);
+        AUTO_FREE uint8_t *bytes = malloc(len + 1);
+
+        m->snapshots = calloc(h->snapshots, sizeof(*m->snapshots));
+        if (!bytes || !m->snapshots)
+                return err_set(e, ENOMEM, "read the snapshot table");
+
+        int rc = image_pread(m, bytes, len, h->snaptable_offset, "the snapshot table", e);
+
+        return rc < 0 ? rc : parse_snapshots(m, bytes, len, e);
+}
+
+int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e)
+{
+        struct stat st;
+
+        m->path = strdup(path);
+        m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (!m->path || m->fd < 0 || fstat(m->fd, &st) < 0)
+                return err_set(e, errno, "open");
+        if (!S_ISREG(st.st_mode))
+                return err_msg(e, EINVAL, "not a regular file");
+
+        int rc = imglock_read(m->fd, e);
+
+        if (rc == 0)
+                rc = read_header(m, (uint64_t)st.st_size, e);
+        if (rc < 0)
+                return rc;
+        m->cluster_bytes = layout_cluster_bytes(m->hdr.cluster_bits);
+        m->bound = ALIGN_UP((uint64_t)st.st_size, m->cluster_bytes);
+        m->disk_clusters = layout_clusters(m->hdr.disk_bytes, m->hdr.cluster_bits);
+        m->disk_l1 = layout_l1_entries(m->hdr.disk_bytes, m->hdr.cluster_bits);
+        m->info.file_bytes = (uint64_t)st.st_size;
+        rc = check_places(m, e);
+        return rc < 0 ? rc : read_snapshots(m, (uint64_t)st.st_size, e);
+}
+
+static int choose_snapshot(struct qs_image *m, const char *tag, struct err *e)
+{
+        uint32_t n = m->hdr.snapshots;
+
+        if (!tag) {
+                if (n)
+                        m->snapshot = &m->snapshots[m->hdr.format_version
+                                                    ? m->hdr.default_snapshot : n - 1];
+                return 0;
+        }
+        for (uint32_t i = 0; i < n && !m->snapshot; i++) {
+                if (strcmp(m->snapshots[i].tag, tag) == 0)
+                        m->snapshot = &m->snapshots[i];
+        }
+        if (!m->snapshot)
+                return err_msg(e, ENOENT, "there is no snapshot '%s' in it", tag);
+        return 0;
+}
+
+/* The L1 that leads to disk and VM state; *ret_clusters are its raw bytes. */
+static int read_l1(struct qs_image *m, uint64_t offset, uint32_t entries, uint8_t **ret_clusters,
+                   struct err *e)
+{
+        size_t bytes = ALIGN_UP(entries * 8ull, m->cluster_bytes);
+        AUTO_FREE uint8_t *raw = malloc(bytes + 1);
+
+        if (!raw)
+                return err_set(e, ENOMEM, "read an L1 table");
+
+        int rc = image_pread(m, raw, bytes, offset, "an L1 table", e);
+
+        if (rc == 0)
+                *ret_clusters = ptr_take(&raw);
+        return rc;
+}
+
+static int take_l1(struct qs_image *m, const uint8_t *raw, uint32_t entries, struct err *e)
+{
+        m->l1 = calloc((size_t)entries + 1, sizeof(*m->l1));
+        m->l2 = calloc(m->disk_l1 + 1, sizeof(*m->l2));
+        if (!m->l1 || !m->l2)
+                return err_set(e, ENOMEM, "read an L1 table");
+        for (uint32_t i = 0; i < entries; i++) {
+                const char *wrong = l1entry_decode(get_be64(raw + i * 8ull), m->hdr.cluster_bits,
+                                                   m->bound, &m->l1[i]);
+
+                if (wrong)
+                        return err_msg(e, EBADMSG, "%s", wrong);
+        }
+        return 0;
+}
+
+static int open_tree(struct qs_image *m, const char *name, uint64_t min, uint64_t max,
+                     struct sumtree **ret, struct err *e)
+{
+        const struct section *s = sectoc_find(&m->toc, name);
+
+        if (!s || !(s->flags & SECTION_TREE) || s->bytes / 8 < min || s->bytes / 8 > max)
+                return err_msg(e, EBADMSG, "%s is missing or has a wrong size", name);
+        return sumtree_open(s, m->hdr.cluster_bits, m->hdr.hash_seed, image_state_read, m, ret,
+                            e);
+}
+
+static int read_sections(struct qs_image *m, struct err *e)
+{
+        uint8_t buf[SECTOC_BYTES];
+        uint64_t file_clusters = m->bound >> m->hdr.cluster_bits;
+        int rc = image_state_read(m, 0, buf, sizeof(buf), e);
+
+        if (rc < 0)
+                return rc;
+        if (sum_bytes(buf, sizeof(buf), m->hdr.hash_seed) != m->snapshot->toc_sum)
+                return err_msg(e, EBADMSG, "the section table does not match its checksum");
+        rc = sectoc_parse(buf, m->hdr.cluster_bits, m->snapshot->state_bytes, &m->toc, e);
+        if (rc == 0)
+                rc = open_tree(m, LAYOUT_CHECKSUMS, m->disk_clusters, m->disk_clusters,
+                               &m->checksums, e);
+        if (rc == 0)
+                rc = open_tree(m, LAYOUT_HOSTSUMS, 1, file_clusters, &m->hostsums, e);
+        if (rc < 0)
+                return rc;
+        if (sumtree_entries(m->hostsums) << m->hdr.cluster_bits > m->info.file_bytes)
+                return err_msg(e, EBADMSG, "the file is truncated");
+        return 0;
+}
+
+/* The active layer's L1 is not used to read, but QEMU would. */
+static int verify_active_l1(const struct qs_image *m, struct err *e)
+{
+        uint64_t n = layout_clusters(m->hdr.l1_entries * 8ull, m->hdr.cluster_bits);
+        AUTO_FREE uint8_t *raw = malloc((n << m->hdr.cluster_bits) + 1);
+
+        if (!raw)
+                return err_set(e, ENOMEM, "read the active L1 table");
+        return image_pread_verified(m, raw, m->hdr.l1_offset, n, "the active L1 table", e);
+}
+
+static int verify_clusters(const struct qs_image *m, const uint8_t *buf, uint64_t offset,
+                           uint64_t clusters, const char *what, struct err *e)
+{
+        uint64_t at = offset >> m->hdr.cluster_bits;
+
+        for (uint64_t i = 0; i < clusters; i++, buf += m->cluster_bytes) {
+                uint64_t sum = 0;
+                int rc = at + i < sumtree_entries(m->hostsums)
+                         ? sumtree_get(m->hostsums, at + i, &sum, e) : 0;
+
+                if (rc < 0)
+                        return rc;
+                if (sum != sum_bytes(buf, m->cluster_bytes, m->hdr.hash_seed))
+                        return err_msg(e, EBADMSG, "%s at offset %llu does not match its "
+                                       "checksum", what,
+                                       (unsigned long long)((at + i) << m->hdr.cluster_bits));
+        }
+        return 0;
+}
+
+int image_pread_verified(const struct qs_image *m, void *buf, uint64_t offset,
+                         uint64_t clusters, const char *what, struct err *e)
+{
+        int rc = image_pread(m, buf, clusters << m->hdr.cluster_bits, offset, what, e);
+
+        return rc < 0 ? rc : verify_clusters(m, buf, offset, clusters, what, e);
+}
+
+static int open_ours(struct qs_image *m, struct err *e)
+{
+        const struct snapshot *s = m->snapshot;
+        AUTO_FREE uint8_t *raw = NULL;
+
+        if (!s->ours || s->disk_bytes != m->hdr.disk_bytes || s->l1_entries <= m->disk_l1)
+                return err_msg(e, EBADMSG, "snapshot '%s' was not made by snapback", s->tag);
+
+        int rc = read_l1(m, s->l1_offset, s->l1_entries, &raw, e);
+
+        if (rc == 0)
+                rc = take_l1(m, raw, s->l1_entries, e);
+        if (rc == 0)
+                rc = read_sections(m, e);
+        if (rc == 0)
+                rc = verify_clusters(m, raw, s->l1_offset,
+                                     layout_clusters(s->l1_entries * 8ull, m->hdr.cluster_bits),
+                                     "the L1 table", e);
+        return rc < 0 ? rc : verify_active_l1(m, e);
+}
+
+/* A file of ours whose extension was lost must not pass as somebody's plain
+ * QCOW2 file: its VM state tells. */
+static int open_foreign(struct qs_image *m, struct err *e)
+{
+        const struct snapshot *s = m->snapshot;
+        uint8_t magic[8];
+
+        if (!s || s->l1_entries <= m->disk_l1 || s->state_bytes < sizeof(magic))
+                return 0;
+
+        AUTO_FREE uint8_t *raw = NULL;
+        int rc = read_l1(m, s->l1_offset, s->l1_entries, &raw, e);
+
+        if (rc == 0)
+                rc = take_l1(m, raw, s->l1_entries, e);
+        if (rc < 0)
+                return rc;
+        if (s->ours || (image_state_read(m, 0, magic, sizeof(magic), NULL) == 0 &&
+                        sectoc_magic(magic, sizeof(magic))))
+                return err_msg(e, EBADMSG, "the snapback header extension is missing: the header "
+                               "is damaged or was changed by another program");
+        return 0;
+}
+
+static void fill_info(struct qs_image *m)
+{
+        struct qs_image_info *i = &m->info;
+
+        i->format_version = m->hdr.format_version;
+        memcpy(i->uuid, m->hdr.uuid, sizeof(i->uuid));
+        i->cluster_bits = m->hdr.cluster_bits;
+        i->disk_bytes = m->hdr.disk_bytes;
+        i->compress = m->hdr.zstd ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+        if (m->snapshot) {
+                memcpy(i->tag, m->snapshot->tag, sizeof(i->tag));
+                i->date_ns = m->snapshot->date_ns;
+                i->vm_clock_ns = m->snapshot->vm_clock_ns;
+                i->state_bytes = m->snapshot->state_bytes;
+        }
+}
+
+int qs_image_open(int fd, const char *path, const char *tag, struct qs_image **ret,
+                  struct err *e)
+{
+        struct qs_image *m = calloc(1, sizeof(*m));
+
+        if (!m)
+                return err_set(e, ENOMEM, "image '%s'", path);
+        m->fd = -1;
+
+        int rc = image_open_tables(m, fd, path, e);
+
+        if (rc == 0)
+                rc = choose_snapshot(m, tag, e);
+        if (rc == 0)
+                rc = m->hdr.format_version ? open_ours(m, e) : open_foreign(m, e);
+        if (rc < 0) {
+                qs_image_close(m);
+                return err_in(e, rc, "image '%s'", path);
+        }
+        fill_info(m);
+        *ret = m;
+        return 0;
+}
+
+void qs_image_close(struct qs_image *m)
+{
+        if (!m)
+                return;
+        for (uint64_t i = 0; m->l2 && i < m->disk_l1; i++)
+                free(atomic_load_explicit(&m->l2[i], memory_order_relaxed));
+        sumtree_free(m->checksums);
+        sumtree_free(m->hostsums);
+        free(m->l2);
+        free(m->l1);
+        free(m->snapshots);
+        free(m->path);
+        fd_close(&m->fd);
+        free(m);
+}
+
+const struct qs_image_info *qs_image_info(const struct qs_image *m)
+{
+        return &m->info;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* imghdr.h - the QCOW2 header with our extension: bytes <-> struct.
+ *
+ * Our extension, type 0x534e4150 ("SNAP"), 80 bytes, wholly in sector 0:
+ *
+ *     0  u32      format_version        8  u8[16]   uuid
+ *     4  u32      flags (0)            24  u8[16]   parent_uuid (zero: none)
+ *    40  u64      hash_seed            56  u32      default_snapshot, an index
+ *    48  u64      snaptable_sum        60  u32      reserved (0)
+ *    64  u64      sector_sum: sector 0 with this field zero
+ *    72  u64      reserved (0)
+ *
+ * format_version, hash_seed and sector_sum keep place and meaning in every
+ * later version, so that an old program tells "newer" from "damaged".
+ *
+ * Pure: no I/O. Errors: -EBADMSG damaged, -ENOTSUP a feature we do not have.
+ */
+#ifndef QCOWSTORE_IMGHDR_H
+#define QCOWSTORE_IMGHDR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "qcowstore/layout.h"
+
+/* as much of the file as the parser wants to see, if there is as much */
+#define IMGHDR_PARSE_BYTES 4096
+
+struct imghdr {
+        unsigned cluster_bits;
+        unsigned refcount_order;
+        bool zstd;                      /* compressed clusters are zstd, else zlib */
+        uint64_t disk_bytes;
+        uint64_t l1_offset;             /* of the active layer */
+        uint32_t l1_entries;
+        uint64_t reftable_offset;
+        uint32_t reftable_clusters;
+        uint64_t snaptable_offset;
+        uint32_t snapshots;
+        /* our extension; all zero in a foreign file */
+        unsigned format_version;
+        uint8_t uuid[16];
+        uint8_t parent_uuid[16];
+        uint64_t hash_seed;
+        uint64_t snaptable_sum;
+        uint32_t default_snapshot;
+};
+
+/* The result's numbers are in range and its offsets cluster-aligned; whether
+ * they lie in the file is for the caller to see. */
+int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct err *e);
+void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES]);
+/* puts the right sector_sum into a sector that holds our extension at its
+ * usual place (also for tests and fuzzers that change a header) */
+void imghdr_seal(uint8_t sector[LAYOUT_SECTOR_BYTES]);
+
+#endif

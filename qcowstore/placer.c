@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qcowstore/placer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/lock.h"
+#include "qcowstore/l2entry.h"
+
+/* active layer and snapshot */
+#define REFS_PER_ENTRY 2
+
+struct placer {
+        struct lock lock;
+        struct cond turn;
+        /* constant */
+        unsigned cluster_bits;
+        uint64_t room;
+        uint32_t *refs;
+        /* under the lock */
+        bool stopped GUARDED_BY(lock);
+        uint64_t next_ticket GUARDED_BY(lock);
+        uint64_t end GUARDED_BY(lock);          /* of the file so far, in bytes */
+        uint64_t pack_at GUARDED_BY(lock);      /* of the next stream */
+        uint8_t *tail;                          /* content of the cluster at pack_at */
+};
+
+struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room)
+{
+        struct placer *p = calloc(1, sizeof(*p));
+
+        if (!p)
+                return NULL;
+        lock_init(&p->lock);
+        cond_init(&p->turn);
+        p->cluster_bits = cluster_bits;
+        p->refs = refs;
+        p->room = room;
+        p->end = p->pack_at = layout_cluster_bytes(cluster_bits);
+        p->tail = calloc(1, layout_cluster_bytes(cluster_bits));
+        if (!p->tail) {
+                placer_free(p);
+                return NULL;
+        }
+        return p;
+}
+
+void placer_free(struct placer *p)
+{
+        if (!p)
+                return;
+        cond_fini(&p->turn);
+        lock_fini(&p->lock);
+        free(p->tail);
+        free(p);
+}
+
+static void count(struct placer *p, uint64_t offset, uint64_t bytes)
+{
+        uint64_t last = (ALIGN_UP(offset + bytes, LAYOUT_SECTOR_BYTES) - 1) >> p->cluster_bits;
+
+        ASSERT(last < p->room);                 /* INV-ROOM */
+        for (uint64_t i = offset >> p->cluster_bits; i <= last; i++)
+                p->refs[i] += REFS_PER_ENTRY;
+}
+
+static bool joined_locked(struct placer *p) REQUIRES(p->lock)
+{
+        return ALIGN_UP(p->pack_at, layout_cluster_bytes(p->cluster_bits)) == p->end;
+}
+
+static void place_raw_locked(struct placer *p, struct chunk *c, struct placement *ret)
+        REQUIRES(p->lock)
+{
+        ret->raw_offset = p->end;
+        for (unsigned i = 0; i < c->n; i++) {
+                if (c->cluster[i].kind != QS_RAW)
+                        continue;
+                c->cluster[i].entry = p->end;
+                count(p, p->end, layout_cluster_bytes(p->cluster_bits));
+                p->end += layout_cluster_bytes(p->cluster_bits);
+        }
+}
+
+/* Streams [from, from + bytes) of the chunk go to pack_at. */
+static void append_locked(struct placer *p, struct chunk *c, size_t from, size_t bytes,
+                          struct placer_run *ret) REQUIRES(p->lock)
+{
+        size_t cluster = layout_cluster_bytes(p->cluster_bits);
+        size_t prefix = p->pack_at & (cluster - 1);
+        size_t whole = ALIGN_DOWN(prefix + bytes, cluster);
+        size_t rest = prefix + bytes - whole;
+        uint8_t *data = c->streams + from - prefix;
+
+        ASSERT(prefix == 0 || from == 0);       /* else there would be no room before it */
+        if (whole) {
+                memcpy(data, p->tail, prefix);
+                *ret = (struct placer_run){ data, p->pack_at - prefix, whole };
+                memset(p->tail, 0, cluster);
+                memcpy(p->tail, data + whole, rest);
+        } else {
+                memcpy(p->tail + prefix, c->streams + from, bytes);
+        }
+        for (unsigned i = 0; i < c->n; i++) {
+                struct chunk_cluster *k = &c->cluster[i];
+
+                if (k->kind != QS_PACKED || k->at < from || k->at >= from + bytes)
+                        continue;
+                k->entry = l2entry_packed(p->pack_at + (k->at - from), k->bytes, p->cluster_bits);
+                count(p, p->pack_at + (k->at - from), k->bytes);
+        }
+        p->pack_at += bytes;
+        p->end = MAX(p->end, ALIGN_UP(p->pack_at, cluster));
+}
+
+/* bytes of the leading streams that fit into the rest of the tail's cluster */
+static size_t fitting_locked(struct placer *p, const struct chunk *c) REQUIRES(p->lock)
+{
+        size_t room = ALIGN_UP(p->pack_at, layout_cluster_bytes(p->cluster_bits)) - p->pack_at;
+        size_t fit = 0;
+
+        for (unsigned i = 0; i < c->n; i++) {
+                const struct chunk_cluster *k = &c->cluster[i];
+
+                if (k->kind != QS_PACKED)
+                        continue;
+                if (k->at + k->bytes > room)
+                        break;
+                fit = k->at + k->bytes;
+        }
+        return fit;
+}
+
+/* The tail's cluster gets no more; it is handed out if append did not. */
+static void close_tail_locked(struct placer *p, struct chunk *c, struct placer_run *ret)
+        REQUIRES(p->lock)
+{
+        size_t cluster = layout_cluster_bytes(p->cluster_bits);
+
+        if (!IS_ALIGNED(p->pack_at, cluster)) {
+                memcpy(c->spare, p->tail, cluster);
+                memset(p->tail, 0, cluster);
+                *ret = (struct placer_run){ c->spare, ALIGN_DOWN(p->pack_at, cluster), cluster };
+        }
+        p->pack_at = p->end;
+}
+
+static void place_streams_locked(struct placer *p, struct chunk *c, struct placement *ret)
+        REQUIRES(p->lock)
+{
+        size_t done = 0;
+
+        if (c->stream_bytes == 0)
+                return;
+        if (!joined_locked(p)) {
+                done = fitting_locked(p, c);
+                if (done)
+                        append_locked(p, c, 0, done, &ret->run[0]);
+                if (done == c->stream_bytes)
+                        return;
+                close_tail_locked(p, c, &ret->run[0]);
+        }
+        append_locked(p, c, done, c->stream_bytes - done, &ret->run[1]);
+}
+
+static void place_locked(struct placer *p, struct chunk *c, struct placement *ret)
+        REQUIRES(p->lock)
+{
+        bool streams_first = joined_locked(p);
+
+        if (streams_first)
+                place_streams_locked(p, c, ret);
+        place_raw_locked(p, c, ret);
+        if (!streams_first)
+                place_streams_locked(p, c, ret);
+        ASSERT(p->end >> p->cluster_bits <= p->room);
+}
+
+bool placer_place(struct placer *p, uint64_t ticket, struct chunk *c, struct placement *ret)
+{
+        bool go;
+
+        *ret = (struct placement){ 0 };
+        lock_acquire(&p->lock);
+        while (!p->stopped && p->next_ticket != ticket)
+                cond_wait(&p->turn, &p->lock);
+        go = !p->stopped;
+        if (go) {
+                place_locked(p, c, ret);
+                p->next_ticket++;
+                cond_broadcast(&p->turn);
+        }
+        lock_release(&p->lock);
+        return go;
+}
+
+void placer_stop(struct placer *p)
+{
+        lock_acquire(&p->lock);
+        p->stopped = true;
+        cond_broadcast(&p->turn);
+        lock_release(&p->lock);
+}
+
+uint64_t placer_finish(struct placer *p, struct placer_run *ret)
+{
+        size_t cluster = layout_cluster_bytes(p->cluster_bits);
+
+        lock_acquire(&p->lock);
+
+        uint64_t used = p->end >> p->cluster_bits;
+
+        *ret = (struct placer_run){ 0 };
+        if (!IS_ALIGNED(p->pack_at, cluster))
+                *ret = (struct placer_run){ p->tail, ALIGN_DOWN(p->pack_at, cluster), cluster };
+        lock_release(&p->lock);
+        return used;
+}

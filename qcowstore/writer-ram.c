@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* guest RAM into the file: threads take chunks by a counter, prepare them, are
+ * let through the placer in guest-physical order and write */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "common/auto.h"
+#include "common/io.h"
+#include "common/lock.h"
+#include "qcowstore/chunk.h"
+#include "qcowstore/crew.h"
+#include "qcowstore/placer.h"
+#include "qcowstore/sum.h"
+#include "qcowstore/writer-priv.h"
+
+/* Neighbouring chunks that all hold guest RAM. */
+struct stretch {
+        uint64_t gpa;
+        uint64_t chunks;
+};
+
+struct ram_job {
+        /* constant while threads run */
+        struct qs_writer *w;
+        const struct qs_ram_range *ranges;
+        size_t n_ranges;
+        const struct qs_ram_source *source;
+        qs_progress_fn *progress;
+        void *progress_ctx;
+        uint64_t total_bytes;
+        struct stretch stretch[QS_RAM_RANGES_MAX];
+        size_t n_stretches;
+        uint64_t chunks;
+        struct placer *placer;
+        /* any thread */
+        _Atomic uint64_t next;
+        _Atomic uint64_t done_bytes;
+        atomic_flag in_progress;        /* a thread is in the progress function */
+        struct lock lock;
+        int rc GUARDED_BY(lock);                /* of the first failure */
+        struct err err GUARDED_BY(lock);
+        struct qs_writer_stats stats GUARDED_BY(lock);
+};
+
+static int check_ranges(const struct qs_writer *w, const struct qs_ram_range *r, size_t n,
+                        struct err *e)
+{
+        uint64_t end = 0;
+
+        if (n > QS_RAM_RANGES_MAX)
+                return err_msg(e, EINVAL, "more than %d ranges of guest memory",
+                               QS_RAM_RANGES_MAX);
+        for (size_t i = 0; i < n; i++) {
+                if (!IS_ALIGNED(r[i].gpa | r[i].bytes, LAYOUT_PAGE_BYTES) || r[i].gpa < end ||
+                    r[i].gpa > w->options.disk_bytes || r[i].bytes == 0 ||
+                    r[i].bytes > w->options.disk_bytes - r[i].gpa)
+                        return err_msg(e, EINVAL, "the ranges of guest memory are not sorted, "
+                                       "overlap or exceed its size");
+                end = r[i].gpa + r[i].bytes;
+        }
+        return 0;
+}
+
+/* Two ranges may share a chunk; it belongs to the first one's stretch. */
+static void plan_chunks(struct ram_job *job)
+{
+        uint64_t step = chunk_bytes(job->w->cluster_bits);
+        uint64_t done = 0;
+
+        for (size_t i = 0; i < job->n_ranges; i++) {
+                uint64_t start = MAX(ALIGN_DOWN(job->ranges[i].gpa, step), done);
+                uint64_t end = ALIGN_UP(job->ranges[i].gpa + job->ranges[i].bytes, step);
+
+                job->total_bytes += job->ranges[i].bytes;
+                if (start >= end)
+                        continue;
+                job->stretch[job->n_stretches++] =
+                        (struct stretch){ start, (end - start) / step };
+                job->chunks += (end - start) / step;
+                done = end;
+        }
+}
+
+static uint64_t chunk_gpa(const struct ram_job *job, uint64_t i)
+{
+        for (size_t s = 0; s < job->n_stretches; s++) {
+                if (i < job->stretch[s].chunks)
+                        return job->stretch[s].gpa + i * chunk_bytes(job->w->cluster_bits);
+                i -= job->stretch[s].chunks;
+        }
+        ASSERT(!"chunk index in range");
+        return 0;
+}
+
+/* 0 with *ret NULL = all zero */
+static int get_span(struct ram_job *job, uint64_t gpa, size_t bytes, void *buf,
+                    const uint8_t **ret, struct err *e)
+{
+        bool zero = false;
+        struct err why = { 0 };
+        const void *p = job->source->span(job->source->ctx, gpa, bytes, buf, &zero, &why);
+
+        if (!zero && !p) {
+                if (why.code == 0)
+                        return err_msg(e, EIO, "guest memory could not be read");
+                *e = why;
+                return why.code;
+        }
+        *ret = zero ? NULL : p;
+        return 0;
+}
+
+/* The part of a range within [gpa, gpa + bytes); bytes 0 = none. */
+static struct qs_ram_range overlap(const struct qs_ram_range *r, uint64_t gpa, uint64_t bytes)
+{
+        uint64_t lo = MAX(r->gpa, gpa);
+        uint64_t hi = MIN(r->gpa + r->bytes, gpa + bytes);
+
+        return (struct qs_ram_range){ lo, hi > lo ? hi - lo : 0 };
+}
+
+/* Content of a chunk that is not one whole piece of one range. */
+static int compose(struct ram_job *job, struct chunk *c, uint64_t gpa, const uint8_t **ret,
+                   struct err *e)
+{
+        bool any = false;
+
+        memset(c->buf, 0, c->bytes);
+        for (size_t i = 0; i < job->n_ranges; i++) {
+                struct qs_ram_range part = overlap(&job->ranges[i], gpa, c->bytes);
+                uint8_t *to = c->buf + (part.gpa - gpa);
+                const uint8_t *from = NULL;
+
+                if (part.bytes == 0)
+                        continue;
+
+                int rc = get_span(job, part.gpa, part.bytes, to, &from, e);
+
+                if (rc < 0)
+                        return rc;
+                any |= from != NULL;
+                if (!from)
+                        memset(to, 0, part.bytes);
+                else if (from != to)
+                        memcpy(to, from, part.bytes);
+        }
+        *ret = any ? c->buf : NULL;
+        return 0;
+}
+
+static int fetch(struct ram_job *job, struct chunk *c, uint64_t gpa, uint64_t *ret_bytes,
+                 struct err *e)
+{
+        struct qs_ram_range only = { 0 };
+        const uint8_t *plain = NULL;
+        uint64_t bytes = 0;
+        uint64_t end = gpa;
+        int rc;
+
+        for (size_t i = 0; i < job->n_ranges; i++) {
+                struct qs_ram_range part = overlap(&job->ranges[i], gpa, c->bytes);
+
+                if (part.bytes) {
+                        bytes += part.bytes;
+                        end = part.gpa + part.bytes;
+                        only = part;
+                }
+        }
+        if (only.gpa == gpa && only.bytes == bytes && IS_ALIGNED(bytes, job->w->cluster_bytes))
+                rc = get_span(job, gpa, bytes, c->buf, &plain, e);
+        else
+                rc = compose(job, c, gpa, &plain, e);
+        if (rc < 0)
+                return rc;
+        chunk_fill(c, gpa >> c->cluster_bits,
+                   (unsigned)layout_clusters(end - gpa, c->cluster_bits), plain);
+        *ret_bytes = bytes;
+        return 0;
+}
+
+/* 0 or a negative errno; v is used up */
+static int pwritev_full(int fd, struct iovec *v, int n, uint64_t offset)
+{
+        while (n > 0) {
+                ssize_t got = pwritev(fd, v, n, (off_t)offset);
+
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0)
+                        return -errno;
+                offset += (uint64_t)got;
+                for (; n > 0 && (size_t)got >= v->iov_len; v++, n--)
+                        got -= (ssize_t)v->iov_len;
+                if (n > 0) {
+                        v->iov_base = (uint8_t *)v->iov_base + got;
+                        v->iov_len -= (size_t)got;
+                }
+        }
+        return 0;
+}
+
+/* The chunk's raw clusters, straight from where they are. Their stored bytes
+ * are their plain content, and so is the sum. */
+static int write_raw(struct qs_writer *w, const struct chunk *c, uint64_t offset)
+{
+        struct iovec v[CHUNK_CLUSTERS_MAX];
+        uint64_t host = offset >> w->cluster_bits;
+        int n = 0;
+
+        for (unsigned i = 0; i < c->n; i++) {
+                if (c->cluster[i].kind != QS_RAW)
+                        continue;
+
+                uint8_t *p = (uint8_t *)(uintptr_t)c->plain + ((size_t)i << c->cluster_bits);
+
+                w->hostsums[host++] = c->cluster[i].sum;
+                if (n > 0 && (uint8_t *)v[n - 1].iov_base + v[n - 1].iov_len == p)
+                        v[n - 1].iov_len += w->cluster_bytes;
+                else
+                        v[n++] = (struct iovec){ p, w->cluster_bytes };
+        }
+        return pwritev_full(publish_fd(w->publish), v, n, offset);
+}
+
+static int write_run(struct qs_writer *w, const struct placer_run *run)
+{
+        uint64_t host = run->offset >> w->cluster_bits;
+
+        for (size_t at = 0; at < run->bytes; at += w->cluster_bytes)
+                w->hostsums[host++] = sum_bytes(run->data + at, w->cluster_bytes, w->seed);
+        return io_pwrite_full(publish_fd(w->publish), run->data, run->bytes, run->offset);
+}
+
+static uint64_t *table_of(struct qs_writer *w, uint64_t l1)
+{
+        uint64_t *present = atomic_load(&w->tables[l1]);
+
+        if (present)
+                return present;
+
+        AUTO_FREE uint64_t *fresh = calloc(2, w->cluster_bytes);
+
+        if (fresh && atomic_compare_exchange_strong(&w->tables[l1], &present, fresh))
+                return ptr_take(&fresh);
+        return present;
+}
+
+static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err *e)
+{
+        uint64_t entries = layout_l2_entries(c->cluster_bits);
+
+        if (c->raw + c->packed == 0)
+                return 0;
+
+        /* a chunk is aligned to its size and never crosses an L2 table */
+        uint64_t *table = table_of(w, c->first / entries);
+
+        if (!table)
+                return err_set(e, ENOMEM, "keep an L2 table");
+        for (unsigned i = 0; i < c->n; i++) {
+                table[c->first % entries + i] = c->cluster[i].entry;
+                table[entries + c->first % entries + i] = c->cluster[i].sum;
+        }
+        return 0;
+}
+
+static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct err *e)
+{
+        struct qs_writer *w = job->w;
+        struct placement to;
+        uint64_t bytes;
+        int rc = fetch(job, c, chunk_gpa(job, i), &bytes, e);
+
+        if (rc < 0)
+                return rc;
+        if (!placer_place(job->placer, i, c, &to))
+                return err_msg(e, ECANCELED, "stopped");
+        rc = write_raw(w, c, to.raw_offset);
+        for (size_t k = 0; rc == 0 && k < ARRAY_SIZE(to.run); k++)
+                rc = write_run(w, &to.run[k]);
+        if (rc < 0)
+                return publish_write_error(w->publish, rc, e);
+        rc = note_clusters(w, c, e);
+        if (rc < 0)
+                return rc;
+
+        uint64_t done = atomic_fetch_add(&job->done_bytes, bytes) + bytes;
+
+        if (job->progress && !atomic_flag_test_and_set(&job->in_progress)) {
+                bool go = job->progress(job->progress_ctx, done, job->total_bytes);
+
+                atomic_flag_clear(&job->in_progress);
+                if (!go)
+                        return err_msg(e, ECANCELED, "cancelled");
+        }
+        return 0;
+}
+
+static void add_stats_locked(struct ram_job *job, const struct qs_writer_stats *s)
+        REQUIRES(job->lock)
+{
+        job->stats.clusters_zero += s->clusters_zero;
+        job->stats.clusters_raw += s->clusters_raw;
+        job->stats.clusters_packed += s->clusters_packed;
+}
+
+/* Ends a thread's part; only the first failure counts, the others follow from it. */
+static void leave(struct ram_job *job, int rc, const struct err *e,
+                  const struct qs_writer_stats *stats)
+{
+        lock_acquire(&job->lock);
+        add_stats_locked(job, stats);
+        if (rc < 0 && job->rc == 0) {
+                job->rc = rc;
+                job->err = *e;
+        }
+        lock_release(&job->lock);
+        if (rc < 0)
+                placer_stop(job->placer);
+}
+
+static void worker(void *ctx)
+{
+        struct ram_job *job = ctx;
+        struct qs_writer *w = job->w;
+        struct qs_writer_stats stats = { 0 };
+        struct err e = { 0 };
+        struct chunk *c = chunk_new(w->cluster_bits, w->options.compress, w->options.zstd_level,
+                                    w->seed);
+        int rc = c ? 0 : err_set(&e, ENOMEM, "prepare guest memory");
+
+        while (rc == 0) {
+                uint64_t i = atomic_fetch_add(&job->next, 1);
+
+                if (i >= job->chunks)
+                        break;
+                rc = one_chunk(job, c, i, &e);
+                stats.clusters_raw += c->raw;
+                stats.clusters_packed += c->packed;
+                stats.clusters_zero += c->n - c->raw - c->packed;
+        }
+        chunk_free(c);
+        leave(job, rc, &e, &stats);
+}
+
+/* The last tail; then the file's space is ours again. */
+static int finish(struct ram_job *job, struct err *e)
+{
+        struct qs_writer *w = job->w;
+        struct placer_run tail;
+
+        w->used = placer_finish(job->placer, &tail);
+        if (tail.bytes) {
+                int rc = write_run(w, &tail);
+
+                if (rc < 0)
+                        return publish_write_error(w->publish, rc, e);
+        }
+        if (job->progress && !job->progress(job->progress_ctx, job->total_bytes,
+                                            job->total_bytes))
+                return err_msg(e, ECANCELED, "cancelled");
+        w->stats = job->stats;
+        w->stats.ram_bytes = job->total_bytes;
+        w->ram_done = true;
+        return 0;
+}
+
+int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t n,
+                  const struct qs_ram_source *source, qs_progress_fn *progress,
+                  void *progress_ctx, struct err *e)
+{
+        int rc = check_ranges(w, ranges, n, e);
+
+        ASSERT(!w->ram_done && !w->published);
+        if (rc < 0)
+                return rc;
+
+        struct ram_job job = {
+                .w = w, .ranges = ranges, .n_ranges = n, .source = source,
+                .progress = progress, .progress_ctx = progress_ctx,
+                .in_progress = ATOMIC_FLAG_INIT,
+        };
+
+        plan_chunks(&job);
+
+        /* INV-ROOM of the placer, and the header */
+        uint64_t room = 1 + job.chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
+
+        rc = writer_make_room(w, room, e);
+        if (rc < 0)
+                return rc;
+        job.placer = placer_new(w->cluster_bits, w->refs, room);
+        if (!job.placer)
+                return err_set(e, ENOMEM, "place guest memory");
+        lock_init(&job.lock);
+        crew_run((unsigned)MIN(crew_size(w->options.threads), MAX(job.chunks, 1)), worker, &job);
+        rc = job.rc;
+        if (rc < 0 && e)
+                *e = job.err;
+        if (rc == 0)
+                rc = finish(&job, e);
+        lock_fini(&job.lock);
+        placer_free(job.placer);
+        return rc;
+}

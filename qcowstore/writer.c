@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qcowstore/writer-priv.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "common/auto.h"
+#include "qcowstore/layout.h"
+
+/* L1 entries that sections and sums may need beyond the disk's, at worst */
+#define STATE_L1_RESERVE(disk_l1) ((disk_l1) / 64 + 8192)
+
+static int check_options(const char *path, const struct qs_writer_options *o, struct err *e)
+{
+        if (o->cluster_bits < QS_CLUSTER_BITS_MIN || o->cluster_bits > QS_CLUSTER_BITS_MAX)
+                return err_msg(e, EINVAL, "create '%s': the cluster size must be 4K to 2M", path);
+        if (o->compress == QS_COMPRESS_ZSTD &&
+            (o->zstd_level < 1 || o->zstd_level > QS_ZSTD_LEVEL_MAX))
+                return err_msg(e, EINVAL, "create '%s': the zstd level must be 1 to %d", path,
+                               QS_ZSTD_LEVEL_MAX);
+        if (o->disk_bytes == 0 || o->disk_bytes > QS_DISK_BYTES_MAX ||
+            !IS_ALIGNED(o->disk_bytes, LAYOUT_PAGE_BYTES))
+                return err_msg(e, EINVAL, "create '%s': guest memory must end at a multiple of "
+                               "4 KiB, at most at 64 TiB", path);
+
+        uint64_t l1 = layout_l1_entries(o->disk_bytes, o->cluster_bits);
+
+        if (l1 + STATE_L1_RESERVE(l1) > LAYOUT_L1_ENTRIES_MAX)
+                return err_msg(e, EINVAL, "create '%s': guest memory is too large for clusters "
+                               "of %u KiB: choose larger ones", path,
+                               1u << (o->cluster_bits - 10));
+        if (strnlen(o->tag, sizeof(o->tag)) > QS_TAG_MAX)
+                return err_msg(e, EINVAL, "create '%s': the tag is longer than %d bytes", path,
+                               QS_TAG_MAX);
+        for (const char *p = o->tag; *p; p++) {
+                if ((unsigned char)*p < ' ' || *p == 127)
+                        return err_msg(e, EINVAL, "create '%s': the tag has a control character",
+                                       path);
+        }
+        return 0;
+}
+
+static int init(struct qs_writer *w, const char *path, const struct qs_writer_options *o,
+                struct err *e)
+{
+        w->options = *o;
+        if (!w->options.tag[0])
+                strcpy(w->options.tag, "default");
+        w->cluster_bits = o->cluster_bits;
+        w->cluster_bytes = layout_cluster_bytes(o->cluster_bits);
+        w->disk_l1 = layout_l1_entries(o->disk_bytes, o->cluster_bits);
+        w->used = 1;
+        if (getrandom(&w->seed, sizeof(w->seed), 0) != sizeof(w->seed))
+                return err_set(e, errno, "create '%s': get random bytes", path);
+        w->tables = calloc(w->disk_l1, sizeof(*w->tables));
+        if (!w->tables)
+                return err_set(e, ENOMEM, "create '%s'", path);
+        return publish_new(path, o->force, &w->publish, e);
+}
+
+int qs_writer_new(const char *path, const struct qs_writer_options *options,
+                  struct qs_writer **ret, struct err *e)
+{
+        int rc = check_options(path, options, e);
+
+        if (rc < 0)
+                return rc;
+
+        struct qs_writer *w = calloc(1, sizeof(*w));
+
+        rc = w ? init(w, path, options, e) : err_set(e, ENOMEM, "create '%s'", path);
+        if (rc < 0) {
+                qs_writer_free(w);
+                return rc;
+        }
+        *ret = w;
+        return 0;
+}
+
+void qs_writer_free(struct qs_writer *w)
+{
+        if (!w)
+                return;
+        for (uint64_t i = 0; w->tables && i < w->disk_l1; i++)
+                free(atomic_load_explicit(&w->tables[i], memory_order_relaxed));
+        for (unsigned i = 0; i < w->sections; i++)
+                free(w->section_data[i]);
+        publish_free(w->publish);
+        free(w->tables);
+        free(w->refs);
+        free(w->hostsums);
+        free(w);
+}
+
+/* Fresh memory from calloc is not touched before it is used: what a sparse
+ * guest does not need costs nothing. */
+static void *grow(void *old, uint64_t old_n, uint64_t n, size_t size)
+{
+        if (!old)
+                return calloc(n, size);
+
+        uint8_t *more = reallocarray(old, n, size);
+
+        if (more)
+                memset(more + old_n * size, 0, (n - old_n) * size);
+        return more;
+}
+
+int writer_make_room(struct qs_writer *w, uint64_t clusters, struct err *e)
+{
+        if (clusters <= w->room)
+                return 0;
+
+        uint32_t *refs = grow(w->refs, w->room, clusters, sizeof(*refs));
+
+        if (refs)
+                w->refs = refs;
+
+        uint64_t *sums = grow(w->hostsums, w->room, clusters, sizeof(*sums));
+
+        if (sums)
+                w->hostsums = sums;
+        if (!refs || !sums)
+                return err_set(e, ENOMEM, "count clusters");
+        w->room = clusters;
+        return 0;
+}
+
+int qs_writer_section(struct qs_writer *w, const char *name, const void *data, size_t bytes,
+                      struct err *e)
+{
+        ASSERT(!w->published);
+        ASSERT(sectoc_name_ok(name));
+        ASSERT(strcmp(name, LAYOUT_CHECKSUMS) != 0 && strcmp(name, LAYOUT_HOSTSUMS) != 0);
+        for (unsigned i = 0; i < w->sections; i++)
+                ASSERT(strcmp(w->section[i].name, name) != 0);
+        if (bytes > QS_SECTION_BYTES_MAX)
+                return err_msg(e, EFBIG, "section '%s' is larger than %u MiB", name,
+                               QS_SECTION_BYTES_MAX >> 20);
+        if (w->sections + 2 >= QS_SECTIONS_MAX)
+                return err_msg(e, E2BIG, "there are more than %d sections", QS_SECTIONS_MAX - 2);
+
+        void *copy = malloc(bytes + 1);
+
+        if (!copy)
+                return err_set(e, ENOMEM, "keep section '%s'", name);
+        if (bytes)
+                memcpy(copy, data, bytes);
+
+        struct section *s = &w->section[w->sections];
+
+        strcpy(s->name, name);
+        s->bytes = bytes;
+        w->section_data[w->sections++] = copy;
+        return 0;
+}
+
+void qs_writer_stats(const struct qs_writer *w, struct qs_writer_stats *ret)
+{
+        *ret = w->stats;
+}

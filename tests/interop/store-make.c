@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store-make - images with given parameters, for tests and fuzz corpora.
+ *
+ *   store-make import RAW IMAGE CLUSTER_BITS none|zstd [TAG]     (--force: -f first)
+ *   store-make export IMAGE RAW
+ *   store-make check IMAGE          contents too; status 2 with findings
+ *   store-make list IMAGE
+ *   store-make ram SEED BYTES RAW   guest-like memory: zeros, text, noise
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/err.h"
+#include "qcowstore/store.h"
+#include "tests/unit/store-ram.h"
+
+static int import(int argc, char **argv, struct err *e)
+{
+        struct qs_writer_options o = { .zstd_level = 1 };
+
+        if (argc > 0 && strcmp(argv[0], "-f") == 0) {
+                o.force = true;
+                argv++;
+                argc--;
+        }
+        if (argc < 4)
+                return err_msg(e, EINVAL, "import needs RAW IMAGE CLUSTER_BITS none|zstd");
+        o.cluster_bits = (unsigned)atoi(argv[2]);
+        o.compress = strcmp(argv[3], "zstd") == 0 ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+        if (argc > 4)
+                snprintf(o.tag, sizeof(o.tag), "%s", argv[4]);
+        return qs_import(argv[0], argv[1], &o, NULL, e);
+}
+
+static int export(int argc, char **argv, struct err *e)
+{
+        struct qs_image *image;
+
+        if (argc < 2)
+                return err_msg(e, EINVAL, "export needs IMAGE RAW");
+
+        AUTO_FD fd = open(argv[0], O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(e, errno, "open '%s'", argv[0]);
+
+        int rc = qs_image_open(fd, argv[0], NULL, &image, e);
+
+        if (rc < 0)
+                return rc;
+        rc = qs_export(image, argv[1], false, e);
+        qs_image_close(image);
+        return rc;
+}
+
+static void say(void *ctx, const char *text)
+{
+        (void)ctx;
+        puts(text);
+}
+
+static int check(int argc, char **argv, struct err *e)
+{
+        struct qs_check_report report;
+
+        if (argc < 1)
+                return err_msg(e, EINVAL, "check needs IMAGE");
+
+        AUTO_FD fd = open(argv[0], O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(e, errno, "open '%s'", argv[0]);
+
+        int rc = qs_check(fd, argv[0], true, say, NULL, &report, e);
+
+        return rc < 0 ? rc : report.corruptions + report.leaks ? 2 : 0;
+}
+
+static int list(int argc, char **argv, struct err *e)
+{
+        struct qs_snapshot_info *info;
+        size_t n;
+
+        if (argc < 1)
+                return err_msg(e, EINVAL, "list needs IMAGE");
+
+        AUTO_FD fd = open(argv[0], O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(e, errno, "open '%s'", argv[0]);
+
+        int rc = qs_snapshot_list(fd, argv[0], &info, &n, e);
+
+        if (rc < 0)
+                return rc;
+        for (size_t i = 0; i < n; i++)
+                printf("%s %s%s\n", info[i].id, info[i].tag, info[i].is_default ? " *" : "");
+        free(info);
+        return 0;
+}
+
+static int ram(int argc, char **argv, struct err *e)
+{
+        if (argc < 3)
+                return err_msg(e, EINVAL, "ram needs SEED BYTES RAW");
+
+        size_t bytes = strtoull(argv[1], NULL, 0);
+        AUTO_FREE uint8_t *p = calloc(1, bytes + 1);
+        FILE *f = fopen(argv[2], "wb");
+
+        if (!p || !f)
+                return err_set(e, errno, "write '%s'", argv[2]);
+        store_ram_fill(p, bytes, strtoull(argv[0], NULL, 0));
+
+        size_t done = fwrite(p, 1, bytes, f);
+
+        return fclose(f) == 0 && done == bytes ? 0 : err_set(e, EIO, "write '%s'", argv[2]);
+}
+
+static const struct command {
+        const char *name;
+        int (*run)(int argc, char **argv, struct err *e);
+} commands[] = {
+        { "import", import }, { "export", export }, { "check", check },
+        { "list", list },     { "ram", ram },
+};
+
+int main(int argc, char **argv)
+{
+        struct err e = { 0 };
+
+        for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++) {
+                if (strcmp(argv[1], commands[i].name) != 0)
+                        continue;
+
+                int rc = commands[i].run(argc - 2, argv + 2, &e);
+
+                if (rc < 0)
+                        err_print("store-make", &e);
+                return rc < 0 ? 1 : rc;
+        }
+        fprintf(stderr, "usage: store-make import|export|check|list|ram ...\n");
+        return 1;
+}

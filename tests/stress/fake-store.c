@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/stress/fake-store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/io.h"
+#include "qcowstore/store.h"
+
+#define FAKE_MAGIC 0x65676d49656b6146ull
+
+struct qs_image {
+        int fd;
+        struct fake_image fake;
+        struct qs_image_info info;
+};
+
+struct qs_reader {
+        struct qs_image *image;
+};
+
+static uint64_t mix(uint64_t x)
+{
+        x ^= x >> 30;
+        x *= 0xbf58476d1ce4e5b9ull;
+        x ^= x >> 27;
+        x *= 0x94d049bb133111ebull;
+        return x ^ x >> 31;
+}
+
+int fake_image_file(const struct fake_image *image)
+{
+        int fd = memfd_create("fake-image", MFD_CLOEXEC);
+
+        if (fd >= 0)
+                fake_image_update(fd, image);
+        return fd;
+}
+
+void fake_image_update(int fd, const struct fake_image *image)
+{
+        struct fake_image copy = *image;
+
+        copy.magic = FAKE_MAGIC;
+
+        int rc = io_pwrite_full(fd, &copy, sizeof(copy), 0);
+
+        ASSERT(rc == 0);
+}
+
+/* zeros come in runs of four clusters, a third of all */
+bool fake_is_zero(const struct fake_image *image, uint64_t cluster)
+{
+        return mix(image->seed + cluster / 4) % 3 == 0;
+}
+
+uint64_t fake_word(const struct fake_image *image, uint64_t gpa)
+{
+        if (fake_is_zero(image, gpa >> image->cluster_bits))
+                return 0;
+        return mix(image->seed ^ gpa) | 1;
+}
+
+bool fake_page_ok(const struct fake_image *image, uint64_t gpa, const volatile uint64_t *page)
+{
+        for (unsigned i = 0; i < FAKE_WORDS; i++) {
+                if (page[i] != fake_word(image, gpa + i * 8))
+                        return false;
+        }
+        return true;
+}
+
+int qs_image_open(int fd, const char *path, const char *tag, struct qs_image **ret, struct err *e)
+{
+        struct qs_image *im = calloc(1, sizeof(*im));
+
+        ASSERT(im);
+        if (io_pread_full(fd, &im->fake, sizeof(im->fake), 0) < 0 ||
+            im->fake.magic != FAKE_MAGIC) {
+                free(im);
+                return err_msg(e, EBADMSG, "'%s' is no image", path);
+        }
+        im->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        im->info.cluster_bits = im->fake.cluster_bits;
+        im->info.disk_bytes = im->fake.disk_bytes;
+        memcpy(im->info.uuid, &im->fake.seed, sizeof(im->fake.seed));
+        strcpy(im->info.tag, tag ? tag : "default");
+        *ret = im;
+        return 0;
+}
+
+void qs_image_close(struct qs_image *image)
+{
+        if (!image)
+                return;
+        close(image->fd);
+        free(image);
+}
+
+const struct qs_image_info *qs_image_info(const struct qs_image *image)
+{
+        return &image->info;
+}
+
+int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e)
+{
+        (void)e;
+        *ret = calloc(1, sizeof(**ret));
+        ASSERT(*ret);
+        (*ret)->image = image;
+        return 0;
+}
+
+void qs_reader_free(struct qs_reader *reader)
+{
+        free(reader);
+}
+
+int qs_cluster_kind(struct qs_reader *reader, uint64_t cluster, enum qs_kind *ret, struct err *e)
+{
+        (void)e;
+        *ret = fake_is_zero(&reader->image->fake, cluster) ? QS_ZERO : QS_RAW;
+        return 0;
+}
+
+int qs_zero_run(struct qs_reader *reader, uint64_t cluster, uint64_t max, uint64_t *ret,
+                struct err *e)
+{
+        uint64_t n = 0;
+
+        (void)e;
+        while (n < max && fake_is_zero(&reader->image->fake, cluster + n))
+                n++;
+        *ret = n;
+        return 0;
+}
+
+int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struct err *e)
+{
+        struct qs_image *im = reader->image;
+        struct fake_image now;
+        uint64_t *word = buf;
+        uint64_t bytes = 1ull << im->fake.cluster_bits;
+        int rc = io_pread_full(im->fd, &now, sizeof(now), 0);
+
+        ASSERT(rc == 0);
+        ASSERT(cluster * bytes < im->fake.disk_bytes);
+        if (now.slow_us)
+                usleep(now.slow_us);
+        for (uint32_t i = 0; i < now.bads; i++) {
+                if (now.bad[i] == cluster) {
+                        memset(buf, 0xee, bytes);
+                        return err_msg(e, EBADMSG, "cluster %llu is bad",
+                                       (unsigned long long)cluster);
+                }
+        }
+        for (uint64_t i = 0; i < bytes / 8; i++)
+                word[i] = fake_word(&im->fake, cluster * bytes + i * 8);
+        return 0;
+}
