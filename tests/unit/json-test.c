@@ -78,6 +78,7 @@ static void length_is_limited(void)
         CU_ASSERT_EQUAL(json_parse("{}", (size_t)INT32_MAX + 1, &o, &e), -EBADMSG);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "too long"));
         /* bytes count, not a NUL */
+        CU_ASSERT_EQUAL(json_parse("{}\0{}", 5, &o, &e), -EBADMSG);
         CU_ASSERT_EQUAL(json_parse("{}{}", 2, &o, &e), 0);
 }
 
