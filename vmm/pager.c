@@ -71,6 +71,7 @@ struct pager {
         uint64_t answers GUARDED_BY(lock);
         bool want_stats GUARDED_BY(lock);
         bool want_retry GUARDED_BY(lock);
+        bool want_prefetch GUARDED_BY(lock);
         bool quit GUARDED_BY(lock);
 };
 
@@ -107,6 +108,21 @@ static void set_lane(struct pager *p, enum ps_lane lane)
         lock_acquire(&p->lock);
         p->news.lane = lane;
         lock_release(&p->lock);
+}
+
+static void wake(struct pager *p)
+{
+        uint64_t one = 1;
+
+        (void)!write(p->wake_fd, &one, sizeof(one));
+}
+
+void pager_prefetch(struct pager *p)
+{
+        lock_acquire(&p->lock);
+        p->want_prefetch = true;
+        lock_release(&p->lock);
+        wake(p);
 }
 
 enum ps_lane pager_lane(struct pager *p)
@@ -146,11 +162,11 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
 }
 
 static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, unsigned hold,
-                 struct ps_welcome *ret, struct err *e)
+                 uint64_t prefetch_rate, struct ps_welcome *ret, struct err *e)
 {
         const struct ps_hello h = {
                 .image_fd = p->image_fd, .image_path = p->image_path, .tag = p->tag,
-                .lane = lane, .prefetch_rate = p->prefetch_rate, .hold_percent = hold,
+                .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
                 .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
                 .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
         };
@@ -211,7 +227,10 @@ static void *watch_thread(void *ctx);
 int pager_start(struct pager *p, struct ram *ram, struct err *e)
 {
         struct ps_welcome w = { .map_fd = -1, .cache_fd = -1, .filled_fd = -1 };
-        int rc = hello(p, p->client, pager_lane(p), p->hold_percent, &w, e);
+        /* prefetch would take the processors from what leads to the first
+         * instruction: it waits for pager_prefetch() */
+        int rc = hello(p, p->client, pager_lane(p), p->hold_percent,
+                       p->hold_percent ? p->prefetch_rate : PS_PREFETCH_OFF, &w, e);
 
         if (rc < 0)
                 return rc;
@@ -254,8 +273,7 @@ static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIR
 {
         switch (ev->type) {
         case PS_EVENT_RESIDENT:
-                p->news.resident = true;
-                p->news.stats = ev->stats;
+                p->news.resident = true;        /* the statistics are asked for */
                 break;
         case PS_EVENT_BAD_PAGE:
                 p->news.bad_page = true;
@@ -280,7 +298,9 @@ static bool take_event(struct pager *p)
         lock_acquire(&p->lock);
         take_event_locked(p, &ev);
         lock_release(&p->lock);
-        if (ev.type != PS_EVENT_STATS)
+        if (ev.type == PS_EVENT_RESIDENT)
+                return ps_client_ask_stats(p->client, NULL) == 0;
+        if (ev.type == PS_EVENT_BAD_PAGE || ev.stats.resident_ns)
                 post_news(p);
         return true;
 }
@@ -288,6 +308,7 @@ static bool take_event(struct pager *p)
 struct requests {
         bool stats;
         bool retry;
+        bool prefetch;
         bool quit;
 };
 
@@ -298,9 +319,9 @@ static struct requests take_requests(struct pager *p)
         (void)!read(p->wake_fd, &count, sizeof(count));
         lock_acquire(&p->lock);
 
-        struct requests r = { p->want_stats, p->want_retry, p->quit };
+        struct requests r = { p->want_stats, p->want_retry, p->want_prefetch, p->quit };
 
-        p->want_stats = p->want_retry = false;
+        p->want_stats = p->want_retry = p->want_prefetch = false;
         lock_release(&p->lock);
         return r;
 }
@@ -331,7 +352,7 @@ static int replace_server(struct pager *p, struct err *e)
                 rc = server_start(p, true, &client, e);
         if (rc < 0)
                 return rc;
-        rc = hello(p, client, lane, 0, &w, e);
+        rc = hello(p, client, lane, 0, p->prefetch_rate, &w, e);
         fd_close(&w.map_fd);            /* RAM stays mapped as it is */
         fd_close(&w.cache_fd);
         fd_close(&w.filled_fd);
@@ -392,17 +413,12 @@ static void *watch_thread(void *ctx)
                         ps_client_ask_stats(p->client, NULL);
                 if (r.retry)
                         ps_client_retry(p->client, NULL);
+                if (r.prefetch)
+                        ps_client_prefetch(p->client, p->prefetch_rate, NULL);
                 if (fds[0].revents && !take_event(p))
                         server_lost(p);
         }
         return NULL;
-}
-
-static void wake(struct pager *p)
-{
-        uint64_t one = 1;
-
-        (void)!write(p->wake_fd, &one, sizeof(one));
 }
 
 void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)

@@ -54,6 +54,8 @@ void pager_free(struct pager *p);
 /* The latest, with bad_page reset; refresh asks the server first and waits a
  * moment for the answer. */
 void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret);
+/* The guest runs: loading in the background may begin. */
+void pager_prefetch(struct pager *p);
 /* Bad pages are tried again. */
 void pager_retry(struct pager *p);
 enum ps_lane pager_lane(struct pager *p);

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,9 +69,8 @@ struct vcpus {
         bool pause                      GUARDED_BY(lock);
         bool stop                       GUARDED_BY(lock);
         bool ended                      GUARDED_BY(lock);       /* pause for ever */
+        uint64_t first_entry_ns         GUARDED_BY(lock);       /* of vCPU 0; 0 = not yet */
         struct vcpu vcpu[VCPUS_MAX];
-
-        _Atomic uint64_t first_entry_ns;
 };
 
 static int kick_signal(void)
@@ -287,6 +285,10 @@ static bool park_locked(struct vcpu *c) REQUIRES(c->all->lock)
         }
         set_immediate_exit(c, 0);       /* INV-EXIT */
         c->state = VCPU_RUNNING;
+        if (c->index == 0 && v->first_entry_ns == 0) {
+                v->first_entry_ns = clock_now_ns();
+                cond_broadcast(&v->changed);
+        }
         return true;
 }
 
@@ -305,14 +307,8 @@ static void *vcpu_main(void *arg)
 {
         struct vcpu *c = arg;
 
-        while (park(c)) {
-                uint64_t never = 0;
-
-                if (c->index == 0)
-                        atomic_compare_exchange_strong(&c->all->first_entry_ns, &never,
-                                                       clock_now_ns());
+        while (park(c))
                 run_guest(c);
-        }
         return NULL;
 }
 
@@ -468,7 +464,17 @@ void vcpus_free(struct vcpus *v)
         free(v);
 }
 
+static uint64_t first_entry_locked(struct vcpus *v) REQUIRES(v->lock)
+{
+        while (v->first_entry_ns == 0 && !v->pause && !v->stop)
+                cond_wait(&v->changed, &v->lock);
+        return v->first_entry_ns;
+}
+
 uint64_t vcpus_first_entry_ns(struct vcpus *v)
 {
-        return v->first_entry_ns;
+        lock_acquire(&v->lock);
+        uint64_t at_ns = first_entry_locked(v);
+        lock_release(&v->lock);
+        return at_ns;
 }

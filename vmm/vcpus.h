@@ -43,7 +43,8 @@ bool vcpus_paused(struct vcpus *v);
 /* Stops and joins; vCPUs that hang in KVM make it return -ETIMEDOUT. */
 int vcpus_stop(struct vcpus *v, uint64_t deadline_ns);
 void vcpus_free(struct vcpus *v);
-/* clock_now_ns() right before vCPU 0 first entered the guest; 0 = not yet. */
+/* clock_now_ns() right before vCPU 0 first entered the guest; waits for it when
+ * the vCPUs have been resumed, 0 = they have not. */
 uint64_t vcpus_first_entry_ns(struct vcpus *v);
 
 #endif

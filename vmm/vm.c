@@ -63,7 +63,7 @@ static void take_pager_news(struct vm *vm)
         struct pager_news news;
 
         pager_take_news(vm->pager, false, &news);
-        if (news.resident && !vm->phases.resident_ns) {
+        if (news.stats.resident_ns && !vm->phases.resident_ns) {
                 vm->phases.resident_ns = news.stats.resident_ns;
                 if (vm->want_resident_report) {
                         struct json_object *o = json_object_new_object();
@@ -238,13 +238,13 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
         if (vm->reverted)
                 state_before_resume(&vm->kvm);
         vm->phases.kvm_calls_ns = vm->kvm.in_calls_ns;
-        if (paused) {
-                vm->state = VM_PAUSED;
-                return 0;
+        vm->state = paused ? VM_PAUSED : VM_RUNNING;
+        if (!paused) {
+                vcpus_resume(vm->vcpus);
+                vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
         }
-        vm->state = VM_RUNNING;
-        vcpus_resume(vm->vcpus);
-        vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
+        if (vm->pager)
+                pager_prefetch(vm->pager);
         return 0;
 }
 
