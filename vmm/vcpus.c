@@ -233,9 +233,9 @@ static bool handle_exit(struct vcpu *c)
         }
 }
 
-static bool leave_or_go_on_locked(struct vcpu *c) REQUIRES(c->all->lock)
+static bool leave_or_go_on_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
 {
-        if (c->all->pause || c->all->stop)
+        if (v->pause || v->stop)
                 return true;
         set_immediate_exit(c, 0);       /* the pause was withdrawn; INV-EXIT */
         return false;
@@ -246,7 +246,7 @@ static bool shall_leave(struct vcpu *c)
         struct vcpus *v = c->all;
 
         lock_acquire(&v->lock);
-        bool leave = leave_or_go_on_locked(c);
+        bool leave = leave_or_go_on_locked(v, c);
         lock_release(&v->lock);
         return leave;
 }
@@ -272,10 +272,8 @@ static void run_guest(struct vcpu *c)
         }
 }
 
-static bool park_locked(struct vcpu *c) REQUIRES(c->all->lock)
+static bool park_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
 {
-        struct vcpus *v = c->all;
-
         c->state = VCPU_PARKED;
         cond_broadcast(&v->changed);
         while (v->pause && !v->stop)
@@ -296,7 +294,7 @@ static bool park(struct vcpu *c)
         struct vcpus *v = c->all;
 
         lock_acquire(&v->lock);
-        bool go_on = park_locked(c);
+        bool go_on = park_locked(v, c);
         lock_release(&v->lock);
         return go_on;
 }
@@ -331,11 +329,13 @@ int vcpus_new(struct kvm *kvm, struct platform *platform, const struct vcpus_ops
         v->ops = *ops;
         lock_init(&v->lock);
         cond_init(&v->changed);
-        v->pause = true;
-        for (unsigned i = 0; i < kvm->cpus; i++) {
+        for (unsigned i = 0; i < kvm->cpus; i++)
                 v->vcpu[i] = (struct vcpu){ .all = v, .index = i };
-                set_immediate_exit(&v->vcpu[i], 1);
-        }
+
+        lock_acquire(&v->lock);
+        v->pause = true;
+        kick_all_locked(v);
+        lock_release(&v->lock);
         *ret = v;
         return 0;
 }
