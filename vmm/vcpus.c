@@ -210,8 +210,8 @@ static bool handle_exit(struct vcpu *c)
         case KVM_EXIT_INTR:
                 return true;
         case KVM_EXIT_SHUTDOWN:
-                end(c, VCPUS_TRIPLE_FAULT, "vCPU %u: triple fault at rip %#llx", c->index,
-                    (unsigned long long)rip_of(c));
+                /* no rip: AMD's KVM has reset the vCPU by now */
+                end(c, VCPUS_TRIPLE_FAULT, "vCPU %u: triple fault", c->index);
                 return false;
         case KVM_EXIT_INTERNAL_ERROR:
                 end_internal_error(c, run);
