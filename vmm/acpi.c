@@ -287,7 +287,8 @@ static uint64_t put_madt(struct area *a, unsigned cpus)
 {
         static const uint8_t ioapic[] = {
                 1, 12, 0, 0,
-                IOAPIC_GPA & 0xff, IOAPIC_GPA >> 8 & 0xff, IOAPIC_GPA >> 16 & 0xff, IOAPIC_GPA >> 24,
+                IOAPIC_GPA & 0xff, IOAPIC_GPA >> 8 & 0xff,
+                IOAPIC_GPA >> 16 & 0xff, IOAPIC_GPA >> 24,
                 0, 0, 0, 0,
         };
         /* the SCI: level, active high */
@@ -300,7 +301,8 @@ static uint64_t put_madt(struct area *a, unsigned cpus)
 
         memcpy(table, &madt, sizeof(madt));
         for (unsigned i = 0; i < cpus; i++) {
-                const uint8_t cpu[MADT_CPU_BYTES] = { 0, MADT_CPU_BYTES, (uint8_t)i, (uint8_t)i, 1 };
+                uint8_t id = (uint8_t)i;
+                const uint8_t cpu[MADT_CPU_BYTES] = { 0, MADT_CPU_BYTES, id, id, 1 };
 
                 bytes = append(table, bytes, cpu, sizeof(cpu));
         }

@@ -287,24 +287,33 @@ static int set_registers(struct kvm *kvm, const struct boot_entry *entry, struct
         return 0;
 }
 
-struct one_msr {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-};
+/* Reads or writes one MSR; whether the host knows it. */
+static bool msr(struct kvm *kvm, unsigned cpu, unsigned long request, uint32_t index,
+                uint64_t *value)
+{
+        union {
+                struct kvm_msrs msrs;
+                uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+        } m = { .msrs.nmsrs = 1 };
+
+        m.msrs.entries[0] = (struct kvm_msr_entry){ .index = index, .data = *value };
+        if (kvm_call(kvm, kvm->vcpu_fd[cpu], request, &m) != 1)
+                return false;
+        *value = m.msrs.entries[0].data;
+        return true;
+}
 
 /* What firmware would have set up. A host that does not know one of them costs
  * the guest its PAT or its fast strings only: no error. */
 static void set_msrs(struct kvm *kvm, unsigned cpu)
 {
-        struct one_msr misc = { .head.nmsrs = 1, .entry.index = MSR_MISC_ENABLE };
-        struct one_msr mtrr = { .head.nmsrs = 1, .entry.index = MSR_MTRR_DEF_TYPE,
-                                .entry.data = MTRR_ENABLED_FIXED_WB };
+        uint64_t misc = 0, mtrr = MTRR_ENABLED_FIXED_WB;
 
-        if (kvm_call(kvm, kvm->vcpu_fd[cpu], KVM_GET_MSRS, &misc) == 1) {
-                misc.entry.data |= MISC_ENABLE_FAST_STRING;
-                (void)kvm_call(kvm, kvm->vcpu_fd[cpu], KVM_SET_MSRS, &misc);
+        if (msr(kvm, cpu, KVM_GET_MSRS, MSR_MISC_ENABLE, &misc)) {
+                misc |= MISC_ENABLE_FAST_STRING;
+                (void)msr(kvm, cpu, KVM_SET_MSRS, MSR_MISC_ENABLE, &misc);
         }
-        (void)kvm_call(kvm, kvm->vcpu_fd[cpu], KVM_SET_MSRS, &mtrr);
+        (void)msr(kvm, cpu, KVM_SET_MSRS, MSR_MTRR_DEF_TYPE, &mtrr);
 }
 
 int boot_set_vcpus(struct kvm *kvm, const struct boot_entry *entry, struct err *e)

@@ -98,7 +98,7 @@ static int check_api(struct kvm *kvm, struct err *e)
 
 int kvm_open(struct kvm *kvm, struct err *e)
 {
-        *kvm = (struct kvm){ .vm_fd = -1 };
+        *kvm = (struct kvm){ .opened = true, .vm_fd = -1 };
         for (unsigned i = 0; i < VCPUS_MAX; i++)
                 kvm->vcpu_fd[i] = -1;
 
@@ -244,6 +244,8 @@ int kvm_create(struct kvm *kvm, const struct ram *ram, unsigned cpus, struct err
 
 void kvm_close(struct kvm *kvm)
 {
+        if (!kvm->opened)
+                return;
         for (unsigned i = 0; i < VCPUS_MAX; i++) {
                 if (kvm->run[i])
                         munmap(kvm->run[i], kvm->run_bytes);

@@ -21,6 +21,7 @@
 #define VCPUS_MAX 8
 
 struct kvm {
+        bool opened;                    /* by kvm_open(), even if that failed */
         int dev_fd;                     /* /dev/kvm */
         int vm_fd;
         unsigned cpus;
@@ -38,12 +39,12 @@ struct kvm {
  * result. Not for KVM_RUN. One thread at a time. */
 int kvm_call(struct kvm *kvm, int fd, unsigned long request, void *arg);
 
-/* Opens /dev/kvm and checks the API version and the capabilities we cannot do without.
- * kvm_close() follows, whatever this or kvm_create() returned. */
+/* Opens /dev/kvm and checks the API version and the capabilities we cannot do without. */
 int kvm_open(struct kvm *kvm, struct err *e);
 /* VM, TSS and identity addresses, irqchip, PIT, memory slots (RAM is mapped,
  * PROT_NONE is allowed), vCPUs in index order. x86-machine.md 7.4 steps 1-2. */
 int kvm_create(struct kvm *kvm, const struct ram *ram, unsigned cpus, struct err *e);
+/* Whatever kvm_open() or kvm_create() returned; a zeroed struct is fine. */
 void kvm_close(struct kvm *kvm);
 /* KVM_IRQ_LINE */
 void kvm_irq_line(struct kvm *kvm, unsigned gsi, bool level);

@@ -27,7 +27,7 @@ struct platform_ops {
         /* bytes the guest wrote to COM1 */
         void (*console_out)(void *ctx, const uint8_t *data, size_t bytes);
         void (*request)(void *ctx, enum platform_request what);
-        /* platform_input() took less than it was given, and there is room now */
+        /* platform_input() took less than it was given, and there is room now; may be NULL */
         void (*input_room)(void *ctx);
         void *ctx;
 };

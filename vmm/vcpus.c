@@ -208,8 +208,8 @@ static bool handle_exit(struct vcpu *c)
         case KVM_EXIT_INTR:
                 return true;
         case KVM_EXIT_SHUTDOWN:
-                end(c, VCPUS_TRIPLE_FAULT, "vCPU %u: triple fault at rip %#llx", c->index,
-                    (unsigned long long)rip_of(c));
+                /* no rip: AMD's KVM has reset the vCPU by now */
+                end(c, VCPUS_TRIPLE_FAULT, "vCPU %u: triple fault", c->index);
                 return false;
         case KVM_EXIT_INTERNAL_ERROR:
                 end_internal_error(c, run);
@@ -231,9 +231,9 @@ static bool handle_exit(struct vcpu *c)
         }
 }
 
-static bool leave_or_go_on_locked(struct vcpu *c) REQUIRES(c->all->lock)
+static bool leave_or_go_on_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
 {
-        if (c->all->pause || c->all->stop)
+        if (v->pause || v->stop)
                 return true;
         set_immediate_exit(c, 0);       /* the pause was withdrawn; INV-EXIT */
         return false;
@@ -244,7 +244,7 @@ static bool shall_leave(struct vcpu *c)
         struct vcpus *v = c->all;
 
         lock_acquire(&v->lock);
-        bool leave = leave_or_go_on_locked(c);
+        bool leave = leave_or_go_on_locked(v, c);
         lock_release(&v->lock);
         return leave;
 }
@@ -270,10 +270,8 @@ static void run_guest(struct vcpu *c)
         }
 }
 
-static bool park_locked(struct vcpu *c) REQUIRES(c->all->lock)
+static bool park_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
 {
-        struct vcpus *v = c->all;
-
         c->state = VCPU_PARKED;
         cond_broadcast(&v->changed);
         while (v->pause && !v->stop)
@@ -298,7 +296,7 @@ static bool park(struct vcpu *c)
         struct vcpus *v = c->all;
 
         lock_acquire(&v->lock);
-        bool go_on = park_locked(c);
+        bool go_on = park_locked(v, c);
         lock_release(&v->lock);
         return go_on;
 }
@@ -327,11 +325,13 @@ int vcpus_new(struct kvm *kvm, struct platform *platform, const struct vcpus_ops
         v->ops = *ops;
         lock_init(&v->lock);
         cond_init(&v->changed);
-        v->pause = true;
-        for (unsigned i = 0; i < kvm->cpus; i++) {
+        for (unsigned i = 0; i < kvm->cpus; i++)
                 v->vcpu[i] = (struct vcpu){ .all = v, .index = i };
-                set_immediate_exit(&v->vcpu[i], 1);
-        }
+
+        lock_acquire(&v->lock);
+        v->pause = true;
+        kick_all_locked(v);
+        lock_release(&v->lock);
         *ret = v;
         return 0;
 }

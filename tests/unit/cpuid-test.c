@@ -12,9 +12,9 @@
 
 #define ROOM 32
 
-struct table {
+union table {
         struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[ROOM];
+        uint8_t room[sizeof(struct kvm_cpuid2) + ROOM * sizeof(struct kvm_cpuid_entry2)];
 };
 
 static const struct kvm_cpuid_entry2 intel[] = {
@@ -41,23 +41,23 @@ static const struct kvm_cpuid_entry2 amd[] = {
         { .function = 0x8000001e, .eax = 9, .ebx = 0x109, .ecx = 0x300 },
 };
 
-static void fill(struct table *t, const struct kvm_cpuid_entry2 *from, unsigned n, unsigned cpu,
+static void fill(union table *t, const struct kvm_cpuid_entry2 *from, unsigned n, unsigned cpu,
                  unsigned cpus, bool deadline)
 {
         ASSERT(n + CPUID_LEAVES_ADDED <= ROOM);
         t->head.nent = n;
-        memcpy(t->entries, from, n * sizeof(*from));
+        memcpy(t->head.entries, from, n * sizeof(*from));
         cpuid_for_vcpu(&t->head, cpu, cpus, deadline);
         ASSERT(t->head.nent <= n + CPUID_LEAVES_ADDED);
 }
 
-static const struct kvm_cpuid_entry2 *leaf(const struct table *t, uint32_t function, uint32_t index)
+static const struct kvm_cpuid_entry2 *leaf(const union table *t, uint32_t function, uint32_t index)
 {
         static const struct kvm_cpuid_entry2 none = { .function = ~0u };
 
         for (unsigned i = 0; i < t->head.nent; i++) {
-                if (t->entries[i].function == function && t->entries[i].index == index)
-                        return &t->entries[i];
+                if (t->head.entries[i].function == function && t->head.entries[i].index == index)
+                        return &t->head.entries[i];
         }
         return &none;
 }
@@ -69,7 +69,7 @@ static void intel_topology(void)
         } t[] = { { 0, 1, 0 }, { 1, 2, 1 }, { 2, 3, 2 }, { 3, 4, 2 }, { 4, 5, 3 }, { 7, 8, 3 } };
 
         for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-                struct table c;
+                union table c;
 
                 fill(&c, intel, ARRAY_SIZE(intel), t[i].cpu, t[i].cpus, i % 2);
                 CU_ASSERT_EQUAL(leaf(&c, 1, 0)->ebx,
@@ -93,7 +93,7 @@ static void intel_topology(void)
 
 static void what_cannot_be_saved_is_masked(void)
 {
-        struct table c;
+        union table c;
 
         fill(&c, intel, ARRAY_SIZE(intel), 0, 2, true);
         CU_ASSERT_EQUAL(leaf(&c, 1, 0)->ecx, 1u | 1u << 21 | 1u << 24 | 1u << 31);
@@ -107,7 +107,7 @@ static void what_cannot_be_saved_is_masked(void)
 
 static void amd_topology(void)
 {
-        struct table c;
+        union table c;
 
         fill(&c, amd, ARRAY_SIZE(amd), 2, 3, false);
         CU_ASSERT_EQUAL(leaf(&c, 0x80000001, 0)->ecx, 1u << 1 | 1u << 22);

@@ -4,6 +4,7 @@
 #include "vmm/kvm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -47,6 +48,19 @@ static void vcpu_count_is_checked(void)
         kvm_close(&kvm);
 }
 
+/* zero is a descriptor of somebody else's */
+static void zeroed_is_closed(void)
+{
+        struct kvm kvm = { 0 };
+        int null = open("/dev/null", O_RDONLY);
+
+        /* descriptor 0 is open from here on, whoever started the test */
+        CU_ASSERT_FATAL(null >= 0);
+        kvm_close(&kvm);
+        CU_ASSERT(fcntl(0, F_GETFD) >= 0);
+        close(null);
+}
+
 static void calls_return_errno(void)
 {
         struct kvm kvm;
@@ -60,6 +74,7 @@ static void calls_return_errno(void)
 static const CU_TestInfo cases[] = {
         { "three vCPUs come and go", create_and_close },
         { "the number of vCPUs is checked", vcpu_count_is_checked },
+        { "a zeroed struct owns nothing", zeroed_is_closed },
         { "kvm_call returns results and negative errnos", calls_return_errno },
         CU_TEST_INFO_NULL,
 };
