@@ -182,8 +182,8 @@ static int check_nested(struct vcpu_io *io, struct err *e)
         if (rc < 0)
                 return err_set(e, -rc, "KVM_GET_NESTED_STATE");
         return state_nested_in_use(n) ?
-               err_msg(e, ENOTSUP, "the guest runs a hypervisor of its own, which can not be saved; "
-                       "stop it in the guest first") : 0;
+               err_msg(e, ENOTSUP, "the guest runs a hypervisor of its own, which can not be "
+                       "saved; stop it in the guest first") : 0;
 }
 
 #define STRUCT(member) .offset = offsetof(struct state_vcpu, member)
