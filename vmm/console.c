@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -26,12 +27,11 @@
  * ring the eventfd; the event loop does all sending.
  *
  * Input waits in the client's own small buffer while the guest does not take
- * it; reading from that client stops meanwhile and a timer offers it again.
+ * it; reading from that client stops until console_input_room() offers it again.
  */
 #define HISTORY_BYTES (64u << 10)
 #define INPUT_BYTES 1024
 #define CLIENTS_MAX 8           /* people looking at one console */
-#define INPUT_RETRY_MS 5        /* a 16550 at 115200 baud takes 57 bytes in that time */
 
 struct client {
         struct console *console;
@@ -43,7 +43,6 @@ struct client {
         uint8_t input[INPUT_BYTES];
         struct event *readable;
         struct event *writable;
-        struct event *again;
 };
 
 struct console {
@@ -76,8 +75,6 @@ static void client_free(struct client *cl)
                 event_free(cl->readable);
         if (cl->writable)
                 event_free(cl->writable);
-        if (cl->again)
-                event_free(cl->again);
         if (cl->out_fd >= 0)            /* a socket, its own; the terminal is not ours to close */
                 fd_close(&cl->out_fd);
         free(cl);
@@ -136,17 +133,10 @@ static void client_offer(struct client *cl)
 
         cl->input_bytes -= took;
         memmove(cl->input, cl->input + took, cl->input_bytes);
-        if (cl->input_bytes > 0) {
-                struct timeval soon = { .tv_usec = INPUT_RETRY_MS * 1000 };
-
+        if (cl->input_bytes > 0)
                 event_del(cl->readable);
-                event_add(cl->again, &soon);
-                return;
-        }
-        if (!cl->leaving)
+        else
                 event_add(cl->readable, NULL);
-        else if (!client_send(cl))
-                client_free(cl);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *ctx)
@@ -181,13 +171,6 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
                 client_free(ctx);
 }
 
-static void on_again(evutil_socket_t fd, short what, void *ctx)
-{
-        (void)fd;
-        (void)what;
-        client_offer(ctx);
-}
-
 static void client_add(struct console *c, int in_fd, int out_fd)
 {
         struct client *cl = calloc(1, sizeof(*cl));
@@ -205,10 +188,9 @@ static void client_add(struct console *c, int in_fd, int out_fd)
         cl->in_fd = in_fd;
         cl->out_fd = out_fd;
         cl->readable = event_new(c->base, in_fd, EV_READ | EV_PERSIST, on_readable, cl);
-        cl->again = event_new(c->base, -1, 0, on_again, cl);
         if (out_fd >= 0)
                 cl->writable = event_new(c->base, out_fd, EV_WRITE, on_writable, cl);
-        if (!cl->readable || !cl->again || (out_fd >= 0 && !cl->writable)) {
+        if (!cl->readable || (out_fd >= 0 && !cl->writable)) {
                 client_free(cl);
                 return;
         }
@@ -257,6 +239,14 @@ static int open_outputs(struct console *c, const struct console_options *o, stru
         return unixsock_listen(o->socket_path, SOCK_STREAM, &c->listen_fd, e);
 }
 
+/* Files and /dev/null are always readable: as a console they say nothing. */
+static bool can_be_waited_for(int fd)
+{
+        struct stat st;
+
+        return isatty(fd) || (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)));
+}
+
 int console_new(struct event_base *base, const struct console_options *options,
                 struct console **ret, struct err *e)
 {
@@ -281,7 +271,7 @@ int console_new(struct event_base *base, const struct console_options *options,
                 console_free(c);
                 return rc;
         }
-        if (options->terminal) {
+        if (options->terminal && can_be_waited_for(STDIN_FILENO)) {
                 tty_raw(STDIN_FILENO, &c->tty);
                 client_add(c, STDIN_FILENO, -1);
         }
@@ -293,6 +283,14 @@ void console_connect(struct console *c, console_input_fn *input, void *ctx)
 {
         c->input = input;
         c->input_ctx = ctx;
+}
+
+void console_input_room(struct console *c)
+{
+        for (size_t i = 0; i < CLIENTS_MAX; i++) {
+                if (c->clients[i] && c->clients[i]->input_bytes > 0)
+                        client_offer(c->clients[i]);
+        }
 }
 
 static void append_locked(struct console *c, const uint8_t *data, size_t bytes) REQUIRES(c->lock)

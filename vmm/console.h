@@ -34,6 +34,8 @@ int console_new(struct event_base *base, const struct console_options *options,
                 struct console **ret, struct err *e);
 /* Input is refused before this. */
 void console_connect(struct console *c, console_input_fn *input, void *ctx);
+/* The guest takes input again, or may. */
+void console_input_room(struct console *c);
 void console_out(struct console *c, const uint8_t *data, size_t bytes);
 /* The user typed the escape character (Ctrl-]) on the terminal. */
 bool console_wants_exit(const struct console *c);

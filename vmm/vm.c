@@ -98,6 +98,8 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
                 save_finish(vm);
         if (posted & VM_POST_PAGER)
                 take_pager_news(vm);
+        if (posted & VM_POST_INPUT)
+                console_input_room(vm->console);
         if (posted & VM_POST_ENDED)
                 halt(vm, vm->end_text);
         if (posted & (VM_POST_POWER_OFF | VM_POST_RESET))
@@ -167,6 +169,11 @@ static void on_request(void *ctx, enum platform_request what)
         vm_post(ctx, what == PLATFORM_POWER_OFF ? VM_POST_POWER_OFF : VM_POST_RESET);
 }
 
+static void on_input_room(void *ctx)
+{
+        vm_post(ctx, VM_POST_INPUT);
+}
+
 static void on_ended(void *ctx, enum vcpus_end why, const char *text)
 {
         struct vm *vm = ctx;
@@ -186,7 +193,8 @@ static size_t on_console_in(void *ctx, const uint8_t *data, size_t bytes)
 int vm_add_machine(struct vm *vm, struct err *e)
 {
         const struct platform_ops platform_ops = {
-                .console_out = on_console_out, .request = on_request, .ctx = vm,
+                .console_out = on_console_out, .request = on_request,
+                .input_room = on_input_room, .ctx = vm,
         };
         const struct vcpus_ops vcpus_ops = { .ended = on_ended, .ctx = vm };
         int rc = platform_new(&vm->kvm, &platform_ops, &vm->platform, e);
@@ -273,6 +281,7 @@ int vm_resume(struct vm *vm, struct err *e)
         vm->state = VM_RUNNING;
         vm->problem[0] = '\0';
         vcpus_resume(vm->vcpus);
+        console_input_room(vm->console);
         if (!vm->phases.first_instruction_ns)
                 vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
         if (vm->pager)
