@@ -6,9 +6,11 @@ _pageserver() {
 
 	COMPREPLY=()
 	case $prev in
-	--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-	--workers) ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--socket --workers --help" -- "$cur") ;;
+	--socket)   mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+	--prefetch) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$cur") ;;
+	--workers)  ;;
+	*) mapfile -t COMPREPLY < <(compgen -W \
+		"--socket --private --workers --prefetch --help --version" -- "$cur") ;;
 	esac
 }
 

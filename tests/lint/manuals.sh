@@ -12,10 +12,12 @@ vmm=${VMM:-vmm/vmm}
 pageserver=${PAGESERVER:-pageserver/pageserver}
 completion=$srcdir/contrib/completion
 
-# help_options PROGRAM [WORD...]: the long options in its --help, sorted
+# help_options PROGRAM [WORD...]: the long options that its --help describes, in
+# lines like "  --tag TAG  what it is for"; sorted
 help_options() {
 	"$@" --help >"$lint_tmp/help" 2>&1 || finding "$*: --help fails"
-	grep -o -e '--[a-z][a-z0-9-]*' "$lint_tmp/help" | grep -v -x -e --help | sort -u
+	sed -n 's/^  *\(--.*\)/\1/p' "$lint_tmp/help" | sed 's/  .*//' |
+		grep -o -e '--[a-z][a-z0-9-]*' | grep -v -x -e --help | sort -u
 }
 
 # help_commands: from vmm --help, whose lines "  run  what it does" name the

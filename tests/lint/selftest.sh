@@ -36,12 +36,12 @@ plant_programs() {
 		#!/bin/sh
 		case $1 in
 		--help) echo "usage: vmm COMMAND"; echo "  run    boot"; echo "  image  files" ;;
-		run)    echo "usage: vmm run NAME [--fast]"; echo "  --fast   quick" ;;
-		image)  echo "usage: vmm image check IMAGE [--hard]" ;;
+		run)    echo "usage: vmm run NAME"; echo "  --fast   not --slow" ;;
+		image)  echo "usage: vmm image check IMAGE"; echo "  --hard" ;;
 		*)      exit 1 ;;
 		esac
 	END
-	printf '#!/bin/sh\necho "usage: pageserver [--socket PATH]"\n' >"$tree/pageserver-program"
+	printf '#!/bin/sh\necho "  --socket PATH  where"\n' >"$tree/pageserver-program"
 	chmod +x "$tree/vmm-program" "$tree/pageserver-program"
 	page vmm 1 '.Ss vmm run Ar NAME' 'Fl -fast' >"$tree/man/vmm.1"
 	printf '.Ss vmm image check\n.Bl -tag -width Ds\n.It Fl -hard\nText.\n.El\n' \
