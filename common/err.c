@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 
+__attribute__((format(printf, 3, 0)))
 static int fill(struct err *e, int errnum, const char *fmt, va_list ap)
 {
         ASSERT(errnum > 0);

@@ -90,11 +90,12 @@ ssize_t fdpass_recv(int sock, void *msg, size_t room, int *fds, size_t max_fds,
 
         bool whole = take_fds(&mh, fds, max_fds, ret_nfds);
 
-        if (!whole || (mh.msg_flags & MSG_TRUNC)) {
+        whole = whole && !(mh.msg_flags & MSG_TRUNC);
+        /* an empty message reads as "gone": nobody would look for descriptors */
+        if (!whole || n == 0) {
                 for (size_t i = 0; i < *ret_nfds; i++)
                         close(fds[i]);
                 *ret_nfds = 0;
-                return -EMSGSIZE;
         }
-        return n;
+        return whole ? n : -EMSGSIZE;
 }

@@ -22,7 +22,8 @@ int json_parse(const char *text, size_t bytes, struct json_object **ret, struct 
         size_t end = json_tokener_get_parse_end(tok);
 
         json_tokener_free(tok);
-        if (why != json_tokener_success || end != bytes || !json_object_is_type(o, json_type_object)) {
+        if (why != json_tokener_success || end != bytes ||
+            !json_object_is_type(o, json_type_object)) {
                 json_object_put(o);
                 return err_msg(e, EBADMSG, "not a JSON object: %s",
                                why == json_tokener_success ? "unexpected text" :

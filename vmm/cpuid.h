@@ -6,8 +6,17 @@
 #ifndef VMM_CPUID_H
 #define VMM_CPUID_H
 
+#include <stdbool.h>
+
 #include "common/err.h"
 #include "vmm/kvm.h"
+
+/* Leaves that cpuid_for_vcpu() may add */
+#define CPUID_LEAVES_ADDED 3
+
+/* What one vCPU of `cpus` shows, made of KVM's supported table in place; the
+ * table has room for CPUID_LEAVES_ADDED more. */
+void cpuid_for_vcpu(struct kvm_cpuid2 *table, unsigned cpu, unsigned cpus, bool tsc_deadline);
 
 /* KVM_SET_CPUID2 on every vCPU, from what the host supports: topology filled
  * in, async page faults, PMU and nested virtualisation masked. */

@@ -38,7 +38,8 @@ struct kvm {
  * result. Not for KVM_RUN. One thread at a time. */
 int kvm_call(struct kvm *kvm, int fd, unsigned long request, void *arg);
 
-/* Opens /dev/kvm and checks the API version and the capabilities we cannot do without. */
+/* Opens /dev/kvm and checks the API version and the capabilities we cannot do without.
+ * kvm_close() follows, whatever this or kvm_create() returned. */
 int kvm_open(struct kvm *kvm, struct err *e);
 /* VM, TSS and identity addresses, irqchip, PIT, memory slots (RAM is mapped,
  * PROT_NONE is allowed), vCPUs in index order. x86-machine.md 7.4 steps 1-2. */

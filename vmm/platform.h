@@ -5,7 +5,8 @@
  * i8042 reset, RTC/CMOS; everything else reads all ones.
  * Threads: platform_io/platform_mmio from any vCPU thread, platform_input and
  *          the others from the event loop; one lock inside (machine->lock of
- *          lock.h). Console output leaves through a callback that must not block.
+ *          lock.h). The callbacks of platform_ops come from vCPU threads without
+ *          that lock and must not block.
  */
 #ifndef VMM_PLATFORM_H
 #define VMM_PLATFORM_H
@@ -26,6 +27,8 @@ struct platform_ops {
         /* bytes the guest wrote to COM1 */
         void (*console_out)(void *ctx, const uint8_t *data, size_t bytes);
         void (*request)(void *ctx, enum platform_request what);
+        /* platform_input() took less than it was given, and there is room now */
+        void (*input_room)(void *ctx);
         void *ctx;
 };
 

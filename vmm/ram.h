@@ -34,6 +34,8 @@ struct ram {
         struct ram_slot slots[RAM_SLOTS_MAX];
 };
 
+/* Refuses more memory than the host has, RAM and swap together. */
+int ram_check_host(uint64_t bytes, struct err *e);
 /* Lays out, maps nothing. bytes: 2 MiB aligned, RAM_BYTES_MIN..MAX. */
 int ram_init(struct ram *ram, uint64_t bytes, struct err *e);
 /* End of guest-physical RAM = size of the image's disk. */

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for vmm(1); tests/lint/manuals.sh holds it against --help
+
+# The long options of a command.
+_vmm_options() {
+	local format="--tag --compress --cluster-size --force --json"
+
+	case $1 in
+	run)     echo "--kernel --initrd --cmdline --demo --memory --cpus --console" \
+			"--foreground --json" ;;
+	save)    echo "$format --stop --paused" ;;
+	revert)  echo "--tag --name --postcopy --prefetch --lane --pageserver --paused" \
+			"--console --foreground --wait --json" ;;
+	list | info) echo "--json" ;;
+	image-import) echo "$format" ;;
+	image-export) echo "--tag --force" ;;
+	image-check | image-verify | image-info | image-list) echo "--json" ;;
+	"")      echo "--version" ;;
+	esac
+	echo "--help"
+}
+
+# What follows an option; fails when the option takes nothing.
+_vmm_argument() {
+	case $1 in
+	--kernel | --initrd | --console | --pageserver) compgen -f -- "$2" ;;
+	--compress) compgen -W "none zstd" -- "$2" ;;
+	--lane)     compgen -W "shared copy" -- "$2" ;;
+	--prefetch) compgen -W "on off" -- "$2" ;;
+	--cmdline | --memory | --cpus | --tag | --cluster-size | --name) ;;
+	*) return 1 ;;
+	esac
+}
+
+# Names of the machines that run: the first column of vmm list, below its heading.
+_vmm_names() {
+	local name rest
+
+	vmm list 2>/dev/null | { read -r rest; while read -r name rest; do echo "$name"; done; }
+}
+
+_vmm_words() {
+	local cur=$1 command=$2
+
+	if [[ $cur == -* ]]; then
+		compgen -W "$(_vmm_options "$command")" -- "$cur"
+		return
+	fi
+	case $command in
+	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
+	image) compgen -W "import export check verify info list" -- "$cur" ;;
+	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
+	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
+	revert | image-*) compgen -f -- "$cur" ;;
+	esac
+}
+
+_vmm() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=
+
+	COMPREPLY=()
+	((COMP_CWORD < 2)) || command=${COMP_WORDS[1]}
+	[[ $command != image ]] || ((COMP_CWORD < 3)) || command=image-${COMP_WORDS[2]}
+	mapfile -t COMPREPLY < <(
+		_vmm_argument "$prev" "$cur" || _vmm_words "$cur" "$command"
+	)
+}
+
+complete -o filenames -F _vmm vmm

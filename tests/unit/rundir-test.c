@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: a VM name is held by one process at a time and free when that ends.
+ * Method: a folder of our own; claims from this process and from a child. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "tests/unit/suite.h"
+#include "vmm/rundir.h"
+
+static char folder[] = "/tmp/snapback-rundir.XXXXXX";
+
+static void names_are_checked(void)
+{
+        static const struct {
+                const char *name;
+                int rc;
+        } table[] = {
+                { "a", 0 }, { "vm-1.x_Y", 0 }, { "", -EINVAL }, { "-a", -EINVAL }, { ".a", -EINVAL },
+                { "a/b", -EINVAL }, { "a b", -EINVAL }, { "..", -EINVAL }, { "a\n", -EINVAL },
+                { "123456789012345678901234567890123456789012345678", 0 },
+                { "1234567890123456789012345678901234567890123456789", -EINVAL },
+        };
+
+        for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+                CU_ASSERT_EQUAL(rundir_check_name(table[i].name, NULL), table[i].rc);
+}
+
+static void a_name_is_claimed_once(void)
+{
+        struct err e;
+        int fd, second;
+
+        CU_ASSERT_EQUAL_FATAL(rundir_claim("one", &fd, &e), 0);
+        /* INV-NAME */
+        CU_ASSERT_EQUAL(rundir_claim("one", &second, &e), -EEXIST);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "'one' is already running"));
+        CU_ASSERT_EQUAL(rundir_find("one", &e), 0);
+        rundir_release("one");
+        fd_close(&fd);
+        CU_ASSERT_EQUAL(rundir_find("one", &e), -ENOENT);
+        CU_ASSERT_EQUAL(rundir_claim("one", &fd, &e), 0);
+        rundir_release("one");
+        fd_close(&fd);
+}
+
+static void a_dead_holder_leaves_the_name_free(void)
+{
+        struct rundir_path sock;
+        int go[2], fd;
+        char c;
+
+        CU_ASSERT_EQUAL_FATAL(pipe(go), 0);
+
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                if (rundir_claim("two", &fd, NULL) == 0 &&
+                    rundir_path(&sock, "two", "sock", NULL) == 0)
+                        fclose(fopen(sock.text, "w"));
+                (void)!write(go[1], "x", 1);
+                pause();
+                _exit(0);
+        }
+        CU_ASSERT_EQUAL(read(go[0], &c, 1), 1);
+        CU_ASSERT_EQUAL(rundir_claim("two", &fd, NULL), -EEXIST);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        close(go[0]);
+        close(go[1]);
+        CU_ASSERT_EQUAL(rundir_find("two", NULL), -ENOENT);
+        CU_ASSERT_EQUAL_FATAL(rundir_claim("two", &fd, NULL), 0);
+        /* the stale socket is out of the way */
+        CU_ASSERT_EQUAL_FATAL(rundir_path(&sock, "two", "sock", NULL), 0);
+        CU_ASSERT_EQUAL(access(sock.text, F_OK), -1);
+        rundir_release("two");
+        fd_close(&fd);
+}
+
+static int collect(void *ctx, const char *name)
+{
+        strcat(ctx, name);
+        strcat(ctx, " ");
+        return 0;
+}
+
+static void only_running_ones_are_listed(void)
+{
+        char seen[256] = "";
+        struct rundir_path stale;
+        int a, b;
+
+        CU_ASSERT_EQUAL_FATAL(rundir_path(&stale, "stale", "lock", NULL), 0);
+        fclose(fopen(stale.text, "w"));
+        CU_ASSERT_EQUAL_FATAL(rundir_claim("b", &b, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(rundir_claim("a", &a, NULL), 0);
+        CU_ASSERT_EQUAL(rundir_each(collect, seen, NULL), 0);
+        CU_ASSERT_STRING_EQUAL(seen, "a b ");
+        rundir_release("a");
+        rundir_release("b");
+        fd_close(&a);
+        fd_close(&b);
+        unlink(stale.text);
+}
+
+static void a_long_folder_is_refused(void)
+{
+        char longname[200];
+        struct rundir_path p;
+        struct err e;
+
+        memset(longname, 'x', sizeof(longname) - 1);
+        longname[0] = '/';
+        longname[sizeof(longname) - 1] = '\0';
+        setenv("VMM_RUNTIME_DIR", longname, 1);
+        CU_ASSERT_EQUAL(rundir_path(&p, "a", "sock", &e), -ENAMETOOLONG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "VMM_RUNTIME_DIR"));
+        setenv("VMM_RUNTIME_DIR", folder, 1);
+}
+
+static const CU_TestInfo cases[] = {
+        { "names are checked", names_are_checked },
+        { "a name is claimed once", a_name_is_claimed_once },
+        { "a dead holder leaves the name free", a_dead_holder_leaves_the_name_free },
+        { "only running ones are listed", only_running_ones_are_listed },
+        { "a folder too long for sockets is refused", a_long_folder_is_refused },
+        CU_TEST_INFO_NULL,
+};
+
+int main(void)
+{
+        if (!mkdtemp(folder))
+                return 1;
+        setenv("VMM_RUNTIME_DIR", folder, 1);
+
+        int status = suite_main("rundir", cases);
+
+        rmdir(folder);
+        return status;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.h - the subcommands of vmm and what they share.
+ *
+ * A command parses its own options with getopt_long; the first error it meets
+ * becomes the one sentence on standard error.
+ */
+#ifndef VMM_CLI_H
+#define VMM_CLI_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "qcowstore/store.h"
+
+struct cli {
+        uint64_t start_ns;              /* clock_now_ns() when the command began */
+};
+
+/* Exit status 0, or 1 after *e was filled; other statuses are the command's own. */
+typedef int cli_fn(const struct cli *cli, int argc, char **argv, struct err *e);
+
+cli_fn cmd_run, cmd_revert, cmd_save, cmd_list, cmd_info, cmd_pause, cmd_resume, cmd_stop,
+       cmd_console, cmd_image;
+
+#define CLI_FAILED 1
+/* getopt_long's "other" case: an unknown option or a missing argument */
+int cli_bad_option(const char *command, char **argv, struct err *e);
+/* -EINVAL unless exactly n operands are left */
+int cli_operands(int argc, char **argv, int n, const char *usage, struct err *e);
+void cli_help(const char *text);
+
+/* "none", "zstd", "zstd:LEVEL" */
+int cli_parse_compress(const char *text, struct qs_writer_options *w, struct err *e);
+/* 4K..2M, a power of two */
+int cli_parse_cluster_size(const char *text, struct qs_writer_options *w, struct err *e);
+int cli_parse_tag(const char *text, char ret[QS_TAG_MAX + 1], struct err *e);
+/* a number in [min, max] */
+int cli_parse_number(const char *text, uint64_t min, uint64_t max, const char *what,
+                     uint64_t *ret, struct err *e);
+
+/* pretty JSON and a newline on standard output */
+void cli_print_json(struct json_object *o);
+
+#endif

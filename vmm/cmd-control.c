@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd-control.c - list, info, pause, resume, stop: one request each. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/json.h"
+#include "common/size.h"
+#include "vmm/cli.h"
+#include "vmm/cmd-image.h"
+#include "vmm/httpc.h"
+#include "vmm/rundir.h"
+
+struct simple {
+        bool json;
+        bool help;
+};
+
+/* --json and --help, then n operands */
+static int parse(int argc, char **argv, const char *command, int operands, const char *usage,
+                 bool takes_json, struct simple *ret, struct err *e)
+{
+        static const struct option longopts[] = {
+                { "help", no_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' }, { 0 },
+        };
+        int c;
+
+        opterr = 0;
+        while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+                if (c == 'h')
+                        ret->help = true;
+                else if (c == 'j' && takes_json)
+                        ret->json = true;
+                else
+                        return cli_bad_option(command, argv, e);
+        }
+        return ret->help ? 0 : cli_operands(argc, argv, operands, usage, e);
+}
+
+static const char *text_of(struct json_object *o, const char *key)
+{
+        struct json_object *v;
+
+        return json_object_object_get_ex(o, key, &v) ? json_object_get_string(v) : "-";
+}
+
+static uint64_t number_of(struct json_object *o, const char *key)
+{
+        struct json_object *v;
+
+        return json_object_object_get_ex(o, key, &v) ? json_object_get_uint64(v) : 0;
+}
+
+static int add_to_list(void *ctx, const char *name)
+{
+        struct json_object *vm = NULL;
+
+        /* one that is just starting or ending does not answer: leave it out */
+        if (httpc_request(name, "GET", "/vm", NULL, &vm, NULL) == 0 && vm)
+                json_object_array_add(ctx, vm);
+        return 0;
+}
+
+static void print_list(struct json_object *list)
+{
+        printf("%-20s %-9s %10s %5s %-7s %8s\n", "NAME", "STATE", "MEMORY", "CPUS", "LANE", "PID");
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                struct json_object *vm = json_object_array_get_idx(list, i);
+                char size[SIZE_TEXT_MAX];
+
+                printf("%-20s %-9s %10s %5llu %-7s %8llu\n", text_of(vm, "name"),
+                       text_of(vm, "state"), size_text(number_of(vm, "memory"), size),
+                       (unsigned long long)number_of(vm, "cpus"), text_of(vm, "lane"),
+                       (unsigned long long)number_of(vm, "pid"));
+        }
+}
+
+int cmd_list(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        AUTO_JSON *list = json_object_new_array();
+        struct simple o = { 0 };
+
+        (void)cli;
+        if (parse(argc, argv, "list", 0, "list [--json]", true, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help("usage: vmm list [--json]\n\n"
+                         "  --json    as a JSON array\n"
+                         "  --help    show this\n");
+                return 0;
+        }
+        if (rundir_each(add_to_list, list, e) < 0)
+                return CLI_FAILED;
+        if (o.json)
+                cli_print_json(list);
+        else
+                print_list(list);
+        return 0;
+}
+
+static void print_vm(struct json_object *vm)
+{
+        char size[SIZE_TEXT_MAX];
+        char all[SIZE_TEXT_MAX];
+        struct json_object *p;
+
+        printf("name:    %s\nstate:   %s\nmemory:  %s\ncpus:    %llu\nlane:    %s\npid:     %llu\n",
+               text_of(vm, "name"), text_of(vm, "state"), size_text(number_of(vm, "memory"), size),
+               (unsigned long long)number_of(vm, "cpus"), text_of(vm, "lane"),
+               (unsigned long long)number_of(vm, "pid"));
+        if (json_object_object_get_ex(vm, "problem", NULL))
+                printf("problem: %s\n", text_of(vm, "problem"));
+        if (json_object_object_get_ex(vm, "pageserver", &p))
+                printf("loaded:  %s of %s, %llu faults served\n",
+                       size_text(number_of(p, "present_bytes"), size),
+                       size_text(number_of(p, "total_bytes"), all),
+                       (unsigned long long)number_of(p, "demand_faults"));
+}
+
+int cmd_info(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        AUTO_JSON *vm = NULL;
+        struct simple o = { 0 };
+
+        (void)cli;
+        if (parse(argc, argv, "info", 1, "info NAME|IMAGE [--json]", true, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help("usage: vmm info NAME|IMAGE [--json]\n\n"
+                         "  --json    as a JSON object\n"
+                         "  --help    show this\n");
+                return 0;
+        }
+        /* what runs under that name goes before a file of that name */
+        if (rundir_find(argv[optind], NULL) < 0 && access(argv[optind], F_OK) == 0)
+                return image_info(argv[optind], o.json, e) < 0 ? CLI_FAILED : 0;
+        if (httpc_request(argv[optind], "GET", "/vm", NULL, &vm, e) < 0)
+                return CLI_FAILED;
+        if (o.json)
+                cli_print_json(vm);
+        else
+                print_vm(vm);
+        return 0;
+}
+
+static int set_state(int argc, char **argv, const char *command, const char *state, struct err *e)
+{
+        AUTO_JSON *body = json_object_new_object();
+        struct simple o = { 0 };
+        char usage[64];
+
+        snprintf(usage, sizeof(usage), "%s NAME", command);
+        if (parse(argc, argv, command, 1, usage, false, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                printf("usage: vmm %s\n\n  --help    show this\n", usage);
+                return 0;
+        }
+        json_put_str(body, "state", state);
+        return httpc_request(argv[optind], "PATCH", "/vm", body, NULL, e) < 0 ? CLI_FAILED : 0;
+}
+
+int cmd_pause(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        (void)cli;
+        return set_state(argc, argv, "pause", "Paused", e);
+}
+
+int cmd_resume(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        (void)cli;
+        return set_state(argc, argv, "resume", "Resumed", e);
+}
+
+int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        AUTO_JSON *body = json_object_new_object();
+        struct simple o = { 0 };
+        struct rundir_path lock;
+
+        (void)cli;
+        if (parse(argc, argv, "stop", 1, "stop NAME", false, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help("usage: vmm stop NAME\n\n  --help    show this\n");
+                return 0;
+        }
+        if (rundir_path(&lock, argv[optind], "lock", e) < 0)
+                return CLI_FAILED;
+
+        AUTO_FD fd = open(lock.text, O_RDONLY | O_CLOEXEC);
+
+        json_put_str(body, "action_type", "Stop");
+        if (httpc_request(argv[optind], "PUT", "/actions", body, NULL, e) < 0)
+                return CLI_FAILED;
+        /* the name is free when its holder is gone */
+        if (fd >= 0)
+                flock(fd, LOCK_SH);
+        return 0;
+}

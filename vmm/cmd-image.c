@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/cmd-image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/size.h"
+#include "vmm/cli.h"
+#include "vmm/meta.h"
+
+static const char help[] =
+        "usage: vmm image check IMAGE [--json]       structure: tables, references, refcounts\n"
+        "       vmm image verify IMAGE [--json]      that, and every stored byte\n"
+        "       vmm image info IMAGE [--json]        what the image is and holds\n"
+        "       vmm image list IMAGE [--json]        its snapshots\n"
+        "       vmm image export IMAGE RAW [--tag TAG] [--force]\n"
+        "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
+        "                        [--cluster-size N] [--force] [--json]\n\n"
+        "RAW is memory as a flat file at guest-physical offsets, holes included.\n\n"
+        "  --tag TAG           the snapshot to read, or the name of the new one\n"
+        "  --compress none|zstd[:LEVEL]\n"
+        "                      how clusters are stored (default: none)\n"
+        "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
+        "  --force             replace the target if it exists\n"
+        "  --json              print the result as JSON\n"
+        "  --help              show this\n";
+
+/* as qemu-img check */
+enum check_status { CHECK_CLEAN = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3 };
+
+struct image_cmd {
+        struct qs_writer_options writer;
+        const char *tag;
+        bool json;
+        bool help;
+        char **operands;
+};
+
+typedef int image_fn(const struct image_cmd *o, struct err *e);
+
+static int open_image(const char *path, int *ret_fd, struct err *e)
+{
+        *ret_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        return *ret_fd < 0 ? err_set(e, errno, "open '%s'", path) : 0;
+}
+
+struct findings {
+        struct json_object *list;       /* NULL: as text on standard error */
+        const char *path;
+};
+
+static void on_finding(void *ctx, const char *text)
+{
+        struct findings *f = ctx;
+
+        if (f->list)
+                json_object_array_add(f->list, json_object_new_string(text));
+        else
+                fprintf(stderr, "%s: %s\n", f->path, text);
+}
+
+static void print_check(const struct image_cmd *o, const struct qs_check_report *r,
+                        struct json_object *findings)
+{
+        if (!o->json) {
+                printf("'%s': %llu corruptions, %llu leaks, %llu clusters in use, %llu compared\n",
+                       o->operands[0], (unsigned long long)r->corruptions,
+                       (unsigned long long)r->leaks, (unsigned long long)r->clusters_used,
+                       (unsigned long long)r->clusters_checked);
+                return;
+        }
+
+        AUTO_JSON *j = json_object_new_object();
+
+        json_put_str(j, "image", o->operands[0]);
+        json_put_u64(j, "corruptions", r->corruptions);
+        json_put_u64(j, "leaks", r->leaks);
+        json_put_u64(j, "clusters_used", r->clusters_used);
+        json_put_u64(j, "clusters_checked", r->clusters_checked);
+        json_object_object_add(j, "findings", json_object_get(findings));
+        cli_print_json(j);
+}
+
+static int check(const struct image_cmd *o, bool contents, struct err *e)
+{
+        AUTO_JSON *list = json_object_new_array();
+        struct findings f = { .list = o->json ? list : NULL, .path = o->operands[0] };
+        struct qs_check_report report;
+        AUTO_FD fd = -1;
+
+        if (open_image(o->operands[0], &fd, e) < 0 ||
+            qs_check(fd, o->operands[0], contents, on_finding, &f, &report, e) < 0)
+                return CHECK_FAILED;
+        print_check(o, &report, list);
+        return report.corruptions ? CHECK_CORRUPT : report.leaks ? CHECK_LEAKS : CHECK_CLEAN;
+}
+
+static int image_check(const struct image_cmd *o, struct err *e)
+{
+        return check(o, false, e);
+}
+
+static int image_verify(const struct image_cmd *o, struct err *e)
+{
+        return check(o, true, e);
+}
+
+static const char *date_text(uint64_t wall_ns, char *buf, size_t room)
+{
+        time_t t = (time_t)(wall_ns / NS_PER_SEC);
+        struct tm tm;
+
+        localtime_r(&t, &tm);
+        strftime(buf, room, "%Y-%m-%d %H:%M:%S", &tm);
+        return buf;
+}
+
+static void add_vm(struct qs_image *image, struct json_object *o)
+{
+        struct qs_reader *reader;
+        AUTO_FREE void *data = NULL;
+        struct meta m;
+        size_t bytes;
+
+        if (qs_reader_new(image, &reader, NULL) < 0)
+                return;
+        if (qs_section_read(reader, SECTION_META, &data, &bytes, NULL) == 0 &&
+            meta_decode(data, bytes, &m, NULL) == 0) {
+                struct json_object *vm = json_object_new_object();
+
+                json_put_str(vm, "name", m.name);
+                json_put_u64(vm, "memory", m.memory_bytes);
+                json_put_u64(vm, "cpus", m.cpus);
+                json_object_object_add(o, "vm", vm);
+        }
+        qs_reader_free(reader);
+}
+
+static struct json_object *describe(const char *path, struct qs_image *image)
+{
+        const struct qs_image_info *i = qs_image_info(image);
+        struct json_object *o = json_object_new_object();
+        char uuid[33];
+
+        for (size_t n = 0; n < sizeof(i->uuid); n++)
+                snprintf(uuid + 2 * n, 3, "%02x", i->uuid[n]);
+        json_put_str(o, "image", path);
+        json_put_u64(o, "format_version", i->format_version);
+        json_put_str(o, "uuid", uuid);
+        json_put_str(o, "tag", i->tag);
+        json_put_u64(o, "date_ns", i->date_ns);
+        json_put_u64(o, "disk_bytes", i->disk_bytes);
+        json_put_u64(o, "file_bytes", i->file_bytes);
+        json_put_u64(o, "cluster_size", 1ull << i->cluster_bits);
+        json_put_str(o, "compress", i->compress == QS_COMPRESS_ZSTD ? "zstd" : "none");
+        add_vm(image, o);
+        return o;
+}
+
+static void print_info(struct json_object *o, const struct qs_image_info *i)
+{
+        struct json_object *vm, *v;
+        char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX], date[32];
+
+        json_object_object_get_ex(o, "uuid", &v);
+        printf("image:    %s\nuuid:     %s\nsnapshot: %s, %s\nmemory:   %s in clusters of %llu, %s\n"
+               "file:     %s\n", json_object_get_string(json_object_object_get(o, "image")),
+               json_object_get_string(v), i->tag, date_text(i->date_ns, date, sizeof(date)),
+               size_text(i->disk_bytes, a), 1ull << i->cluster_bits,
+               i->compress == QS_COMPRESS_ZSTD ? "zstd" : "not compressed",
+               size_text(i->file_bytes, b));
+        if (!json_object_object_get_ex(o, "vm", &vm)) {
+                puts("vm:       none, memory only");
+                return;
+        }
+        printf("vm:       '%s', %s, %llu vCPUs\n",
+               json_object_get_string(json_object_object_get(vm, "name")),
+               size_text(json_object_get_uint64(json_object_object_get(vm, "memory")), a),
+               (unsigned long long)json_object_get_uint64(json_object_object_get(vm, "cpus")));
+}
+
+int image_info(const char *path, bool json, struct err *e)
+{
+        AUTO_FD fd = -1;
+        struct qs_image *image;
+        int rc = open_image(path, &fd, e);
+
+        if (rc == 0)
+                rc = qs_image_open(fd, path, NULL, &image, e);
+        if (rc < 0)
+                return rc;
+
+        AUTO_JSON *o = describe(path, image);
+
+        if (json)
+                cli_print_json(o);
+        else
+                print_info(o, qs_image_info(image));
+        qs_image_close(image);
+        return 0;
+}
+
+static int image_info_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_info(o->operands[0], o->json, e) < 0 ? CLI_FAILED : 0;
+}
+
+static struct json_object *snapshot_json(const struct qs_snapshot_info *s)
+{
+        struct json_object *o = json_object_new_object();
+
+        json_put_str(o, "id", s->id);
+        json_put_str(o, "tag", s->tag);
+        json_put_u64(o, "date_ns", s->date_ns);
+        json_put_u64(o, "state_bytes", s->state_bytes);
+        json_put_bool(o, "default", s->is_default);
+        return o;
+}
+
+static int image_list(const struct image_cmd *o, struct err *e)
+{
+        AUTO_FREE struct qs_snapshot_info *list = NULL;
+        AUTO_JSON *array = json_object_new_array();
+        AUTO_FD fd = -1;
+        size_t n;
+
+        if (open_image(o->operands[0], &fd, e) < 0 ||
+            qs_snapshot_list(fd, o->operands[0], &list, &n, e) < 0)
+                return CLI_FAILED;
+        if (!o->json)
+                printf("%-4s %-24s %-20s %12s\n", "ID", "TAG", "DATE", "STATE");
+        for (size_t i = 0; i < n; i++) {
+                char date[32], size[SIZE_TEXT_MAX];
+
+                if (o->json)
+                        json_object_array_add(array, snapshot_json(&list[i]));
+                else
+                        printf("%-4s %-24s %-20s %12s%s\n", list[i].id, list[i].tag,
+                               date_text(list[i].date_ns, date, sizeof(date)),
+                               size_text(list[i].state_bytes, size),
+                               list[i].is_default ? "  (default)" : "");
+        }
+        if (o->json)
+                cli_print_json(array);
+        return 0;
+}
+
+static int image_export(const struct image_cmd *o, struct err *e)
+{
+        AUTO_FD fd = -1;
+        struct qs_image *image;
+
+        if (open_image(o->operands[0], &fd, e) < 0 ||
+            qs_image_open(fd, o->operands[0], o->tag, &image, e) < 0)
+                return CLI_FAILED;
+
+        int rc = qs_export(image, o->operands[1], o->writer.force, e);
+
+        qs_image_close(image);
+        return rc < 0 ? CLI_FAILED : 0;
+}
+
+static int image_import(const struct image_cmd *o, struct err *e)
+{
+        struct qs_writer_options w = o->writer;
+        struct qs_writer_stats stats;
+
+        if (o->tag && cli_parse_tag(o->tag, w.tag, e) < 0)
+                return CLI_FAILED;
+        if (qs_import(o->operands[0], o->operands[1], &w, &stats, e) < 0)
+                return CLI_FAILED;
+        if (o->json) {
+                AUTO_JSON *j = json_object_new_object();
+
+                json_put_str(j, "image", o->operands[1]);
+                json_put_u64(j, "ram_bytes", stats.ram_bytes);
+                json_put_u64(j, "bytes", stats.file_bytes);
+                json_put_u64(j, "clusters_zero", stats.clusters_zero);
+                json_put_u64(j, "clusters_raw", stats.clusters_raw);
+                json_put_u64(j, "clusters_packed", stats.clusters_packed);
+                cli_print_json(j);
+        }
+        return 0;
+}
+
+static const struct action {
+        const char *name;
+        const char *operands;
+        int count;
+        image_fn *run;
+} actions[] = {
+        { "check", "image check IMAGE", 1, image_check },
+        { "verify", "image verify IMAGE", 1, image_verify },
+        { "info", "image info IMAGE", 1, image_info_cmd },
+        { "list", "image list IMAGE", 1, image_list },
+        { "export", "image export IMAGE RAW", 2, image_export },
+        { "import", "image import RAW IMAGE", 2, image_import },
+};
+
+static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
+{
+        static const struct option longopts[] = {
+                { "tag", required_argument, NULL, 't' },
+                { "compress", required_argument, NULL, 'c' },
+                { "cluster-size", required_argument, NULL, 's' },
+                { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
+                { "help", no_argument, NULL, 'h' }, { 0 },
+        };
+        int c, rc = 0;
+
+        opterr = 0;
+        while (rc == 0 && (c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+                switch (c) {
+                case 't': o->tag = optarg; break;
+                case 'c': rc = cli_parse_compress(optarg, &o->writer, e); break;
+                case 's': rc = cli_parse_cluster_size(optarg, &o->writer, e); break;
+                case 'f': o->writer.force = true; break;
+                case 'j': o->json = true; break;
+                case 'h': o->help = true; break;
+                default: rc = cli_bad_option("image", argv, e);
+                }
+        }
+        return rc;
+}
+
+int cmd_image(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        struct image_cmd o = {
+                .writer = { .cluster_bits = QS_CLUSTER_BITS_DEFAULT,
+                            .zstd_level = QS_ZSTD_LEVEL_DEFAULT },
+        };
+
+        (void)cli;
+        if (parse(argc, argv, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help || optind == argc) {
+                cli_help(help);
+                return o.help ? 0 : CLI_FAILED;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+                if (strcmp(actions[i].name, argv[optind]))
+                        continue;
+                optind++;
+                if (cli_operands(argc, argv, actions[i].count, actions[i].operands, e) < 0)
+                        return CLI_FAILED;
+                o.operands = argv + optind;
+                return actions[i].run(&o, e);
+        }
+        err_msg(e, EINVAL, "there is no action 'image %s': see 'vmm image --help'", argv[optind]);
+        return CLI_FAILED;
+}

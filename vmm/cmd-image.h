@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd-image.h - `vmm image info`, which `vmm info IMAGE` is too. */
+#ifndef VMM_CMD_IMAGE_H
+#define VMM_CMD_IMAGE_H
+
+#include <stdbool.h>
+
+#include "common/err.h"
+
+/* Prints what the image is and what VM it holds. */
+int image_info(const char *path, bool json, struct err *e);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/json.h"
+#include "common/size.h"
+#include "vmm/cli.h"
+#include "vmm/httpc.h"
+
+#define USAGE "save NAME IMAGE [OPTIONS]"
+
+static const char help[] =
+        "usage: vmm " USAGE "\n\n"
+        "  --tag TAG           name of the snapshot inside the image (default: 'default')\n"
+        "  --compress none|zstd[:LEVEL]\n"
+        "                      how clusters are stored (default: none)\n"
+        "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
+        "  --stop              end the VM once the image is there\n"
+        "  --paused            copy while the guest stands still, then let it go on (the default)\n"
+        "  --force             replace IMAGE if it exists\n"
+        "  --json              print times and sizes as JSON\n"
+        "  --help              show this\n";
+
+struct save_cmd {
+        struct qs_writer_options writer;
+        bool stop;
+        bool paused;
+        bool json;
+        bool help;
+};
+
+static int parse_option(int c, struct save_cmd *o, char **argv, struct err *e)
+{
+        switch (c) {
+        case 't':
+                return cli_parse_tag(optarg, o->writer.tag, e);
+        case 'c':
+                return cli_parse_compress(optarg, &o->writer, e);
+        case 's':
+                return cli_parse_cluster_size(optarg, &o->writer, e);
+        case 'S':
+                o->stop = true;
+                return 0;
+        case 'p':
+                o->paused = true;
+                return 0;
+        case 'f':
+                o->writer.force = true;
+                return 0;
+        case 'j':
+                o->json = true;
+                return 0;
+        case 'h':
+                o->help = true;
+                return 0;
+        default:
+                return cli_bad_option("save", argv, e);
+        }
+}
+
+static int parse(int argc, char **argv, struct save_cmd *o, struct err *e)
+{
+        static const struct option longopts[] = {
+                { "tag", required_argument, NULL, 't' },
+                { "compress", required_argument, NULL, 'c' },
+                { "cluster-size", required_argument, NULL, 's' },
+                { "stop", no_argument, NULL, 'S' }, { "paused", no_argument, NULL, 'p' },
+                { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
+                { "help", no_argument, NULL, 'h' }, { 0 },
+        };
+        int c;
+
+        opterr = 0;
+        while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+                int rc = parse_option(c, o, argv, e);
+
+                if (rc < 0)
+                        return rc;
+        }
+        if (o->help)
+                return 0;
+        if (o->stop && o->paused)
+                return err_msg(e, EINVAL, "--stop and --paused exclude each other");
+        return cli_operands(argc, argv, 2, USAGE, e);
+}
+
+/* The VM's process has a working directory of its own. */
+static int absolute(const char *path, char *buf, size_t room, struct err *e)
+{
+        char cwd[PATH_MAX];
+        int n;
+
+        if (path[0] == '/') {
+                n = snprintf(buf, room, "%s", path);
+        } else {
+                if (!getcwd(cwd, sizeof(cwd)))
+                        return err_set(e, errno, "find the current folder");
+                n = snprintf(buf, room, "%s/%s", cwd, path);
+        }
+        if ((size_t)n >= room)
+                return err_msg(e, ENAMETOOLONG, "the path '%s' is too long", path);
+        return 0;
+}
+
+static void print_result(const char *name, const char *image, struct json_object *result)
+{
+        struct json_object *phases = NULL, *v = NULL;
+        double pause_ms = 0, total_ms = 0;
+        char size[SIZE_TEXT_MAX];
+
+        json_object_object_get_ex(result, "phases", &phases);
+        if (json_object_object_get_ex(phases, "pause", &v))
+                pause_ms = json_object_get_double(v) / 1000;
+        if (json_object_object_get_ex(phases, "total", &v))
+                total_ms = json_object_get_double(v) / 1000;
+        json_object_object_get_ex(result, "bytes", &v);
+        printf("VM '%s' saved to '%s': %s in %.1f ms, paused for %.1f ms\n", name, image,
+               size_text(json_object_get_uint64(v), size), total_ms, pause_ms);
+}
+
+int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        struct save_cmd o = { .writer.cluster_bits = QS_CLUSTER_BITS_DEFAULT };
+        AUTO_JSON *body = json_object_new_object();
+        AUTO_JSON *result = NULL;
+        char path[PATH_MAX];
+
+        (void)cli;
+        if (parse(argc, argv, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help(help);
+                return 0;
+        }
+        if (absolute(argv[optind + 1], path, sizeof(path), e) < 0)
+                return CLI_FAILED;
+        json_put_str(body, "snapshot_path", path);
+        json_put_str(body, "mode", o.stop ? "stop" : "resume");
+        if (o.writer.tag[0])
+                json_put_str(body, "tag", o.writer.tag);
+        json_put_u64(body, "cluster_size", 1ull << o.writer.cluster_bits);
+        if (o.writer.compress == QS_COMPRESS_ZSTD) {
+                json_put_str(body, "compress", "zstd");
+                json_put_u64(body, "level", (uint64_t)o.writer.zstd_level);
+        }
+        json_put_bool(body, "force", o.writer.force);
+        if (httpc_request(argv[optind], "PUT", "/snapshot/create", body, &result, e) < 0)
+                return CLI_FAILED;
+        if (o.json)
+                cli_print_json(result);
+        else
+                print_result(argv[optind], argv[optind + 1], result);
+        return 0;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control.h - the HTTP/JSON door of one VM, on its unix socket.
+ *
+ *   GET   /vm                what `vmm info` shows
+ *   PATCH /vm                {"state": "Paused" | "Resumed"}
+ *   PUT   /actions           {"action_type": "Stop" | "PowerButton"}
+ *   PUT   /snapshot/create   {"snapshot_path": "/abs/file", "tag": "...", "mode": "resume"|"stop",
+ *                             "compress": "none"|"zstd", "level": N, "cluster_size": N, "force": bool}
+ *                            answers when the file is there
+ * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
+ * in this state) or 500. Requests are untrusted but local: the socket's mode
+ * is 0600. Bodies are limited to CONTROL_BODY_MAX.
+ * Threads: event loop only.
+ */
+#ifndef VMM_CONTROL_H
+#define VMM_CONTROL_H
+
+#include <stddef.h>
+
+#include "common/err.h"
+#include "vmm/save.h"
+
+#define CONTROL_BODY_MAX (64u << 10)
+#define CONTROL_HEADERS_MAX (16u << 10)
+
+struct control;
+struct vm;
+
+int control_new(struct vm *vm, const char *socket_path, struct control **ret, struct err *e);
+void control_free(struct control *c);
+
+/* The body of PUT /snapshot/create; text is untrusted. */
+int control_parse_save(const char *text, size_t bytes, struct save_request *ret, struct err *e);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* launch.h - from a command line to a VM in its own process.
+ *
+ * The command forks; the child takes the VM's name, builds the VM, lets it run
+ * and reports through a pipe; the parent prints what it is told and ends. With
+ * `foreground` there is no fork: the VM runs right here, console on the terminal.
+ */
+#ifndef VMM_LAUNCH_H
+#define VMM_LAUNCH_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "vmm/rundir.h"
+#include "vmm/vm.h"
+
+struct launch_options {
+        char name[VM_NAME_MAX + 1];
+        const char *console_file;       /* NULL = none */
+        bool foreground;
+        bool paused;
+        bool wait_resident;             /* a second report, once nothing is missing */
+        uint64_t start_ns;              /* clock_now_ns() at the start of the command */
+};
+
+/* Builds RAM, KVM and state into vm (initialised, no machine yet) up to
+ * vm_add_machine(). Runs in the VM's process. */
+typedef int launch_build_fn(struct vm *vm, void *ctx, struct err *e);
+
+/* 0 once the VM runs (or, in the foreground, has ended). *ret_report is what
+ * the VM said of itself, the caller puts it; NULL in the foreground. */
+int launch(const struct launch_options *options, launch_build_fn *build, void *ctx,
+           struct json_object **ret_report, struct err *e);
+
+#endif

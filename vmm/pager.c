@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/pager.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/lock.h"
+#include "pageserver/uffd.h"
+#include "vmm/pageserver-path.h"
+
+/* Theory of operation
+ *
+ * RAM is cut into stripes that are dealt over a few userfaultfds, so that the
+ * server's workers share the faults of one hot area. We keep our own copies of
+ * all userfaultfds for the life of the VM (INV-HELD): when a server dies its
+ * guests block, they never read zeros.
+ *
+ * A private server gives us its cache and filled map to keep; its successor
+ * gets them and goes on where it stopped (INV-REATTACH). A shared daemon does
+ * not: when that one dies our RAM stays mapped from its cache, and whoever
+ * serves us next (the daemon again if it is back, else a private server) copies
+ * what is still missing into our private pages (the copy lane).
+ *
+ * watch thread:  waits for the server's events and for requests of others,
+ *                replaces the server. Touches no guest memory.
+ */
+#define STRIPE_BYTES_MIN (2ull << 20)   /* no UFFDIO call crosses a stripe */
+#define STRIPES 64
+#define UFFDS_LIMIT 8
+#define RESTART_WAIT_MS 200
+#define REFRESH_WAIT_NS (200 * NS_PER_MS)
+
+struct pager {
+        /* set before the watch thread starts, constant after */
+        int image_fd;
+        char *image_path;
+        char *tag;
+        char *socket;
+        uint64_t prefetch_rate;
+        unsigned hold_percent;
+        pager_notify_fn *notify;
+        void *ctx;
+        struct ps_region regions[PS_REGIONS_MAX];
+        size_t nregions;
+        int uffds[UFFDS_LIMIT];
+        size_t nuffds;
+        int cache_fd;
+        int filled_fd;
+        int wake_fd;
+        pthread_t watch;
+        bool watching;
+
+        /* watch thread (and pager_start() before it) */
+        struct ps_client *client;
+
+        struct lock lock;
+        struct cond answered;
+        struct pager_news news GUARDED_BY(lock);
+        uint64_t answers GUARDED_BY(lock);
+        bool want_stats GUARDED_BY(lock);
+        bool want_retry GUARDED_BY(lock);
+        bool quit GUARDED_BY(lock);
+};
+
+static int server_start(struct pager *p, bool private, struct ps_client **ret, struct err *e)
+{
+        char program[PATH_MAX];
+
+        if (!private)
+                return ps_client_connect(p->socket, ret, e);
+
+        int rc = pageserver_path(program, sizeof(program), e);
+
+        return rc < 0 ? rc : ps_client_spawn(program, ret, e);
+}
+
+static int keep_options(struct pager *p, const struct pager_options *o, struct err *e)
+{
+        p->prefetch_rate = o->prefetch_rate;
+        p->hold_percent = o->hold_percent;
+        p->image_fd = fcntl(o->image_fd, F_DUPFD_CLOEXEC, 3);
+        if (p->image_fd < 0)
+                return err_set(e, errno, "duplicate the descriptor of '%s'", o->image_path);
+        p->image_path = strdup(o->image_path);
+        p->tag = o->tag ? strdup(o->tag) : NULL;
+        p->socket = o->socket ? strdup(o->socket) : NULL;
+        if (!p->image_path || (o->tag && !p->tag) || (o->socket && !p->socket))
+                return err_msg(e, ENOMEM, "no memory for the pager");
+        p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        return p->wake_fd < 0 ? err_set(e, errno, "create an eventfd") : 0;
+}
+
+static void set_lane(struct pager *p, enum ps_lane lane)
+{
+        lock_acquire(&p->lock);
+        p->news.lane = lane;
+        lock_release(&p->lock);
+}
+
+enum ps_lane pager_lane(struct pager *p)
+{
+        lock_acquire(&p->lock);
+
+        enum ps_lane lane = p->news.lane;
+
+        lock_release(&p->lock);
+        return lane;
+}
+
+int pager_new(const struct pager_options *options, pager_notify_fn *notify, void *ctx,
+              struct pager **ret, struct err *e)
+{
+        struct pager *p = calloc(1, sizeof(*p));
+
+        if (!p)
+                return err_msg(e, ENOMEM, "no memory for the pager");
+        p->image_fd = p->cache_fd = p->filled_fd = p->wake_fd = -1;
+        p->notify = notify;
+        p->ctx = ctx;
+        lock_init(&p->lock);
+        cond_init(&p->answered);
+        set_lane(p, options->lane);
+
+        int rc = keep_options(p, options, e);
+
+        if (rc == 0)
+                rc = server_start(p, !p->socket, &p->client, e);
+        if (rc < 0) {
+                pager_free(p);
+                return rc;
+        }
+        *ret = p;
+        return 0;
+}
+
+static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, unsigned hold,
+                 struct ps_welcome *ret, struct err *e)
+{
+        const struct ps_hello h = {
+                .image_fd = p->image_fd, .image_path = p->image_path, .tag = p->tag,
+                .lane = lane, .prefetch_rate = p->prefetch_rate, .hold_percent = hold,
+                .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
+                .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
+        };
+
+        return ps_client_hello(client, &h, ret, e);
+}
+
+static int open_uffds(struct pager *p, enum ps_lane lane, struct err *e)
+{
+        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+        size_t n = (size_t)MIN(MAX(cpus, 2), UFFDS_LIMIT);
+
+        while (p->nuffds < n) {
+                int rc = uffd_open(lane == PS_LANE_SHARED ? UFFD_FEATURE_MISSING_SHMEM : 0,
+                                   &p->uffds[p->nuffds], e);
+
+                if (rc < 0)
+                        return rc;
+                p->nuffds++;
+        }
+        return 0;
+}
+
+static int register_stripes(struct pager *p, const struct ram *ram, struct err *e)
+{
+        uint64_t stripe = MAX(STRIPE_BYTES_MIN, ALIGN_UP(ram->bytes / STRIPES, STRIPE_BYTES_MIN));
+
+        for (unsigned i = 0; i < ram->nslots; i++) {
+                const struct ram_slot *slot = &ram->slots[i];
+
+                for (uint64_t at = 0; at < slot->bytes; at += stripe) {
+                        struct ps_region r = {
+                                .hva = (uint64_t)(uintptr_t)slot->hva + at,
+                                .bytes = MIN(stripe, slot->bytes - at),
+                                .gpa = slot->gpa + at,
+                                .uffd = (uint32_t)(p->nregions % p->nuffds),
+                        };
+                        int rc = uffd_register_missing(p->uffds[r.uffd], r.hva, r.bytes, e);
+
+                        if (rc < 0)
+                                return rc;
+                        ASSERT(p->nregions < PS_REGIONS_MAX);
+                        p->regions[p->nregions++] = r;
+                }
+        }
+        return 0;
+}
+
+static int map_ram(struct ram *ram, const struct ps_welcome *w, struct err *e)
+{
+        if (w->lane == PS_LANE_SHARED)
+                return ram_map_cache(ram, w->map_fd, e);
+        return ram_map_anonymous(ram, true, false, e);
+}
+
+static void *watch_thread(void *ctx);
+
+int pager_start(struct pager *p, struct ram *ram, struct err *e)
+{
+        struct ps_welcome w = { .map_fd = -1, .cache_fd = -1, .filled_fd = -1 };
+        int rc = hello(p, p->client, pager_lane(p), p->hold_percent, &w, e);
+
+        if (rc < 0)
+                return rc;
+        p->cache_fd = w.cache_fd;
+        p->filled_fd = w.filled_fd;
+        set_lane(p, w.lane);
+        if (w.disk_bytes < ram_end_gpa(ram))
+                rc = err_msg(e, EBADMSG, "'%s' is damaged: it holds less memory than its VM had",
+                             p->image_path);
+        /* INV-HOLE: PROT_NONE, register, only then accessible */
+        if (rc == 0)
+                rc = map_ram(ram, &w, e);
+        fd_close(&w.map_fd);
+        if (rc == 0)
+                rc = open_uffds(p, w.lane, e);
+        if (rc == 0)
+                rc = register_stripes(p, ram, e);
+        if (rc == 0)
+                rc = ram_unlock(ram, e);
+        if (rc == 0)
+                rc = ps_client_attach(p->client, p->regions, p->nregions, p->uffds, p->nuffds, false,
+                                      e);
+        if (rc < 0)
+                return rc;
+
+        int why = pthread_create(&p->watch, NULL, watch_thread, p);
+
+        if (why)
+                return err_set(e, why, "start the pager's thread");
+        p->watching = true;
+        return 0;
+}
+
+static void post_news(struct pager *p)
+{
+        p->notify(p->ctx);
+}
+
+static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIRES(p->lock)
+{
+        switch (ev->type) {
+        case PS_EVENT_RESIDENT:
+                p->news.resident = true;
+                p->news.stats = ev->stats;
+                break;
+        case PS_EVENT_BAD_PAGE:
+                p->news.bad_page = true;
+                p->news.bad_gpa = ev->gpa;
+                snprintf(p->news.text, sizeof(p->news.text), "%s", ev->text);
+                break;
+        case PS_EVENT_STATS:
+                p->news.stats = ev->stats;
+                p->answers++;
+                cond_broadcast(&p->answered);
+                break;
+        }
+}
+
+/* False when the server is gone. */
+static bool take_event(struct pager *p)
+{
+        struct ps_event ev;
+
+        if (ps_client_event(p->client, &ev, NULL) < 0)
+                return false;
+        lock_acquire(&p->lock);
+        take_event_locked(p, &ev);
+        lock_release(&p->lock);
+        if (ev.type != PS_EVENT_STATS)
+                post_news(p);
+        return true;
+}
+
+struct requests {
+        bool stats;
+        bool retry;
+        bool quit;
+};
+
+static struct requests take_requests(struct pager *p)
+{
+        uint64_t count;
+
+        (void)!read(p->wake_fd, &count, sizeof(count));
+        lock_acquire(&p->lock);
+
+        struct requests r = { p->want_stats, p->want_retry, p->quit };
+
+        p->want_stats = p->want_retry = false;
+        lock_release(&p->lock);
+        return r;
+}
+
+static void set_down(struct pager *p, bool down, const char *why)
+{
+        lock_acquire(&p->lock);
+        if (!down && p->news.server_down)
+                p->news.restarts++;
+        p->news.server_down = down;
+        if (down)
+                snprintf(p->news.text, sizeof(p->news.text), "%s", why);
+        lock_release(&p->lock);
+}
+
+/* One attempt. Where the cache did not survive, the copy lane goes on in its place. */
+static int replace_server(struct pager *p, struct err *e)
+{
+        struct ps_welcome w = { .map_fd = -1, .cache_fd = -1, .filled_fd = -1 };
+        bool cache_survives = p->cache_fd >= 0;
+        enum ps_lane lane = cache_survives ? PS_LANE_SHARED : PS_LANE_COPY;
+        struct ps_client *client;
+        int rc = -ENOENT;
+
+        if (p->socket)
+                rc = server_start(p, false, &client, e);
+        if (rc < 0)
+                rc = server_start(p, true, &client, e);
+        if (rc < 0)
+                return rc;
+        rc = hello(p, client, lane, 0, &w, e);
+        fd_close(&w.map_fd);            /* RAM stays mapped as it is */
+        fd_close(&w.cache_fd);
+        fd_close(&w.filled_fd);
+        if (rc == 0)
+                rc = ps_client_attach(client, p->regions, p->nregions, p->uffds, p->nuffds, true, e);
+        if (rc < 0) {
+                ps_client_free(client);
+                return rc;
+        }
+        set_lane(p, lane);
+        p->client = client;
+        return 0;
+}
+
+static void server_lost(struct pager *p)
+{
+        struct err e = { 0 };
+
+        ps_client_free(p->client);
+        p->client = NULL;
+        set_down(p, true, "the page server has ended; another is being started");
+        while (replace_server(p, &e) < 0) {
+                struct pollfd wake = { .fd = p->wake_fd, .events = POLLIN };
+
+                set_down(p, true, e.text);
+                post_news(p);
+                poll(&wake, 1, RESTART_WAIT_MS);
+
+                struct requests r = take_requests(p);
+
+                if (r.quit)
+                        return;
+        }
+        set_down(p, false, "");
+        post_news(p);
+}
+
+static void *watch_thread(void *ctx)
+{
+        struct pager *p = ctx;
+
+        while (p->client) {
+                struct pollfd fds[] = {
+                        { .fd = ps_client_fd(p->client), .events = POLLIN },
+                        { .fd = p->wake_fd, .events = POLLIN },
+                };
+
+                if (poll(fds, 2, -1) < 0)
+                        continue;
+
+                struct requests r = { 0 };
+
+                if (fds[1].revents)
+                        r = take_requests(p);
+                if (r.quit)
+                        break;
+                if (r.stats)
+                        ps_client_ask_stats(p->client, NULL);
+                if (r.retry)
+                        ps_client_retry(p->client, NULL);
+                if (fds[0].revents && !take_event(p))
+                        server_lost(p);
+        }
+        return NULL;
+}
+
+static void wake(struct pager *p)
+{
+        uint64_t one = 1;
+
+        (void)!write(p->wake_fd, &one, sizeof(one));
+}
+
+void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)
+{
+        lock_acquire(&p->lock);
+
+        uint64_t before = p->answers;
+        uint64_t deadline_ns = clock_now_ns() + REFRESH_WAIT_NS;
+
+        if (refresh && !p->news.server_down) {
+                p->want_stats = true;
+                wake(p);
+                while (p->answers == before && cond_wait_until(&p->answered, &p->lock, deadline_ns))
+                        ;
+        }
+        *ret = p->news;
+        p->news.bad_page = false;
+        lock_release(&p->lock);
+}
+
+void pager_retry(struct pager *p)
+{
+        lock_acquire(&p->lock);
+        p->want_retry = true;
+        lock_release(&p->lock);
+        wake(p);
+}
+
+void pager_free(struct pager *p)
+{
+        if (!p)
+                return;
+        if (p->watching) {
+                lock_acquire(&p->lock);
+                p->quit = true;
+                lock_release(&p->lock);
+                wake(p);
+                pthread_join(p->watch, NULL);
+        }
+        ps_client_free(p->client);
+        for (size_t i = 0; i < p->nuffds; i++)
+                fd_close(&p->uffds[i]);
+        fd_close(&p->image_fd);
+        fd_close(&p->cache_fd);
+        fd_close(&p->filled_fd);
+        fd_close(&p->wake_fd);
+        free(p->image_path);
+        free(p->tag);
+        free(p->socket);
+        cond_fini(&p->answered);
+        lock_fini(&p->lock);
+        free(p);
+}

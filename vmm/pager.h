@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pager.h - the monitor's side of lazy revert: RAM in a page server's care, and a new server when one dies.
+ *
+ * Theory of operation is in pager.c.
+ * Threads: pager_start() by the thread that builds the VM; afterwards a watch
+ *          thread of its own owns the connection and never touches guest
+ *          memory, so that a dead server can always be replaced (INV-REATTACH).
+ *          The other functions may be called from any thread.
+ */
+#ifndef VMM_PAGER_H
+#define VMM_PAGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "pageserver/client.h"
+#include "vmm/ram.h"
+
+struct pager;
+
+struct pager_options {
+        int image_fd;
+        const char *image_path;
+        const char *tag;                /* NULL = default */
+        const char *socket;             /* a running page server; NULL = a private one */
+        enum ps_lane lane;
+        uint64_t prefetch_rate;
+        unsigned hold_percent;
+};
+
+struct pager_news {
+        bool resident;
+        bool bad_page;                  /* a vCPU waits for a page that cannot be had */
+        uint64_t bad_gpa;
+        char text[ERR_TEXT_MAX];        /* of the bad page or of a server that cannot be started */
+        bool server_down;               /* being retried */
+        unsigned restarts;
+        enum ps_lane lane;
+        struct ps_stats stats;
+};
+
+/* notify(ctx) from the watch thread whenever there is news. */
+typedef void pager_notify_fn(void *ctx);
+
+/* In two steps, so that a private server starts up while KVM is set up. */
+int pager_new(const struct pager_options *options, pager_notify_fn *notify, void *ctx,
+              struct pager **ret, struct err *e);
+/* Maps ram (initialised, not mapped), registers it and has it served. */
+int pager_start(struct pager *p, struct ram *ram, struct err *e);
+/* Ends watch thread and connection; guest memory must not be used afterwards. */
+void pager_free(struct pager *p);
+
+/* The latest, with bad_page reset; refresh asks the server first and waits a
+ * moment for the answer. */
+void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret);
+/* Bad pages are tried again. */
+void pager_retry(struct pager *p);
+enum ps_lane pager_lane(struct pager *p);
+
+#endif

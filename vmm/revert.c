@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/revert.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "vmm/load.h"
+#include "vmm/pager.h"
+#include "vmm/state.h"
+
+/* Theory of operation
+ *
+ * Order matters twice. For the guest: RAM is served (or loaded) before state
+ * is restored, because restoring may touch guest memory; the irqchips' lines
+ * are replayed after the devices are loaded. For the user's time: the page
+ * server's process starts first, so that it is up when KVM's calls are done,
+ * and nothing on the way depends on the size of RAM.
+ */
+struct revert {
+        struct revert_options options;
+        int fd;
+        struct qs_image *image;
+        struct qs_reader *reader;
+        struct meta meta;
+        uint64_t opened_ns;
+};
+
+static int read_meta(struct revert *r, struct err *e)
+{
+        AUTO_FREE void *data = NULL;
+        size_t bytes;
+        int rc = qs_section_read(r->reader, SECTION_META, &data, &bytes, e);
+
+        if (rc == -ENOENT)
+                return err_msg(e, ENOENT, "'%s' holds no saved VM, only memory: 'vmm image export' "
+                               "reads it", r->options.image_path);
+        if (rc == 0)
+                rc = meta_decode(data, bytes, &r->meta, e);
+        return rc < 0 ? err_in(e, rc, "'%s'", r->options.image_path) : 0;
+}
+
+int revert_open(const struct revert_options *options, struct revert **ret, struct err *e)
+{
+        struct revert *r = calloc(1, sizeof(*r));
+        int rc = 0;
+
+        if (!r)
+                return err_msg(e, ENOMEM, "no memory to revert '%s'", options->image_path);
+        r->options = *options;
+        r->fd = open(options->image_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (r->fd < 0)
+                rc = err_set(e, errno, "open '%s'", options->image_path);
+        if (rc == 0)
+                rc = qs_image_open(r->fd, options->image_path, options->tag, &r->image, e);
+        if (rc == 0)
+                rc = qs_reader_new(r->image, &r->reader, e);
+        if (rc == 0)
+                rc = read_meta(r, e);
+        if (rc < 0) {
+                revert_close(r);
+                return rc;
+        }
+        r->opened_ns = clock_now_ns();
+        *ret = r;
+        return 0;
+}
+
+void revert_close(struct revert *r)
+{
+        if (!r)
+                return;
+        qs_reader_free(r->reader);
+        qs_image_close(r->image);
+        fd_close(&r->fd);
+        free(r);
+}
+
+const struct meta *revert_meta(const struct revert *r)
+{
+        return &r->meta;
+}
+
+static void on_pager_news(void *ctx)
+{
+        vm_post(ctx, VM_POST_PAGER);
+}
+
+static int start_pager(struct revert *r, struct vm *vm, struct err *e)
+{
+        const struct pager_options options = {
+                .image_fd = r->fd, .image_path = r->options.image_path, .tag = r->options.tag,
+                .socket = r->options.pageserver, .lane = r->options.lane,
+                .prefetch_rate = r->options.prefetch_rate,
+                .hold_percent = r->options.hold_percent,
+        };
+
+        return pager_new(&options, on_pager_news, vm, &vm->pager, e);
+}
+
+static int bring_ram(struct revert *r, struct vm *vm, struct err *e)
+{
+        int rc;
+
+        if (r->options.postcopy) {
+                rc = pager_start(vm->pager, &vm->ram, e);
+                if (rc == 0)
+                        vm->backing = pager_lane(vm->pager) == PS_LANE_SHARED ? VM_BACKING_SHARED :
+                                                                                VM_BACKING_COPY;
+                return rc;
+        }
+        vm->backing = VM_BACKING_LOADED;
+        rc = ram_check_host(r->meta.memory_bytes, e);
+        if (rc == 0)
+                rc = ram_map_anonymous(&vm->ram, false, true, e);
+        if (rc == 0)
+                rc = load_ram(r->image, &vm->ram, e);
+        if (rc == 0)
+                vm->phases.resident_ns = clock_now_ns();
+        return rc;
+}
+
+static int read_json(struct revert *r, const char *section, struct json_object **ret, struct err *e)
+{
+        AUTO_FREE void *data = NULL;
+        size_t bytes;
+        int rc = qs_section_read(r->reader, section, &data, &bytes, e);
+
+        if (rc == 0)
+                rc = json_parse(data, bytes, ret, e);
+        return rc < 0 ? err_in(e, rc, "'%s', section %s", r->options.image_path, section) : 0;
+}
+
+static int restore_state(struct revert *r, struct vm *vm, struct json_object *kvm_state,
+                         struct err *e)
+{
+        AUTO_JSON *devices = NULL;
+        struct state_blob blob = { 0 };
+        void *data = NULL;
+        int rc = qs_section_read(r->reader, SECTION_BLOB, &data, &blob.bytes, e);
+
+        blob.data = data;
+        if (rc == 0)
+                rc = read_json(r, SECTION_DEVICES, &devices, e);
+        if (rc == 0)
+                rc = state_load(&vm->kvm, kvm_state, &blob, e);
+        if (rc == 0)
+                rc = platform_load(vm->platform, devices, e);
+        if (rc == 0)
+                platform_replay_lines(vm->platform);
+        state_blob_fini(&blob);
+        return rc < 0 ? err_in(e, rc, "restore '%s'", r->options.image_path) : 0;
+}
+
+static int check_cpus(struct revert *r, struct json_object *kvm_state, struct err *e)
+{
+        unsigned cpus;
+        int rc = state_vcpu_count(kvm_state, &cpus, e);
+
+        if (rc == 0 && cpus != r->meta.cpus)
+                rc = err_msg(e, EBADMSG, "'%s' is damaged: it names %u vCPUs and holds the state of %u",
+                             r->options.image_path, r->meta.cpus, cpus);
+        return rc;
+}
+
+int revert_build(struct vm *vm, void *ctx, struct err *e)
+{
+        struct revert *r = ctx;
+        AUTO_JSON *kvm_state = NULL;
+        int rc = 0;
+
+        vm->phases.open_ns = r->opened_ns;
+        if (r->options.postcopy)
+                rc = start_pager(r, vm, e);
+        if (rc == 0)
+                rc = read_json(r, SECTION_KVM, &kvm_state, e);
+        if (rc == 0)
+                rc = check_cpus(r, kvm_state, e);
+        if (rc == 0)
+                rc = ram_init(&vm->ram, r->meta.memory_bytes, e);
+        if (rc == 0)
+                rc = kvm_open(&vm->kvm, e);
+        if (rc == 0)
+                rc = bring_ram(r, vm, e);
+        if (rc == 0)
+                rc = kvm_create(&vm->kvm, &vm->ram, r->meta.cpus, e);
+        if (rc == 0)
+                rc = vm_add_machine(vm, e);
+        vm->phases.kvm_create_ns = clock_now_ns();
+        if (rc == 0)
+                rc = restore_state(r, vm, kvm_state, e);
+        vm->phases.state_restore_ns = clock_now_ns();
+        if (rc == 0) {
+                /* an image that the guest's RAM still depends on */
+                vm->reverted = true;
+                if (r->options.postcopy)
+                        vm->parent = ptr_take(&r->image);
+        }
+        qs_reader_free(ptr_take(&r->reader));
+        return rc;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* revert.h - a VM out of an image: loaded whole, or at once with a page server behind it. */
+#ifndef VMM_REVERT_H
+#define VMM_REVERT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "pageserver/client.h"
+#include "vmm/meta.h"
+#include "vmm/vm.h"
+
+struct revert_options {
+        const char *image_path;
+        const char *tag;                /* NULL = default */
+        bool postcopy;
+        unsigned hold_percent;          /* of RAM that is loaded before the guest runs */
+        enum ps_lane lane;
+        uint64_t prefetch_rate;
+        const char *pageserver;         /* socket of a running daemon; NULL = private */
+};
+
+struct revert;
+
+/* Opens the image and reads META: enough to know name and size. A private page
+ * server is not started yet. */
+int revert_open(const struct revert_options *options, struct revert **ret, struct err *e);
+void revert_close(struct revert *r);
+const struct meta *revert_meta(const struct revert *r);
+
+/* launch_build_fn; ctx is the struct revert */
+int revert_build(struct vm *vm, void *ctx, struct err *e);
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/rundir.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/io.h"
+
+/* Another process may be removing the lock file while we open it. */
+#define CLAIM_TRIES 16
+
+static const char *const suffixes[] = { "sock", "console", "lock" };
+
+int rundir_check_name(const char *name, struct err *e)
+{
+        size_t n = strlen(name);
+
+        if (n == 0 || n > VM_NAME_MAX)
+                return err_msg(e, EINVAL, "VM name '%s' must have 1 to %d characters", name,
+                               VM_NAME_MAX);
+        for (size_t i = 0; i < n; i++) {
+                bool punct = strchr("._-", name[i]) != NULL;
+
+                if (!isalnum((unsigned char)name[i]) && !(punct && i > 0))
+                        return err_msg(e, EINVAL, "VM name '%s' may hold only letters, digits and, "
+                                       "not first, '.', '_' and '-'", name);
+        }
+        return 0;
+}
+
+static int folder(char *buf, size_t room, struct err *e)
+{
+        const char *own = getenv("VMM_RUNTIME_DIR");
+        const char *xdg = getenv("XDG_RUNTIME_DIR");
+        int n;
+
+        if (own && *own)
+                n = snprintf(buf, room, "%s", own);
+        else if (xdg && *xdg)
+                n = snprintf(buf, room, "%s/vmm", xdg);
+        else
+                n = snprintf(buf, room, "/run/vmm");
+        if ((size_t)n >= room)
+                return err_msg(e, ENAMETOOLONG, "the runtime folder's path is too long for a "
+                               "socket: set VMM_RUNTIME_DIR to a shorter one");
+        return 0;
+}
+
+int rundir_path(struct rundir_path *ret, const char *name, const char *suffix, struct err *e)
+{
+        char dir[sizeof(ret->text)];
+        int rc = folder(dir, sizeof(dir), e);
+
+        if (rc < 0)
+                return rc;
+
+        int n = snprintf(ret->text, sizeof(ret->text), "%s/%s.%s", dir, name, suffix);
+
+        if ((size_t)n >= sizeof(ret->text))
+                return err_msg(e, ENAMETOOLONG, "'%s/%s.%s' is too long for a socket: use a shorter "
+                               "name or set VMM_RUNTIME_DIR to a shorter folder", dir, name,
+                               suffix);
+        return 0;
+}
+
+static int make_folder(struct err *e)
+{
+        char dir[sizeof(struct rundir_path)];
+        int rc = folder(dir, sizeof(dir), e);
+
+        if (rc < 0)
+                return rc;
+        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+                return err_set(e, errno, "make runtime folder '%s' (or set VMM_RUNTIME_DIR)", dir);
+        return 0;
+}
+
+/* 1 when fd is still the file of that path, 0 when it was removed meanwhile */
+static int still_named(int fd, const char *path)
+{
+        struct stat a, b;
+
+        return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_ino == b.st_ino &&
+               a.st_dev == b.st_dev;
+}
+
+static int lock_path(const char *path, const char *name, int *ret_fd, struct err *e)
+{
+        for (int i = 0; i < CLAIM_TRIES; i++) {
+                AUTO_FD fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+                if (fd < 0)
+                        return err_set(e, errno, "open '%s'", path);
+                if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                        if (errno == EWOULDBLOCK)
+                                return err_msg(e, EEXIST, "a VM named '%s' is already running: "
+                                               "choose another name or stop it", name);
+                        return err_set(e, errno, "lock '%s'", path);
+                }
+                if (still_named(fd, path)) {
+                        *ret_fd = fd_take(&fd);
+                        return 0;
+                }
+        }
+        return err_msg(e, EAGAIN, "'%s' keeps changing: try again", path);
+}
+
+int rundir_claim(const char *name, int *ret_fd, struct err *e)
+{
+        struct rundir_path path;
+        AUTO_FD fd = -1;
+        int rc = rundir_check_name(name, e);
+
+        if (rc == 0)
+                rc = make_folder(e);
+        if (rc == 0)
+                rc = rundir_path(&path, name, "lock", e);
+        if (rc == 0)
+                rc = lock_path(path.text, name, &fd, e);
+        if (rc < 0)
+                return rc;
+
+        char pid[32];
+        int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+
+        if (ftruncate(fd, 0) < 0 || io_pwrite_full(fd, pid, (size_t)n, 0) < 0)
+                return err_set(e, EIO, "write '%s'", path.text);
+        for (size_t i = 0; i < 2; i++) {
+                rc = rundir_path(&path, name, suffixes[i], e);
+                if (rc < 0)
+                        return rc;
+                unlink(path.text);
+        }
+        *ret_fd = fd_take(&fd);
+        return 0;
+}
+
+void rundir_release(const char *name)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+                struct rundir_path path;
+
+                if (rundir_path(&path, name, suffixes[i], NULL) == 0)
+                        unlink(path.text);
+        }
+}
+
+static bool is_running(const char *lock_path_text)
+{
+        AUTO_FD fd = open(lock_path_text, O_RDONLY | O_CLOEXEC);
+
+        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+int rundir_find(const char *name, struct err *e)
+{
+        struct rundir_path path;
+        int rc = rundir_check_name(name, e);
+
+        if (rc == 0)
+                rc = rundir_path(&path, name, "lock", e);
+        if (rc < 0)
+                return rc;
+        if (!is_running(path.text))
+                return err_msg(e, ENOENT, "no VM named '%s' is running: 'vmm list' shows those that are",
+                               name);
+        return 0;
+}
+
+static int is_lock(const struct dirent *d)
+{
+        size_t n = strlen(d->d_name);
+
+        return n > 5 && !strcmp(d->d_name + n - 5, ".lock");
+}
+
+int rundir_each(int (*visit)(void *ctx, const char *name), void *ctx, struct err *e)
+{
+        char dir[sizeof(struct rundir_path)];
+        struct dirent **found;
+        int rc = folder(dir, sizeof(dir), e);
+
+        if (rc < 0)
+                return rc;
+
+        int n = scandir(dir, &found, is_lock, alphasort);
+
+        if (n < 0)
+                return errno == ENOENT ? 0 : err_set(e, errno, "read folder '%s'", dir);
+        for (int i = 0; i < n; i++) {
+                char *name = found[i]->d_name;
+                struct rundir_path path;
+
+                name[strlen(name) - 5] = '\0';
+                if (rc == 0 && rundir_path(&path, name, "lock", NULL) == 0 &&
+                    is_running(path.text))
+                        rc = visit(ctx, name);
+                free(found[i]);
+        }
+        free(found);
+        return rc;
+}

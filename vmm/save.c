@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/save.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "vmm/meta.h"
+#include "vmm/ram-source.h"
+#include "vmm/state.h"
+#include "vmm/vm.h"
+
+/* Theory of operation
+ *
+ * Stop, copy, resume. The save thread pauses the vCPUs, reads KVM's and the
+ * devices' state, hands RAM to the writer and lets the guest go on as soon as
+ * the last byte has been read; making the file durable and giving it its name
+ * happens while the guest runs. On any failure the guest goes on as it was and
+ * the writer leaves nothing behind.
+ *
+ * While it runs the VM's state is not changed by anyone else (vm_pause and
+ * vm_resume refuse), so that "was it running" holds until the end.
+ */
+#define SAVE_PAUSE_WAIT_NS (10 * NS_PER_SEC)
+
+struct save {
+        struct vm *vm;
+        struct save_request request;
+        save_done_fn *done;
+        void *done_ctx;
+        pthread_t thread;
+        bool was_running;
+        _Atomic bool cancelled;
+
+        /* save thread, until it posts */
+        struct qs_writer *writer;
+        struct json_object *result;
+        struct err err;
+        uint64_t start_ns;
+        uint64_t paused_ns;             /* a duration */
+};
+
+static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+        struct save *s = ctx;
+
+        (void)done_bytes;
+        (void)total_bytes;
+        return !s->cancelled;
+}
+
+static int put_json(struct save *s, const char *section, struct json_object *o, struct err *e)
+{
+        const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+
+        return qs_writer_section(s->writer, section, text, strlen(text), e);
+}
+
+static int put_meta(struct save *s, struct err *e)
+{
+        struct meta m = {
+                .memory_bytes = s->vm->ram.bytes, .cpus = s->vm->kvm.cpus,
+                .saved_wall_ns = clock_wall_ns(),
+        };
+
+        snprintf(m.name, sizeof(m.name), "%s", s->vm->name);
+
+        AUTO_JSON *o = meta_encode(&m);
+
+        return put_json(s, SECTION_META, o, e);
+}
+
+static int put_state(struct save *s, struct err *e)
+{
+        AUTO_JSON *kvm = NULL;
+        AUTO_JSON *devices = NULL;
+        struct state_blob blob = { 0 };
+        int rc = state_save(&s->vm->kvm, &kvm, &blob, e);
+
+        if (rc == 0)
+                rc = platform_save(s->vm->platform, &devices, e);
+        if (rc == 0)
+                rc = put_json(s, SECTION_KVM, kvm, e);
+        if (rc == 0)
+                rc = put_json(s, SECTION_DEVICES, devices, e);
+        if (rc == 0)
+                rc = qs_writer_section(s->writer, SECTION_BLOB, blob.data, blob.bytes, e);
+        if (rc == 0)
+                rc = put_meta(s, e);
+        state_blob_fini(&blob);
+        return rc;
+}
+
+static int put_ram(struct save *s, struct err *e)
+{
+        const struct ram *ram = &s->vm->ram;
+        struct qs_ram_range ranges[RAM_SLOTS_MAX];
+        struct ram_source *source;
+        int rc = ram_source_new(ram, s->vm->parent, &source, e);
+
+        if (rc < 0)
+                return rc;
+        for (unsigned i = 0; i < ram->nslots; i++)
+                ranges[i] = (struct qs_ram_range){ ram->slots[i].gpa, ram->slots[i].bytes };
+
+        struct qs_ram_source ops = ram_source_ops(source);
+
+        rc = qs_writer_ram(s->writer, ranges, ram->nslots, &ops, on_progress, s, e);
+        ram_source_free(source);
+        return rc;
+}
+
+/* The guest stands still from here to the return. */
+static int copy_paused(struct save *s, struct err *e)
+{
+        uint64_t from_ns = clock_now_ns();
+        int rc = vcpus_pause(s->vm->vcpus, from_ns + SAVE_PAUSE_WAIT_NS, e);
+
+        if (rc == 0)
+                rc = put_state(s, e);
+        if (rc == 0)
+                rc = put_ram(s, e);
+        if (s->was_running && (rc < 0 || s->request.mode == SAVE_RESUME)) {
+                state_before_resume(&s->vm->kvm);
+                vcpus_resume(s->vm->vcpus);
+        }
+        s->paused_ns = clock_now_ns() - from_ns;
+        return rc;
+}
+
+static void describe(struct save *s, const struct qs_writer_stats *stats)
+{
+        struct json_object *o = json_object_new_object();
+        struct json_object *phases = json_object_new_object();
+        struct json_object *clusters = json_object_new_object();
+
+        json_put_str(o, "name", s->vm->name);
+        json_put_str(o, "image", s->request.path);
+        json_put_u64(phases, "pause", s->paused_ns / NS_PER_US);
+        json_put_u64(phases, "total", (clock_now_ns() - s->start_ns) / NS_PER_US);
+        json_object_object_add(o, "phases", phases);
+        json_put_u64(o, "ram_bytes", stats->ram_bytes);
+        json_put_u64(o, "bytes", stats->file_bytes);
+        json_put_u64(clusters, "zero", stats->clusters_zero);
+        json_put_u64(clusters, "raw", stats->clusters_raw);
+        json_put_u64(clusters, "packed", stats->clusters_packed);
+        json_object_object_add(o, "clusters", clusters);
+        s->result = o;
+}
+
+static int run(struct save *s, struct err *e)
+{
+        struct qs_writer_stats stats;
+        int rc;
+
+        s->start_ns = clock_now_ns();
+        s->request.writer.disk_bytes = ram_end_gpa(&s->vm->ram);
+        rc = qs_writer_new(s->request.path, &s->request.writer, &s->writer, e);
+        if (rc == 0)
+                rc = copy_paused(s, e);
+        if (rc == 0)
+                rc = qs_writer_publish(s->writer, e);
+        if (rc == 0) {
+                qs_writer_stats(s->writer, &stats);
+                describe(s, &stats);
+        } else if (s->was_running && s->request.mode == SAVE_STOP) {
+                vcpus_resume(s->vm->vcpus);     /* harmless when copy_paused() did */
+        }
+        qs_writer_free(s->writer);
+        return rc;
+}
+
+static void *save_thread(void *ctx)
+{
+        struct save *s = ctx;
+        int rc = run(s, &s->err);
+
+        ASSERT((rc == 0) == (s->result != NULL));
+        vm_post(s->vm, VM_POST_SAVE);
+        return NULL;
+}
+
+int save_start(struct vm *vm, const struct save_request *request, save_done_fn *done, void *ctx,
+               struct err *e)
+{
+        if (vm->save)
+                return err_msg(e, EBUSY, "VM '%s' is being saved already: wait until that is done",
+                               vm->name);
+        if (vm->state == VM_HALTED)
+                return err_msg(e, EINVAL, "VM '%s' has halted (%s): there is nothing to save", vm->name,
+                               vm->problem);
+        if (vm->problem[0])
+                return err_msg(e, EINVAL, "VM '%s' cannot be saved: %s", vm->name, vm->problem);
+
+        struct save *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return err_msg(e, ENOMEM, "no memory to save VM '%s'", vm->name);
+        s->vm = vm;
+        s->request = *request;
+        s->done = done;
+        s->done_ctx = ctx;
+        s->was_running = vm->state == VM_RUNNING;
+        vm->save = s;
+
+        int rc = pthread_create(&s->thread, NULL, save_thread, s);
+
+        if (rc) {
+                vm->save = NULL;
+                free(s);
+                return err_set(e, rc, "start a thread to save VM '%s'", vm->name);
+        }
+        return 0;
+}
+
+void save_finish(struct vm *vm)
+{
+        struct save *s = vm->save;
+
+        if (!s)
+                return;
+        pthread_join(s->thread, NULL);
+        vm->save = NULL;
+        if (s->result && s->request.mode == SAVE_STOP)
+                vm_stop_soon(vm);
+        s->done(s->done_ctx, s->result, s->result ? NULL : &s->err);
+        json_object_put(s->result);
+        free(s);
+}
+
+void save_abort(struct vm *vm)
+{
+        struct save *s = vm->save;
+
+        if (!s)
+                return;
+        s->cancelled = true;
+        pthread_join(s->thread, NULL);
+        vm->save = NULL;
+        json_object_put(s->result);
+        free(s);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole machine: clock, vCPUs, interrupt controllers, timer. */
+#include "vmm/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "vmm/state-priv.h"
+
+/* INV-CHIPS: after the vCPUs. Setting the IOAPIC injects what its irr holds
+ * into LAPICs, which a later KVM_SET_LAPIC would overwrite. */
+struct chip {
+        const char *what;
+        size_t offset;                  /* of a struct kvm_irqchip in machine_state */
+        uint32_t id;
+};
+
+static const struct chip chips[] = {
+        { "first PIC", offsetof(struct machine_state, pic_master), KVM_IRQCHIP_PIC_MASTER },
+        { "second PIC", offsetof(struct machine_state, pic_slave), KVM_IRQCHIP_PIC_SLAVE },
+        { "IOAPIC", offsetof(struct machine_state, ioapic), KVM_IRQCHIP_IOAPIC },
+};
+
+static int chips_call(struct kvm *kvm, struct machine_state *m, unsigned long chip_request,
+                      unsigned long pit_request, const char *verb, struct err *e)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(chips); i++) {
+                struct kvm_irqchip *chip = (void *)((uint8_t *)m + chips[i].offset);
+
+                chip->chip_id = chips[i].id;
+
+                int rc = kvm_call(kvm, kvm->vm_fd, chip_request, chip);
+
+                if (rc < 0)
+                        return err_set(e, -rc, "%s the %s", verb, chips[i].what);
+        }
+
+        int rc = kvm_call(kvm, kvm->vm_fd, pit_request, &m->pit);
+
+        return rc < 0 ? err_set(e, -rc, "%s the PIT", verb) : 0;
+}
+
+/* The clock first: with the last vCPU parked it is the instant of the state. */
+static int machine_read(struct kvm *kvm, struct machine_state *m, struct err *e)
+{
+        m->cpus = kvm->cpus;
+
+        int rc = state_clock_read(kvm, m, e);
+
+        for (unsigned i = 0; i < m->cpus && rc == 0; i++)
+                rc = state_vcpu_read(kvm, i, i ? &m->vcpu[0].msrs : NULL, &m->vcpu[i], e);
+        if (rc == 0)
+                rc = chips_call(kvm, m, KVM_GET_IRQCHIP, KVM_GET_PIT2, "read", e);
+        return rc;
+}
+
+static int machine_apply(struct kvm *kvm, struct machine_state *m, struct err *e)
+{
+        struct tsc_plan plan;
+        int rc = 0;
+
+        for (unsigned i = 0; i < m->cpus && rc == 0; i++)
+                rc = state_vcpu_apply_model(kvm, i, &m->vcpu[i], e);
+        if (rc == 0)
+                rc = state_clock_apply(kvm, m, &plan, e);
+        for (unsigned i = 0; i < m->cpus && rc == 0; i++)
+                rc = state_vcpu_apply(kvm, i, &m->vcpu[i], &plan, e);
+        if (rc == 0)
+                rc = chips_call(kvm, m, KVM_SET_IRQCHIP, KVM_SET_PIT2, "set", e);
+        if (rc == 0)
+                rc = state_clock_settle(kvm, m, &plan, e);
+        return rc;
+}
+
+int state_save(struct kvm *kvm, struct json_object **ret_kvm, struct state_blob *ret_blob,
+               struct err *e)
+{
+        ASSERT(kvm->cpus >= 1 && kvm->cpus <= VCPUS_MAX);
+
+        AUTO_FREE struct machine_state *m = calloc(1, sizeof(*m));
+
+        if (!m)
+                return err_msg(e, ENOMEM, "no memory for the machine state");
+
+        int rc = machine_read(kvm, m, e);
+
+        if (rc == 0)
+                rc = state_encode(m, ret_kvm, ret_blob, e);
+        return rc < 0 ? err_in(e, rc, "save the machine state") : 0;
+}
+
+int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,
+               struct err *e)
+{
+        AUTO_FREE struct machine_state *m = NULL;
+        int rc = state_decode(kvm_state, blob, &m, e);
+
+        if (rc < 0)
+                return rc;
+        if (m->cpus != kvm->cpus)
+                return err_msg(e, EINVAL, "saved machine state: it has %u vCPUs, the VM has %u",
+                               m->cpus, kvm->cpus);
+        rc = machine_apply(kvm, m, e);
+        return rc < 0 ? err_in(e, rc, "restore the machine state") : 0;
+}
+
+/* Sets PVCLOCK_GUEST_STOPPED, so that the guest's watchdogs stay quiet. KVM
+ * answers EINVAL where the guest has no kvmclock: nothing to tell it. */
+void state_before_resume(struct kvm *kvm)
+{
+        for (unsigned i = 0; i < kvm->cpus; i++)
+                (void)kvm_call(kvm, kvm->vcpu_fd[i], KVM_KVMCLOCK_CTRL, NULL);
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vcpus.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/lock.h"
+
+/* Theory of operation
+ *
+ * Whoever wants the guest to stand still raises `pause`, sets immediate_exit of
+ * every vCPU and signals its thread. The signal gets a thread out of KVM_RUN;
+ * immediate_exit covers the moment before it enters. A thread that comes out
+ * with an exit handles it and enters again, because KVM completes an I/O (the
+ * register, RIP, the rest of a string instruction) only at the next entry; with
+ * immediate_exit set that entry ends with EINTR once nothing is left to
+ * complete. Then, and only then, it parks.
+ *
+ * INV-PARKED: a vCPU that is VCPU_PARKED left KVM_RUN with EINTR (or never
+ *             entered, or its guest has ended): its state may be read and
+ *             nothing of an I/O is pending.
+ * INV-EXIT:   immediate_exit is set by anyone under the lock together with a
+ *             reason (pause, stop) and cleared only by the vCPU's own thread, under
+ *             the lock, when there is no reason. So no request can be lost.
+ *
+ * A thread that waits inside KVM for a page of guest memory may not react to
+ * the signal before that page has come. Then a pause times out but stands.
+ */
+
+/* PARKED   waits for resume or stop; its vCPU may be read by others
+ *          -> RUNNING  its own thread, after vcpus_resume()
+ * RUNNING  in KVM_RUN or handling an exit
+ *          -> PARKED   its own thread
+ * GONE     has left, or was never started: may be joined                     */
+enum vcpu_state { VCPU_GONE, VCPU_PARKED, VCPU_RUNNING };
+
+/* Real-time signals are queued, and the queue of a user is bounded
+ * (RLIMIT_SIGPENDING): sending can fail and is repeated. */
+#define KICK_AGAIN_NS (20 * NS_PER_MS)
+
+#define END_TEXT_MAX 400
+
+struct vcpu {
+        /* constant once the thread runs */
+        struct vcpus *all;
+        unsigned index;
+        pthread_t thread;
+        /* all->lock */
+        enum vcpu_state state;
+        bool joinable;
+};
+
+struct vcpus {
+        /* constant */
+        struct kvm *kvm;
+        struct platform *platform;
+        struct vcpus_ops ops;
+
+        struct lock lock;
+        struct cond changed;                            /* any of the below */
+        bool pause                      GUARDED_BY(lock);
+        bool stop                       GUARDED_BY(lock);
+        bool ended                      GUARDED_BY(lock);       /* pause for ever */
+        struct vcpu vcpu[VCPUS_MAX];
+
+        _Atomic uint64_t first_entry_ns;
+};
+
+static int kick_signal(void)
+{
+        return SIGRTMIN;
+}
+
+/* ---- asking the threads to leave KVM ------------------------------------- */
+
+static void set_immediate_exit(struct vcpu *c, uint8_t v)
+{
+        __atomic_store_n(&c->all->kvm->run[c->index]->immediate_exit, v, __ATOMIC_RELEASE);
+}
+
+static void kick_all_locked(struct vcpus *v) REQUIRES(v->lock)
+{
+        ASSERT(v->pause || v->stop);
+        for (unsigned i = 0; i < v->kvm->cpus; i++) {
+                struct vcpu *c = &v->vcpu[i];
+
+                set_immediate_exit(c, 1);
+                if (c->state == VCPU_RUNNING && !pthread_equal(c->thread, pthread_self()))
+                        (void)pthread_kill(c->thread, kick_signal());
+        }
+        cond_broadcast(&v->changed);
+}
+
+static bool any_locked(struct vcpus *v, enum vcpu_state state) REQUIRES(v->lock)
+{
+        for (unsigned i = 0; i < v->kvm->cpus; i++) {
+                if (v->vcpu[i].state == state)
+                        return true;
+        }
+        return false;
+}
+
+/* Keeps kicking. False at the deadline, or when the request was withdrawn. */
+static bool wait_until_none_locked(struct vcpus *v, enum vcpu_state state, uint64_t deadline_ns)
+        REQUIRES(v->lock)
+{
+        while (any_locked(v, state)) {
+                uint64_t now_ns = clock_now_ns();
+
+                if (now_ns >= deadline_ns || !(v->pause || v->stop))
+                        return false;
+                if (!cond_wait_until(&v->changed, &v->lock,
+                                     MIN(deadline_ns, now_ns + KICK_AGAIN_NS)) &&
+                    (v->pause || v->stop))
+                        kick_all_locked(v);
+        }
+        return true;
+}
+
+/* ---- the end of a guest -------------------------------------------------- */
+
+static bool end_locked(struct vcpus *v) REQUIRES(v->lock)
+{
+        bool first = !v->ended;
+
+        v->ended = v->pause = true;
+        kick_all_locked(v);
+        return first;
+}
+
+static void end(struct vcpu *c, enum vcpus_end why, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+
+static void end(struct vcpu *c, enum vcpus_end why, const char *fmt, ...)
+{
+        struct vcpus *v = c->all;
+        char text[END_TEXT_MAX];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+
+        lock_acquire(&v->lock);
+        bool first = end_locked(v);
+        lock_release(&v->lock);
+        if (first)
+                v->ops.ended(v->ops.ctx, why, text);
+}
+
+static uint64_t rip_of(const struct vcpu *c)
+{
+        struct kvm_regs regs;
+
+        if (ioctl(c->all->kvm->vcpu_fd[c->index], KVM_GET_REGS, &regs) < 0)
+                return 0;
+        return regs.rip;
+}
+
+static void end_internal_error(struct vcpu *c, const struct kvm_run *run)
+{
+        char data[ARRAY_SIZE(run->internal.data) * 20] = "";
+        size_t at = 0;
+
+        for (unsigned i = 0; i < MIN(run->internal.ndata, ARRAY_SIZE(run->internal.data)); i++)
+                at += (size_t)snprintf(data + at, sizeof(data) - at, " %llx",
+                                       (unsigned long long)run->internal.data[i]);
+        end(c, VCPUS_INTERNAL_ERROR, "vCPU %u at rip %#llx: KVM internal error %u%s, data%s",
+            c->index, (unsigned long long)rip_of(c), run->internal.suberror,
+            run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ?
+                    " (an instruction it cannot emulate)" : "",
+            data);
+}
+
+static void end_run_failed(struct vcpu *c, int errnum)
+{
+        if (errnum == EFAULT || errnum == EHWPOISON)
+                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u at rip %#llx: memory error, the host "
+                    "could not provide a page of guest memory (%s)", c->index,
+                    (unsigned long long)rip_of(c), errnum == EFAULT ? "EFAULT" : "EHWPOISON");
+        else
+                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u: KVM_RUN failed with errno %d", c->index,
+                    errnum);
+}
+
+/* ---- the vCPU's thread --------------------------------------------------- */
+
+/* Whether to enter again: an I/O may wait for its completion. */
+static bool handle_exit(struct vcpu *c)
+{
+        struct vcpus *v = c->all;
+        struct kvm_run *run = v->kvm->run[c->index];
+
+        switch (run->exit_reason) {
+        case KVM_EXIT_IO:
+                platform_io(v->platform, run);
+                return true;
+        case KVM_EXIT_MMIO:
+                platform_mmio(v->platform, run);
+                return true;
+        case KVM_EXIT_INTR:
+                return true;
+        case KVM_EXIT_SHUTDOWN:
+                end(c, VCPUS_TRIPLE_FAULT, "vCPU %u: triple fault at rip %#llx", c->index,
+                    (unsigned long long)rip_of(c));
+                return false;
+        case KVM_EXIT_INTERNAL_ERROR:
+                end_internal_error(c, run);
+                return false;
+        case KVM_EXIT_FAIL_ENTRY:
+                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u at rip %#llx: the CPU refused to enter "
+                    "the guest, reason %#llx", c->index, (unsigned long long)rip_of(c),
+                    (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+                return false;
+        case KVM_EXIT_SYSTEM_EVENT:
+                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u: KVM reports system event %u", c->index,
+                    run->system_event.type);
+                return false;
+        default:
+                /* KVM_EXIT_HLT too: the in-kernel LAPIC keeps it inside */
+                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u: unexpected KVM exit %u", c->index,
+                    run->exit_reason);
+                return false;
+        }
+}
+
+static bool leave_or_go_on_locked(struct vcpu *c) REQUIRES(c->all->lock)
+{
+        if (c->all->pause || c->all->stop)
+                return true;
+        set_immediate_exit(c, 0);       /* the pause was withdrawn; INV-EXIT */
+        return false;
+}
+
+static bool shall_leave(struct vcpu *c)
+{
+        struct vcpus *v = c->all;
+
+        lock_acquire(&v->lock);
+        bool leave = leave_or_go_on_locked(c);
+        lock_release(&v->lock);
+        return leave;
+}
+
+/* Until INV-PARKED holds. */
+static void run_guest(struct vcpu *c)
+{
+        int fd = c->all->kvm->vcpu_fd[c->index];
+
+        for (;;) {
+                int rc = ioctl(fd, KVM_RUN, 0);
+
+                if (rc == 0) {
+                        if (!handle_exit(c))
+                                return;
+                } else if (errno == EINTR) {
+                        if (shall_leave(c))
+                                return;
+                } else if (errno != EAGAIN) {   /* EAGAIN: an AP between INIT and SIPI */
+                        end_run_failed(c, errno);
+                        return;
+                }
+        }
+}
+
+static bool park_locked(struct vcpu *c) REQUIRES(c->all->lock)
+{
+        struct vcpus *v = c->all;
+
+        c->state = VCPU_PARKED;
+        cond_broadcast(&v->changed);
+        while (v->pause && !v->stop)
+                cond_wait(&v->changed, &v->lock);
+        if (v->stop) {
+                c->state = VCPU_GONE;
+                cond_broadcast(&v->changed);
+                return false;
+        }
+        set_immediate_exit(c, 0);       /* INV-EXIT */
+        c->state = VCPU_RUNNING;
+        return true;
+}
+
+/* false when the thread shall end */
+static bool park(struct vcpu *c)
+{
+        struct vcpus *v = c->all;
+
+        lock_acquire(&v->lock);
+        bool go_on = park_locked(c);
+        lock_release(&v->lock);
+        return go_on;
+}
+
+static void *vcpu_main(void *arg)
+{
+        struct vcpu *c = arg;
+
+        while (park(c)) {
+                uint64_t never = 0;
+
+                if (c->index == 0)
+                        atomic_compare_exchange_strong(&c->all->first_entry_ns, &never,
+                                                       clock_now_ns());
+                run_guest(c);
+        }
+        return NULL;
+}
+
+/* ---- control ------------------------------------------------------------- */
+
+int vcpus_new(struct kvm *kvm, struct platform *platform, const struct vcpus_ops *ops,
+              struct vcpus **ret, struct err *e)
+{
+        struct vcpus *v = calloc(1, sizeof(*v));
+
+        ASSERT(ops->ended && kvm->cpus >= 1 && kvm->cpus <= VCPUS_MAX);
+        if (!v)
+                return err_msg(e, ENOMEM, "no memory for the vCPUs");
+        v->kvm = kvm;
+        v->platform = platform;
+        v->ops = *ops;
+        lock_init(&v->lock);
+        cond_init(&v->changed);
+        v->pause = true;
+        for (unsigned i = 0; i < kvm->cpus; i++) {
+                v->vcpu[i] = (struct vcpu){ .all = v, .index = i };
+                set_immediate_exit(&v->vcpu[i], 1);
+        }
+        *ret = v;
+        return 0;
+}
+
+static void on_kick(int sig)
+{
+        (void)sig;                      /* its only effect is to end KVM_RUN with EINTR */
+}
+
+/* The new thread takes no signal but the kick: the others are for the event loop. */
+static int start_thread(struct vcpu *c)
+{
+        sigset_t mask, before;
+        char name[16];
+
+        sigfillset(&mask);
+        sigdelset(&mask, kick_signal());
+        pthread_sigmask(SIG_SETMASK, &mask, &before);
+        c->state = VCPU_PARKED;
+
+        int rc = pthread_create(&c->thread, NULL, vcpu_main, c);
+
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (rc != 0) {
+                c->state = VCPU_GONE;
+                return rc;
+        }
+        c->joinable = true;
+        snprintf(name, sizeof(name), "vcpu%u", c->index);
+        pthread_setname_np(c->thread, name);
+        return 0;
+}
+
+int vcpus_start(struct vcpus *v, struct err *e)
+{
+        /* system calls of a console callback go on; KVM_RUN never restarts */
+        struct sigaction action = { .sa_handler = on_kick, .sa_flags = SA_RESTART };
+        int rc = 0;
+
+        if (sigaction(kick_signal(), &action, NULL) < 0)
+                return err_set(e, errno, "sigaction");
+
+        /* under the lock: a new thread waits until its handle is stored */
+        lock_acquire(&v->lock);
+        for (unsigned i = 0; rc == 0 && i < v->kvm->cpus; i++)
+                rc = start_thread(&v->vcpu[i]);
+        lock_release(&v->lock);
+        if (rc == 0)
+                return 0;
+        (void)vcpus_stop(v, UINT64_MAX);        /* parked threads leave at once */
+        return err_set(e, rc, "start vCPU threads");
+}
+
+void vcpus_resume(struct vcpus *v)
+{
+        lock_acquire(&v->lock);
+        if (!v->ended && !v->stop) {
+                v->pause = false;
+                cond_broadcast(&v->changed);
+        }
+        lock_release(&v->lock);
+}
+
+static int pause_locked(struct vcpus *v, uint64_t deadline_ns, struct err *e) REQUIRES(v->lock)
+{
+        char list[VCPUS_MAX * 4] = "";
+        size_t at = 0;
+
+        v->pause = true;
+        kick_all_locked(v);
+        if (wait_until_none_locked(v, VCPU_RUNNING, deadline_ns))
+                return 0;
+        if (!v->pause)
+                return err_msg(e, ECANCELED, "the guest was resumed while it was pausing");
+        for (unsigned i = 0; i < v->kvm->cpus; i++) {
+                if (v->vcpu[i].state == VCPU_RUNNING)
+                        at += (size_t)snprintf(list + at, sizeof(list) - at, " %u", i);
+        }
+        return err_msg(e, ETIMEDOUT, "the guest is still pausing: vCPU%s wait%s for memory that "
+                       "has not come yet", list, strlen(list) > 2 ? "" : "s");
+}
+
+int vcpus_pause(struct vcpus *v, uint64_t deadline_ns, struct err *e)
+{
+        lock_acquire(&v->lock);
+        int rc = pause_locked(v, deadline_ns, e);
+        lock_release(&v->lock);
+        return rc;
+}
+
+bool vcpus_paused(struct vcpus *v)
+{
+        lock_acquire(&v->lock);
+        bool paused = v->pause && !any_locked(v, VCPU_RUNNING);
+        lock_release(&v->lock);
+        return paused;
+}
+
+static bool stop_locked(struct vcpus *v, uint64_t deadline_ns) REQUIRES(v->lock)
+{
+        v->stop = true;
+        kick_all_locked(v);
+        return wait_until_none_locked(v, VCPU_RUNNING, deadline_ns) &&
+               wait_until_none_locked(v, VCPU_PARKED, deadline_ns);
+}
+
+int vcpus_stop(struct vcpus *v, uint64_t deadline_ns)
+{
+        lock_acquire(&v->lock);
+        bool all_gone = stop_locked(v, deadline_ns);
+        lock_release(&v->lock);
+        if (!all_gone)
+                return -ETIMEDOUT;
+        for (unsigned i = 0; i < v->kvm->cpus; i++) {
+                if (v->vcpu[i].joinable)
+                        pthread_join(v->vcpu[i].thread, NULL);
+                v->vcpu[i].joinable = false;
+        }
+        return 0;
+}
+
+void vcpus_free(struct vcpus *v)
+{
+        if (!v)
+                return;
+        for (unsigned i = 0; i < VCPUS_MAX; i++)
+                ASSERT(!v->vcpu[i].joinable);   /* stop first */
+        cond_fini(&v->changed);
+        lock_fini(&v->lock);
+        free(v);
+}
+
+uint64_t vcpus_first_entry_ns(struct vcpus *v)
+{
+        return v->first_entry_ns;
+}

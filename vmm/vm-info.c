@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vm-info.c - what a VM says of itself. */
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "vmm/pager.h"
+#include "vmm/vm.h"
+
+static const char *const state_names[] = {
+        [VM_STARTING] = "starting", [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
+        [VM_HALTED] = "halted",
+};
+
+static const char *const backing_names[] = {
+        [VM_BACKING_BOOT] = "boot", [VM_BACKING_LOADED] = "loaded",
+        [VM_BACKING_SHARED] = "shared", [VM_BACKING_COPY] = "copy",
+};
+
+/* Microseconds since the start of the command; nothing for what has not happened. */
+static void put_phase(struct vm *vm, struct json_object *o, const char *key, uint64_t at_ns)
+{
+        if (at_ns)
+                json_put_u64(o, key, (at_ns - vm->phases.start_ns) / NS_PER_US);
+}
+
+static void put_first_faults(struct vm *vm, struct json_object *o, const struct ps_stats *stats)
+{
+        static const char *const keys[] = { "1", "16", "256" };
+        struct json_object *faults = json_object_new_object();
+
+        static_assert(ARRAY_SIZE(keys) == ARRAY_SIZE(((struct ps_stats *)0)->fault_ns),
+                      "one key for each moment that is kept");
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+                put_phase(vm, faults, keys[i], stats->fault_ns[i]);
+        json_object_object_add(o, "first_faults", faults);
+}
+
+void vm_describe_phases(struct vm *vm, struct json_object *o)
+{
+        const struct vm_phases *p = &vm->phases;
+        struct json_object *phases = json_object_new_object();
+
+        put_phase(vm, phases, "open", p->open_ns);
+        put_phase(vm, phases, "kvm_create", p->kvm_create_ns);
+        put_phase(vm, phases, "state_restore", p->state_restore_ns);
+        put_phase(vm, phases, "first_instruction", p->first_instruction_ns);
+        put_phase(vm, phases, "resident", p->resident_ns);
+        json_object_object_add(o, "phases", phases);
+        if (p->first_instruction_ns) {
+                uint64_t all_ns = p->first_instruction_ns - p->start_ns;
+
+                json_put_u64(o, "kvm_us", p->kvm_calls_ns / NS_PER_US);
+                json_put_u64(o, "own_us", (all_ns - MIN(all_ns, p->kvm_calls_ns)) / NS_PER_US);
+        }
+        if (vm->pager) {
+                struct pager_news news;
+
+                pager_take_news(vm->pager, false, &news);
+                put_first_faults(vm, o, &news.stats);
+        }
+}
+
+static void describe_pager(struct vm *vm, struct json_object *o)
+{
+        struct json_object *p = json_object_new_object();
+        struct pager_news news;
+
+        pager_take_news(vm->pager, true, &news);
+        json_put_bool(p, "server_down", news.server_down);
+        json_put_u64(p, "server_restarts", news.restarts);
+        json_put_bool(p, "resident", news.resident);
+        json_put_u64(p, "demand_faults", news.stats.demand_faults);
+        json_put_u64(p, "demand_bytes", news.stats.demand_bytes);
+        json_put_u64(p, "prefetch_bytes", news.stats.prefetch_bytes);
+        json_put_u64(p, "zero_bytes", news.stats.zero_bytes);
+        json_put_u64(p, "present_bytes", news.stats.present_bytes);
+        json_put_u64(p, "total_bytes", news.stats.total_bytes);
+        json_put_u64(p, "bad_clusters", news.stats.bad_clusters);
+        json_object_object_add(o, "pageserver", p);
+}
+
+struct json_object *vm_describe(struct vm *vm)
+{
+        struct json_object *o = json_object_new_object();
+
+        json_put_str(o, "name", vm->name);
+        json_put_str(o, "state", state_names[vm->state]);
+        json_put_bool(o, "saving", vm->save != NULL);
+        json_put_u64(o, "pid", (uint64_t)getpid());
+        json_put_u64(o, "memory", vm->ram.bytes);
+        json_put_u64(o, "cpus", vm->kvm.cpus);
+        json_put_str(o, "lane", backing_names[vm->backing]);
+        if (vm->problem[0])
+                json_put_str(o, "problem", vm->problem);
+        if (vm->pager)
+                describe_pager(vm, o);
+        vm_describe_phases(vm, o);
+        return o;
+}

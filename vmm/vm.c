@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/json.h"
+#include "vmm/console.h"
+#include "vmm/control.h"
+#include "vmm/pager.h"
+#include "vmm/rundir.h"
+#include "vmm/save.h"
+#include "vmm/state.h"
+
+/* Theory of operation
+ *
+ * Everything that changes a VM happens on one thread, the event loop: requests
+ * from the control socket, console input, signals, and what other threads tell
+ * it. Those (vCPUs, pager watch, save) only set a bit in `posted` and ring
+ * wake_fd; the details lie with the part that posted.
+ *
+ * INV-LOOP: the event loop never touches guest memory. A page may be missing,
+ * its server dead, and the loop must stay able to say so. (The pager's watch
+ * thread, which replaces the server, obeys the same rule.)
+ */
+
+/* A vCPU comes back from the guest within microseconds; one that waits for a
+ * page comes back when it is served, which may be never. */
+#define PAUSE_WAIT_NS (2 * NS_PER_SEC)
+/* for a client that does not read its answer */
+#define STOP_GRACE_SECONDS 1
+#define STOP_WAIT_NS (1 * NS_PER_SEC)
+
+void vm_post(struct vm *vm, enum vm_post what)
+{
+        uint64_t one = 1;
+
+        vm->posted |= what;
+        (void)!write(vm->wake_fd, &one, sizeof(one));
+}
+
+static void halt(struct vm *vm, const char *why)
+{
+        vm->state = VM_HALTED;
+        snprintf(vm->problem, sizeof(vm->problem), "%s", why);
+        fprintf(stderr, "vmm: VM '%s' has halted: %s\n", vm->name, why);
+        if (vm->console_is_terminal)
+                vm_stop(vm);
+}
+
+static void take_pager_news(struct vm *vm)
+{
+        struct pager_news news;
+
+        pager_take_news(vm->pager, false, &news);
+        if (news.resident && !vm->phases.resident_ns) {
+                vm->phases.resident_ns = news.stats.resident_ns;
+                if (vm->want_resident_report) {
+                        struct json_object *o = json_object_new_object();
+
+                        vm_describe_phases(vm, o);
+                        vm_report(vm, o, true);
+                        json_object_put(o);
+                }
+        }
+        if (news.bad_page && vm->state == VM_RUNNING && !vm->save) {
+                snprintf(vm->problem, sizeof(vm->problem), "memory at 0x%llx cannot be loaded: %s",
+                         (unsigned long long)news.bad_gpa, news.text);
+                fprintf(stderr, "vmm: VM '%s' is paused: %s\n", vm->name, vm->problem);
+                vm->state = VM_PAUSED;
+                /* the vCPU that waits for the page cannot park: only the others do */
+                vcpus_pause(vm->vcpus, clock_now_ns(), NULL);
+        }
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *ctx)
+{
+        struct vm *vm = ctx;
+        uint64_t count;
+
+        (void)what;
+        if (read(fd, &count, sizeof(count)) < 0)
+                return;
+
+        unsigned posted = atomic_exchange(&vm->posted, 0);
+
+        if (posted & VM_POST_SAVE)
+                save_finish(vm);
+        if (posted & VM_POST_PAGER)
+                take_pager_news(vm);
+        if (posted & VM_POST_INPUT)
+                console_input_room(vm->console);
+        if (posted & VM_POST_ENDED)
+                halt(vm, vm->end_text);
+        if (posted & (VM_POST_POWER_OFF | VM_POST_RESET))
+                vm_stop(vm);
+}
+
+static void on_signal(evutil_socket_t signo, short what, void *ctx)
+{
+        (void)signo;
+        (void)what;
+        vm_stop(ctx);
+}
+
+static int add_events(struct vm *vm, struct err *e)
+{
+        static const int signals[] = { SIGTERM, SIGINT };
+
+        vm->wake_event = event_new(vm->base, vm->wake_fd, EV_READ | EV_PERSIST, on_wake, vm);
+        if (!vm->wake_event || event_add(vm->wake_event, NULL) < 0)
+                return err_msg(e, ENOMEM, "no memory for events");
+        for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+                vm->signal_events[i] = evsignal_new(vm->base, signals[i], on_signal, vm);
+                if (!vm->signal_events[i] || event_add(vm->signal_events[i], NULL) < 0)
+                        return err_msg(e, ENOMEM, "no memory for signal events");
+        }
+        return 0;
+}
+
+int vm_init(struct vm *vm, const char *name, const char *console_file, bool terminal,
+            struct err *e)
+{
+        struct rundir_path console_path;
+        struct rundir_path control_path;
+
+        vm->name = name;
+        vm->state = VM_STARTING;
+        vm->console_is_terminal = terminal;
+        vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        vm->base = event_base_new();
+        if (vm->wake_fd < 0 || !vm->base)
+                return err_msg(e, ENOMEM, "no event loop could be made");
+
+        int rc = add_events(vm, e);
+
+        if (rc == 0)
+                rc = rundir_path(&console_path, name, "console", e);
+        if (rc == 0)
+                rc = rundir_path(&control_path, name, "sock", e);
+        if (rc == 0)
+                rc = console_new(vm->base, &(struct console_options){
+                        .file = console_file, .terminal = terminal,
+                        .socket_path = console_path.text }, &vm->console, e);
+        if (rc == 0)
+                rc = control_new(vm, control_path.text, &vm->control, e);
+        return rc;
+}
+
+static void on_console_out(void *ctx, const uint8_t *data, size_t bytes)
+{
+        struct vm *vm = ctx;
+
+        console_out(vm->console, data, bytes);
+}
+
+static void on_request(void *ctx, enum platform_request what)
+{
+        vm_post(ctx, what == PLATFORM_POWER_OFF ? VM_POST_POWER_OFF : VM_POST_RESET);
+}
+
+static void on_input_room(void *ctx)
+{
+        vm_post(ctx, VM_POST_INPUT);
+}
+
+static void on_ended(void *ctx, enum vcpus_end why, const char *text)
+{
+        struct vm *vm = ctx;
+
+        vm->end_why = why;
+        snprintf(vm->end_text, sizeof(vm->end_text), "%s", text);
+        vm_post(vm, VM_POST_ENDED);
+}
+
+static size_t on_console_in(void *ctx, const uint8_t *data, size_t bytes)
+{
+        struct vm *vm = ctx;
+
+        return vm->state == VM_RUNNING ? platform_input(vm->platform, data, bytes) : 0;
+}
+
+int vm_add_machine(struct vm *vm, struct err *e)
+{
+        const struct platform_ops platform_ops = {
+                .console_out = on_console_out, .request = on_request,
+                .input_room = on_input_room, .ctx = vm,
+        };
+        const struct vcpus_ops vcpus_ops = { .ended = on_ended, .ctx = vm };
+        int rc = platform_new(&vm->kvm, &platform_ops, &vm->platform, e);
+
+        if (rc == 0)
+                rc = vcpus_new(&vm->kvm, vm->platform, &vcpus_ops, &vm->vcpus, e);
+        if (rc == 0)
+                rc = vcpus_start(vm->vcpus, e);
+        return rc;
+}
+
+/* Brings the page of vCPU 0's next instruction, and the page tables that lead
+ * to it, into place, so that "first instruction" means one that can execute. */
+static void fetch_first_page(struct vm *vm)
+{
+        struct kvm_regs regs;
+        struct kvm_sregs sregs;
+
+        if (kvm_call(&vm->kvm, vm->kvm.vcpu_fd[0], KVM_GET_REGS, &regs) < 0 ||
+            kvm_call(&vm->kvm, vm->kvm.vcpu_fd[0], KVM_GET_SREGS, &sregs) < 0)
+                return;
+
+        struct kvm_translation tr = { .linear_address = sregs.cs.base + regs.rip };
+
+        if (kvm_call(&vm->kvm, vm->kvm.vcpu_fd[0], KVM_TRANSLATE, &tr) < 0 || !tr.valid)
+                return;
+
+        const volatile uint8_t *page = ram_at(&vm->ram, tr.physical_address, 1);
+
+        if (page)
+                (void)*page;
+}
+
+int vm_started(struct vm *vm, bool paused, struct err *e)
+{
+        (void)e;
+        ASSERT(vm->state == VM_STARTING);
+        console_connect(vm->console, on_console_in, vm);
+        if (vm->pager)
+                fetch_first_page(vm);
+        if (vm->reverted)
+                state_before_resume(&vm->kvm);
+        vm->phases.kvm_calls_ns = vm->kvm.in_calls_ns;
+        if (paused) {
+                vm->state = VM_PAUSED;
+                return 0;
+        }
+        vm->state = VM_RUNNING;
+        vcpus_resume(vm->vcpus);
+        vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
+        return 0;
+}
+
+void vm_loop(struct vm *vm)
+{
+        if (vm->pager)          /* what was posted before the loop ran */
+                vm_post(vm, VM_POST_PAGER);
+        while (!vm->leaving && !console_wants_exit(vm->console)) {
+                if (event_base_loop(vm->base, EVLOOP_ONCE) < 0)
+                        break;
+        }
+}
+
+int vm_pause(struct vm *vm, struct err *e)
+{
+        if (vm->save)
+                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done", vm->name);
+        if (vm->state == VM_HALTED)
+                return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left", vm->name,
+                               vm->problem);
+        vm->state = VM_PAUSED;
+        return vcpus_pause(vm->vcpus, clock_now_ns() + PAUSE_WAIT_NS, e);
+}
+
+int vm_resume(struct vm *vm, struct err *e)
+{
+        if (vm->save)
+                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done", vm->name);
+        if (vm->state == VM_HALTED)
+                return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left", vm->name,
+                               vm->problem);
+        if (vm->state == VM_RUNNING)
+                return 0;
+        vm->state = VM_RUNNING;
+        vm->problem[0] = '\0';
+        vcpus_resume(vm->vcpus);
+        console_input_room(vm->console);
+        if (!vm->phases.first_instruction_ns)
+                vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
+        if (vm->pager)
+                pager_retry(vm->pager);
+        return 0;
+}
+
+void vm_stop(struct vm *vm)
+{
+        vm->leaving = true;
+        event_base_loopbreak(vm->base);
+}
+
+static void on_soon(evutil_socket_t fd, short what, void *ctx)
+{
+        (void)fd;
+        (void)what;
+        vm_stop(ctx);
+}
+
+void vm_stop_soon(struct vm *vm)
+{
+        struct timeval grace = { .tv_sec = STOP_GRACE_SECONDS };
+
+        vm->stopping = true;
+        if (event_base_once(vm->base, -1, EV_TIMEOUT, on_soon, vm, &grace) < 0)
+                vm_stop(vm);
+}
+
+void vm_report(struct vm *vm, struct json_object *o, bool last)
+{
+        if (vm->report_fd < 0)
+                return;
+
+        const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+
+        /* whoever launched us may be gone; that is its affair */
+        if (io_write_full(vm->report_fd, text, strlen(text)) == 0)
+                (void)!io_write_full(vm->report_fd, "\n", 1);
+        if (last)
+                fd_close(&vm->report_fd);
+}
+
+static void free_events(struct vm *vm)
+{
+        if (vm->wake_event)
+                event_free(vm->wake_event);
+        for (size_t i = 0; i < ARRAY_SIZE(vm->signal_events); i++) {
+                if (vm->signal_events[i])
+                        event_free(vm->signal_events[i]);
+        }
+        if (vm->base)
+                event_base_free(vm->base);
+}
+
+void vm_fini(struct vm *vm)
+{
+        save_abort(vm);
+        control_free(vm->control);
+        console_free(vm->console);
+        /* A thread that waits for a page keeps using all of this: the process
+         * ends right after, which is the only thing that ends such a wait. */
+        if (vm->vcpus && vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) < 0)
+                return;
+        vcpus_free(vm->vcpus);
+        platform_free(vm->platform);
+        kvm_close(&vm->kvm);
+        pager_free(vm->pager);
+        ram_unmap(&vm->ram);
+        qs_image_close(vm->parent);
+        free_events(vm);
+        fd_close(&vm->wake_fd);
+        fd_close(&vm->report_fd);
+}

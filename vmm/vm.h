@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vm.h - one virtual machine in its own process: its parts and its event loop.
+ *
+ * Built by boot.c's or revert.c's builder, driven by the event loop, changed
+ * only through the functions here.
+ * Threads: all functions on the event loop's thread, but vm_post() from any.
+ */
+#ifndef VMM_VM_H
+#define VMM_VM_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "qcowstore/store.h"
+#include "vmm/kvm.h"
+#include "vmm/platform.h"
+#include "vmm/ram.h"
+#include "vmm/vcpus.h"
+
+/* STARTING  parts are being built; no control socket answers yet
+ *           -> RUNNING / PAUSED  vm_started()
+ * RUNNING   vCPUs run
+ *           -> PAUSED   vm_pause(), a bad page, a save that keeps it paused
+ *           -> HALTED   the guest crashed
+ * PAUSED    vCPUs are parked, or will be when the page they wait for arrives
+ *           -> RUNNING  vm_resume()
+ * HALTED    triple fault or KVM error: can be looked at and stopped only      */
+enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_HALTED };
+
+/* Moments, CLOCK_MONOTONIC; 0 = not reached. first_instruction: the page that
+ * holds vCPU 0's next instruction is in place and KVM_RUN is being entered. */
+struct vm_phases {
+        uint64_t start_ns;              /* of the command */
+        uint64_t open_ns;
+        uint64_t kvm_create_ns;
+        uint64_t state_restore_ns;
+        uint64_t first_instruction_ns;
+        uint64_t resident_ns;
+        uint64_t kvm_calls_ns;          /* a duration: inside KVM's calls up to the first instruction */
+};
+
+enum vm_backing {
+        VM_BACKING_BOOT,                /* anonymous; untouched pages are zero       */
+        VM_BACKING_LOADED,              /* anonymous, loaded whole from an image     */
+        VM_BACKING_SHARED,              /* MAP_PRIVATE of an image cache             */
+        VM_BACKING_COPY,                /* anonymous, filled by the page server      */
+};
+
+struct console;
+struct control;
+struct event;
+struct event_base;
+struct pager;
+struct save;
+
+struct vm {
+        /* set while the VM is built, constant after */
+        const char *name;
+        enum vm_backing backing;
+        struct ram ram;
+        struct kvm kvm;
+        struct platform *platform;
+        struct vcpus *vcpus;
+        struct pager *pager;            /* NULL when no page server is needed */
+        struct qs_image *parent;        /* what RAM came from; NULL: absent pages are zero */
+        bool reverted;
+
+        /* event loop only */
+        struct event_base *base;
+        struct console *console;
+        struct control *control;
+        struct save *save;              /* NULL = none runs */
+        enum vm_state state;
+        char problem[ERR_TEXT_MAX + 64];              /* why it is PAUSED or HALTED without being asked */
+        bool stopping;                  /* vm_stop_soon() was called */
+        bool leaving;                   /* the loop is about to end */
+        bool console_is_terminal;
+        bool want_resident_report;
+        int report_fd;                  /* where launch() waits; -1 = nobody does */
+        struct vm_phases phases;
+
+        struct event *wake_event;
+        struct event *signal_events[2];
+
+        /* the vCPU thread that ends the guest, before it posts ENDED */
+        enum vcpus_end end_why;
+        char end_text[256];
+
+        /* any thread, by vm_post() */
+        _Atomic unsigned posted;
+        int wake_fd;
+};
+
+enum vm_post {
+        VM_POST_POWER_OFF = 1 << 0,
+        VM_POST_RESET = 1 << 1,
+        VM_POST_ENDED = 1 << 2,         /* a vCPU cannot go on: end_text says why */
+        VM_POST_PAGER = 1 << 3,         /* look at pager_take_news() */
+        VM_POST_SAVE = 1 << 4,          /* the save thread is done */
+        VM_POST_INPUT = 1 << 5,         /* the serial port takes input again */
+};
+void vm_post(struct vm *vm, enum vm_post what);
+
+/* Console, control socket, event loop; claims nothing. */
+int vm_init(struct vm *vm, const char *name, const char *console_file, bool terminal,
+            struct err *e);
+void vm_fini(struct vm *vm);
+/* platform and vCPU threads (parked) on top of kvm, which has been created */
+int vm_add_machine(struct vm *vm, struct err *e);
+/* The first entry into the guest, unless paused. */
+int vm_started(struct vm *vm, bool paused, struct err *e);
+/* Until the VM ends. */
+void vm_loop(struct vm *vm);
+
+/* -ETIMEDOUT: asked for, but a vCPU still waits for a page; -EBUSY: a save
+ * runs; -EINVAL: it is halted. */
+int vm_pause(struct vm *vm, struct err *e);
+int vm_resume(struct vm *vm, struct err *e);
+/* Ends the loop; the VM's state is gone. */
+void vm_stop(struct vm *vm);
+/* The same once the answer to the present request is out, or after a moment. */
+void vm_stop_soon(struct vm *vm);
+
+/* What `vmm info` prints. */
+struct json_object *vm_describe(struct vm *vm);
+/* "phases", "first_faults", "kvm_us", "own_us" into o. */
+void vm_describe_phases(struct vm *vm, struct json_object *o);
+/* One line of JSON to whoever launched the VM; last closes the pipe. */
+void vm_report(struct vm *vm, struct json_object *o, bool last);
+
+#endif
