@@ -156,7 +156,7 @@ static void daemon_is_replaced(const struct test_server *t, pid_t *daemon)
 int main(int argc, char **argv)
 {
         struct test_server t;
-        int status;
+        int status = 0;
 
         setbuf(stdout, NULL);
         test_server_role(argc, argv);

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,15 +251,14 @@ static void stale_sockets(const struct rig *r)
         printf("ok: stale sockets\n");
 }
 
+/* Opens none itself: TSan takes a number that the server closes at the same time
+ * for a race. */
 static unsigned open_files(void)
 {
-        DIR *d = opendir("/proc/self/fd");
         unsigned n = 0;
 
-        TEST(d != NULL);
-        while (readdir(d))
-                n++;
-        closedir(d);
+        for (int fd = 0; fd < 4096; fd++)
+                n += fcntl(fd, F_GETFD) >= 0;
         return n;
 }
 
