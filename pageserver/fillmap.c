@@ -147,7 +147,7 @@ int fillmap_open(const struct fillmap_ident *ident, int filled_fd, struct fillma
         return 0;
 }
 
-void fillmap_free(struct fillmap *map)
+void fillmap_free(struct fillmap *map) NO_TSA
 {
         if (!map)
                 return;

@@ -2,7 +2,6 @@
 #include "pageserver/log.h"
 
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,9 +9,10 @@
 
 #define LINE_BYTES_MAX 1024
 
-void log_init(struct log *log)
+void log_init(struct log *log, bool quiet)
 {
         memset(log, 0, sizeof(*log));
+        log->quiet = quiet;
         lock_init(&log->lock);
 }
 
@@ -39,15 +39,15 @@ static bool admit_locked(struct log *log, unsigned *ret_left_out) REQUIRES(log->
         return true;
 }
 
-void log_line(struct log *log, const char *fmt, ...)
+static void print(struct log *log, const char *fmt, va_list ap)
+        __attribute__((format(printf, 2, 0)));
+
+static void print(struct log *log, const char *fmt, va_list ap)
 {
         char line[LINE_BYTES_MAX];
         unsigned left_out = 0;
-        va_list ap;
 
-        va_start(ap, fmt);
         vsnprintf(line, sizeof(line), fmt, ap);
-        va_end(ap);
         lock_acquire(&log->lock);
         bool admitted = admit_locked(log, &left_out);
         lock_release(&log->lock);
@@ -55,4 +55,24 @@ void log_line(struct log *log, const char *fmt, ...)
                 fprintf(stderr, "pageserver: (%u lines left out)\n", left_out);
         if (admitted)
                 fprintf(stderr, "pageserver: %s\n", line);
+}
+
+void log_line(struct log *log, const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        print(log, fmt, ap);
+        va_end(ap);
+}
+
+void log_note(struct log *log, const char *fmt, ...)
+{
+        va_list ap;
+
+        if (log->quiet)
+                return;
+        va_start(ap, fmt);
+        print(log, fmt, ap);
+        va_end(ap);
 }

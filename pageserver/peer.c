@@ -113,7 +113,7 @@ static int hello(struct session *s, const struct psmsg_hello *h, const int *fds,
         if (rc < 0)
                 return rc;
         atomic_store(&s->state, SESSION_WELCOMED);
-        log_line(&s->host->log, "client %u: image '%s', tag '%s', %s lane", s->id, h->path,
+        log_note(&s->host->log, "client %u: image '%s', tag '%s', %s lane", s->id, h->path,
                  source_info(s->source)->tag, s->cache ? "shared" : "copy");
         return 0;
 }
@@ -213,7 +213,7 @@ static int attach(struct session *s, const struct psmsg_attach *a, int *fds, str
                 session_hold_done(s);
         if (a->reattach)
                 wake_all(s);                    /* INV-REATTACH */
-        log_line(&s->host->log, "client %u: %llu MiB in %u regions on %u userfaultfds%s", s->id,
+        log_note(&s->host->log, "client %u: %llu MiB in %u regions on %u userfaultfds%s", s->id,
                  (unsigned long long)s->total_bytes >> 20, a->nregions, a->nuffds,
                  a->reattach ? ", again" : "");
         return 0;
@@ -288,7 +288,7 @@ enum peer peer_input(struct session *s)
         if (rc == -EAGAIN)
                 return PEER_OK;
         if (rc == -EPIPE) {
-                log_line(&s->host->log, "client %u: hung up", s->id);
+                log_note(&s->host->log, "client %u: hung up", s->id);
                 session_hang_up(s);
                 return PEER_CLOSED;
         }

@@ -74,26 +74,41 @@ static enum prefetch_pick from_sweep_locked(struct prefetch *p, prefetch_missing
         return PREFETCH_AGAIN;
 }
 
+static uint64_t saturated(unsigned __int128 v)
+{
+        return v > INT64_MAX ? INT64_MAX : (uint64_t)v;
+}
+
+/* both rounded down */
+static uint64_t bytes_in(uint64_t rate, uint64_t ns)
+{
+        return saturated((unsigned __int128)rate * ns / NS_PER_SEC);
+}
+
+static uint64_t ns_for(uint64_t rate, uint64_t bytes)
+{
+        return saturated((unsigned __int128)bytes * NS_PER_SEC / rate);
+}
+
 /* 0 when something may be read now, else the time from which on it may */
 static uint64_t blocked_until_locked(struct prefetch *p, uint64_t now_ns) REQUIRES(p->lock)
 {
         if (p->rate == PREFETCH_UNLIMITED)
                 return 0;
 
-        double rate = (double)p->rate;
-        int64_t burst = (int64_t)(rate * BURST_NS / NS_PER_SEC) + 1;
-        uint64_t passed_ns = p->refilled_ns ? now_ns - p->refilled_ns : BURST_NS;
-        double gained = rate * (double)passed_ns / NS_PER_SEC;
+        int64_t burst = (int64_t)bytes_in(p->rate, BURST_NS) + 1;
+        uint64_t passed_ns = now_ns - p->refilled_ns;
+        uint64_t gained = bytes_in(p->rate, passed_ns);
 
-        /* what is less than a byte keeps its time for the next look */
-        if (gained >= 1) {
-                p->tokens = gained >= (double)(burst - p->tokens) ? burst :
-                            p->tokens + (int64_t)gained;
+        if (gained >= (uint64_t)(burst - p->tokens)) {
+                p->tokens = burst;
                 p->refilled_ns = now_ns;
+        } else {
+                /* what is less than a byte keeps its time for the next look */
+                p->tokens += (int64_t)gained;
+                p->refilled_ns += ns_for(p->rate, gained);
         }
-        if (p->tokens > 0)
-                return 0;
-        return now_ns + (uint64_t)((double)(1 - p->tokens) / rate * NS_PER_SEC) + 1;
+        return p->tokens > 0 ? 0 : p->refilled_ns + ns_for(p->rate, (uint64_t)-p->tokens + 1) + 1;
 }
 
 static enum prefetch_pick pick_locked(struct prefetch *p, uint64_t now_ns,

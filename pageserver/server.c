@@ -253,7 +253,7 @@ static void look_at(struct member *m)
                 m->workers_told = true;
                 kick_workers(m->server);
         } else if (session_released(m->session)) {
-                log_line(&m->server->host.log, "client %u: gone", session_id(m->session));
+                log_note(&m->server->host.log, "client %u: gone", session_id(m->session));
                 member_free(m);
         }
 }
@@ -303,7 +303,7 @@ static void on_terminated(evutil_socket_t sig, short what, void *arg)
         struct member *next;
 
         (void)what;
-        log_line(&server->host.log, "ending on signal %d", (int)sig);
+        log_note(&server->host.log, "ending on signal %d", (int)sig);
         free_event(&server->acceptable);
         listen_close(&server->listener);
         for (struct member *m = server->first; m; m = next) {
@@ -383,7 +383,7 @@ static int open_door(struct server *server, const struct server_options *o, stru
                                        on_acceptable, server);
         if (!server->acceptable || event_add(server->acceptable, NULL) < 0)
                 return err_msg(e, ENOMEM, "cannot accept clients");
-        log_line(&server->host.log, "listening at %s, %u workers", o->socket_path,
+        log_note(&server->host.log, "listening at %s, %u workers", o->socket_path,
                  server->host.workers);
         return 0;
 }
@@ -418,7 +418,7 @@ int server_run(const struct server_options *options, struct err *e)
                 .poke_fd = -1,
         };
 
-        log_init(&server.host.log);
+        log_init(&server.host.log, server.host.is_private);
 
         int rc = make_loop(&server, e);
 
