@@ -70,7 +70,7 @@ static int run_pass(struct pass *pass, struct err *e)
 
         pass->window = MAX(WINDOW_BYTES >> bits, 1);
         lock_init(&pass->lock);
-        crew_run((unsigned)MIN(crew_size(0), DIV_ROUND_UP(pass->clusters, pass->window) + 1),
+        crew_run((unsigned)MIN(crew_size(0), MAX(DIV_ROUND_UP(pass->clusters, pass->window), 1)),
                  worker, pass);
         if (pass->rc < 0 && e)
                 *e = pass->err;
