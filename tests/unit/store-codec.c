@@ -148,7 +148,9 @@ static void packed_descriptors(void)
         for (unsigned bits = 12; bits <= 21; bits++) {
                 uint64_t cluster = 1ull << bits;
                 uint64_t file = 64 * cluster;
-                const uint64_t offsets[] = { cluster, cluster + 1, 3 * cluster - 1, 5 * cluster + 511 };
+                const uint64_t offsets[] = {
+                        cluster, cluster + 1, 3 * cluster - 1, 5 * cluster + 511,
+                };
                 const uint64_t sizes[] = { 1, 511, 512, 513, cluster - 1 };
 
                 for (size_t i = 0; i < ARRAY_SIZE(offsets) * ARRAY_SIZE(sizes); i++) {
