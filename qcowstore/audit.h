@@ -43,6 +43,7 @@ struct audit {
         uint32_t *stored;
         uint8_t *role;
         uint8_t *seen;                  /* L2 tables of the L1 being walked */
+        uint64_t used;                  /* guest clusters with data */
         _Atomic uint64_t checked;
         struct lock lock;
         qs_finding_fn *finding GUARDED_BY(lock);

@@ -131,7 +131,7 @@ static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v)
         if (entry.kind != L2_PACKED)
                 check_copied(w, entry.offset, entry.copied, "the cluster");
         if (w->active)
-                a->report.clusters_used += entry.kind != L2_ZERO;
+                a->used += entry.kind != L2_ZERO;
 }
 
 static int walk_l2(const struct walk *w, uint64_t offset, uint8_t *table, struct err *e)

@@ -23,9 +23,7 @@ struct pass {
         int (*step)(struct pass *pass, struct qs_reader *r, uint8_t *buf, uint64_t first,
                     uint64_t end, struct err *e);
         _Atomic uint64_t next;
-        struct lock lock;
-        int rc GUARDED_BY(lock);        /* of the first failure that is not a finding */
-        struct err err GUARDED_BY(lock);
+        _Atomic bool failed;
 };
 
 static int run_windows(struct pass *pass, struct qs_reader *r, struct err *e)
@@ -33,7 +31,7 @@ static int run_windows(struct pass *pass, struct qs_reader *r, struct err *e)
         AUTO_FREE uint8_t *buf = malloc(pass->window << pass->a->image->hdr.cluster_bits);
         int rc = buf ? 0 : err_set(e, ENOMEM, "check '%s'", pass->a->image->path);
 
-        while (rc == 0) {
+        while (rc == 0 && !pass->failed) {
                 uint64_t first = atomic_fetch_add(&pass->next, 1) * pass->window;
 
                 if (first >= pass->clusters)
@@ -44,24 +42,19 @@ static int run_windows(struct pass *pass, struct qs_reader *r, struct err *e)
         return rc;
 }
 
-static void worker(void *ctx)
+/* fails only with what is not a finding */
+static int worker(void *ctx, struct err *e)
 {
         struct pass *pass = ctx;
         struct qs_reader *r = NULL;
-        struct err e = { 0 };
-        int rc = qs_reader_new(pass->a->image, &r, &e);
+        int rc = qs_reader_new(pass->a->image, &r, e);
 
         if (rc == 0)
-                rc = run_windows(pass, r, &e);
+                rc = run_windows(pass, r, e);
         qs_reader_free(r);
-        if (rc == 0)
-                return;
-        lock_acquire(&pass->lock);
-        if (pass->rc == 0) {
-                pass->rc = rc;
-                pass->err = e;
-        }
-        lock_release(&pass->lock);
+        if (rc < 0)
+                pass->failed = true;
+        return rc;
 }
 
 static int run_pass(struct pass *pass, struct err *e)
@@ -69,13 +62,10 @@ static int run_pass(struct pass *pass, struct err *e)
         unsigned bits = pass->a->image->hdr.cluster_bits;
 
         pass->window = MAX(WINDOW_BYTES >> bits, 1);
-        lock_init(&pass->lock);
-        crew_run((unsigned)MIN(crew_size(0), DIV_ROUND_UP(pass->clusters, pass->window) + 1),
-                 worker, pass);
-        if (pass->rc < 0 && e)
-                *e = pass->err;
-        lock_fini(&pass->lock);
-        return pass->rc;
+
+        uint64_t windows = DIV_ROUND_UP(pass->clusters, pass->window);
+
+        return crew_run((unsigned)MIN(crew_size(0), MAX(windows, 1)), worker, pass, e);
 }
 
 /* Who guards this cluster's bytes, and should they be compared now? */

@@ -63,6 +63,15 @@ static int audit_image(struct audit *a, bool contents, struct err *e)
         return rc;
 }
 
+static void report(struct audit *a, struct qs_check_report *ret)
+{
+        lock_acquire(&a->lock);
+        *ret = a->report;
+        lock_release(&a->lock);
+        ret->clusters_used = a->used;
+        ret->clusters_checked = a->checked;
+}
+
 int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, void *ctx,
              struct qs_check_report *ret, struct err *e)
 {
@@ -77,9 +86,8 @@ int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, vo
                 rc = audit_image(&a, contents, e);
         else
                 rc = audit_absorb(&a, rc, &why, e);
-        a.report.clusters_checked = a.checked;
         if (rc == 0)
-                *ret = a.report;
+                report(&a, ret);
         qs_image_close(a.image);
         lock_fini(&a.lock);
         free(a.refs);

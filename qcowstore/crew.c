@@ -6,17 +6,32 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/lock.h"
 
-struct job {
-        void (*work)(void *ctx);
+struct crew {
+        crew_fn *work;
         void *ctx;
+        struct lock lock;
+        int rc GUARDED_BY(lock);                /* of the first failure */
+        struct err err GUARDED_BY(lock);
 };
+
+static void take_part(struct crew *crew)
+{
+        struct err e = { 0 };
+        int rc = crew->work(crew->ctx, &e);
+
+        lock_acquire(&crew->lock);
+        if (rc < 0 && crew->rc == 0) {
+                crew->rc = rc;
+                crew->err = e;
+        }
+        lock_release(&crew->lock);
+}
 
 static void *helper(void *arg)
 {
-        struct job *job = arg;
-
-        job->work(job->ctx);
+        take_part(arg);
         return NULL;
 }
 
@@ -27,22 +42,40 @@ unsigned crew_size(unsigned wanted)
         return (unsigned)MIN(MAX(cpus, 1), CREW_MAX);
 }
 
-void crew_run(unsigned threads, void (*work)(void *ctx), void *ctx)
+static unsigned start_helpers(struct crew *crew, pthread_t *thread, unsigned n)
 {
-        struct job job = { work, ctx };
-        pthread_t thread[CREW_MAX];
         unsigned started = 0;
         sigset_t all;
         sigset_t old;
 
-        ASSERT(threads > 0 && threads <= CREW_MAX);
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &old);
-        while (started + 1 < threads &&
-               pthread_create(&thread[started], NULL, helper, &job) == 0)
+        while (started < n && pthread_create(&thread[started], NULL, helper, crew) == 0)
                 started++;
         pthread_sigmask(SIG_SETMASK, &old, NULL);
-        work(ctx);
+        return started;
+}
+
+int crew_run(unsigned threads, crew_fn *work, void *ctx, struct err *e)
+{
+        struct crew crew = { .work = work, .ctx = ctx };
+        pthread_t thread[CREW_MAX];
+
+        ASSERT(threads > 0 && threads <= CREW_MAX);
+        lock_init(&crew.lock);
+
+        unsigned started = start_helpers(&crew, thread, threads - 1);
+
+        take_part(&crew);
         for (unsigned i = 0; i < started; i++)
                 pthread_join(thread[i], NULL);
+        lock_acquire(&crew.lock);
+
+        int rc = crew.rc;
+
+        if (rc < 0 && e)
+                *e = crew.err;
+        lock_release(&crew.lock);
+        lock_fini(&crew.lock);
+        return rc;
 }

@@ -8,7 +8,6 @@
 
 #include "common/auto.h"
 #include "common/io.h"
-#include "common/lock.h"
 #include "qcowstore/chunk.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/image-priv.h"
@@ -23,9 +22,6 @@ struct export_job {
         uint64_t stretch_clusters;
         _Atomic uint64_t next;                  /* stretch */
         _Atomic bool failed;
-        struct lock lock;
-        int rc GUARDED_BY(lock);                /* of the first failure */
-        struct err err GUARDED_BY(lock);
 };
 
 /* Clusters [first, first + n) have data; buf has room for n. */
@@ -104,37 +100,25 @@ static int copy_all(struct export_job *job, struct qs_reader *r, struct err *e)
         return rc;
 }
 
-static void worker(void *ctx)
+static int worker(void *ctx, struct err *e)
 {
         struct export_job *job = ctx;
         struct qs_reader *r = NULL;
-        struct err e = { 0 };
-        int rc = qs_reader_new(job->image, &r, &e);
+        int rc = qs_reader_new(job->image, &r, e);
 
         if (rc == 0)
-                rc = copy_all(job, r, &e);
+                rc = copy_all(job, r, e);
         qs_reader_free(r);
-        if (rc == 0)
-                return;
-        job->failed = true;
-        lock_acquire(&job->lock);
-        if (job->rc == 0) {
-                job->rc = rc;
-                job->err = e;
-        }
-        lock_release(&job->lock);
+        if (rc < 0)
+                job->failed = true;
+        return rc;
 }
 
 static int run(struct export_job *job, struct err *e)
 {
         if (ftruncate(publish_fd(job->publish), (off_t)job->image->hdr.disk_bytes) < 0)
                 return publish_write_error(job->publish, -errno, e);
-        lock_init(&job->lock);
-        crew_run(crew_size(0), worker, job);
-        if (job->rc < 0 && e)
-                *e = job->err;
-        lock_fini(&job->lock);
-        return job->rc;
+        return crew_run(crew_size(0), worker, job, e);
 }
 
 int qs_export(struct qs_image *m, const char *raw_path, bool force, struct err *e)

@@ -36,7 +36,9 @@ struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room)
         p->cluster_bits = cluster_bits;
         p->refs = refs;
         p->room = room;
+        lock_acquire(&p->lock);
         p->end = p->pack_at = layout_cluster_bytes(cluster_bits);
+        lock_release(&p->lock);
         p->tail = calloc(1, layout_cluster_bytes(cluster_bits));
         if (!p->tail) {
                 placer_free(p);

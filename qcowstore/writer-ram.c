@@ -9,12 +9,13 @@
 
 #include "common/auto.h"
 #include "common/io.h"
-#include "common/lock.h"
 #include "qcowstore/chunk.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/placer.h"
 #include "qcowstore/sum.h"
 #include "qcowstore/writer-priv.h"
+
+#define STOPPED 1
 
 /* Neighbouring chunks that all hold guest RAM. */
 struct stretch {
@@ -39,10 +40,9 @@ struct ram_job {
         _Atomic uint64_t next;
         _Atomic uint64_t done_bytes;
         atomic_flag in_progress;        /* a thread is in the progress function */
-        struct lock lock;
-        int rc GUARDED_BY(lock);                /* of the first failure */
-        struct err err GUARDED_BY(lock);
-        struct qs_writer_stats stats GUARDED_BY(lock);
+        _Atomic uint64_t raw;
+        _Atomic uint64_t packed;
+        _Atomic uint64_t zero;
 };
 
 static int check_ranges(const struct qs_writer *w, const struct qs_ram_range *r, size_t n,
@@ -267,6 +267,14 @@ static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err 
         return 0;
 }
 
+static void add_stats(struct ram_job *job, const struct chunk *c)
+{
+        job->raw += c->raw;
+        job->packed += c->packed;
+        job->zero += c->n - c->raw - c->packed;
+}
+
+/* 0, STOPPED when another thread failed, or a negative errno */
 static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct err *e)
 {
         struct qs_writer *w = job->w;
@@ -277,7 +285,7 @@ static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct er
         if (rc < 0)
                 return rc;
         if (!placer_place(job->placer, i, c, &to))
-                return err_msg(e, ECANCELED, "stopped");
+                return STOPPED;
         rc = write_raw(w, c, to.raw_offset);
         for (size_t k = 0; rc == 0 && k < ARRAY_SIZE(to.run); k++)
                 rc = write_run(w, &to.run[k]);
@@ -286,6 +294,8 @@ static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct er
         rc = note_clusters(w, c, e);
         if (rc < 0)
                 return rc;
+
+        add_stats(job, c);
 
         uint64_t done = atomic_fetch_add(&job->done_bytes, bytes) + bytes;
 
@@ -299,51 +309,25 @@ static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct er
         return 0;
 }
 
-static void add_stats_locked(struct ram_job *job, const struct qs_writer_stats *s)
-        REQUIRES(job->lock)
-{
-        job->stats.clusters_zero += s->clusters_zero;
-        job->stats.clusters_raw += s->clusters_raw;
-        job->stats.clusters_packed += s->clusters_packed;
-}
-
-/* Ends a thread's part; only the first failure counts, the others follow from it. */
-static void leave(struct ram_job *job, int rc, const struct err *e,
-                  const struct qs_writer_stats *stats)
-{
-        lock_acquire(&job->lock);
-        add_stats_locked(job, stats);
-        if (rc < 0 && job->rc == 0) {
-                job->rc = rc;
-                job->err = *e;
-        }
-        lock_release(&job->lock);
-        if (rc < 0)
-                placer_stop(job->placer);
-}
-
-static void worker(void *ctx)
+static int worker(void *ctx, struct err *e)
 {
         struct ram_job *job = ctx;
         struct qs_writer *w = job->w;
-        struct qs_writer_stats stats = { 0 };
-        struct err e = { 0 };
         struct chunk *c = chunk_new(w->cluster_bits, w->options.compress, w->options.zstd_level,
                                     w->seed);
-        int rc = c ? 0 : err_set(&e, ENOMEM, "prepare guest memory");
+        int rc = c ? 0 : err_set(e, ENOMEM, "prepare guest memory");
 
         while (rc == 0) {
                 uint64_t i = atomic_fetch_add(&job->next, 1);
 
                 if (i >= job->chunks)
                         break;
-                rc = one_chunk(job, c, i, &e);
-                stats.clusters_raw += c->raw;
-                stats.clusters_packed += c->packed;
-                stats.clusters_zero += c->n - c->raw - c->packed;
+                rc = one_chunk(job, c, i, e);
         }
         chunk_free(c);
-        leave(job, rc, &e, &stats);
+        if (rc < 0)
+                placer_stop(job->placer);
+        return MIN(rc, 0);
 }
 
 /* The last tail; then the file's space is ours again. */
@@ -362,8 +346,10 @@ static int finish(struct ram_job *job, struct err *e)
         if (job->progress && !job->progress(job->progress_ctx, job->total_bytes,
                                             job->total_bytes))
                 return err_msg(e, ECANCELED, "cancelled");
-        w->stats = job->stats;
-        w->stats.ram_bytes = job->total_bytes;
+        w->stats = (struct qs_writer_stats){
+                .clusters_zero = job->zero, .clusters_raw = job->raw,
+                .clusters_packed = job->packed, .ram_bytes = job->total_bytes,
+        };
         w->ram_done = true;
         return 0;
 }
@@ -395,14 +381,10 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
         job.placer = placer_new(w->cluster_bits, w->refs, room);
         if (!job.placer)
                 return err_set(e, ENOMEM, "place guest memory");
-        lock_init(&job.lock);
-        crew_run((unsigned)MIN(crew_size(w->options.threads), MAX(job.chunks, 1)), worker, &job);
-        rc = job.rc;
-        if (rc < 0 && e)
-                *e = job.err;
+        rc = crew_run((unsigned)MIN(crew_size(w->options.threads), MAX(job.chunks, 1)), worker,
+                      &job, e);
         if (rc == 0)
                 rc = finish(&job, e);
-        lock_fini(&job.lock);
         placer_free(job.placer);
         return rc;
 }

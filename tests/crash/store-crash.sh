@@ -1,0 +1,89 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Goal: whichever call of an import fails, or is the last one before the
+#       process dies, under the target's name is either the old file or the
+#       complete new one; a failure leaves no other file and says one sentence.
+# Method: failnth at every call; with and without --force, with and without
+#       O_TMPFILE.
+make=./tests/interop/store-make
+shim=$PWD/tests/crash/failnth.so
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+
+test -f "$shim" || { echo "skipped: no $shim"; exit 77; }
+if ldd $make | grep -q 'lib[at]san' || nm $make 2>/dev/null | grep -q ' __[at]san_init'; then
+        echo "skipped: sanitizers do not like preloaded libraries"
+        exit 77
+fi
+
+$make ram 3 300000 "$dir/old.raw" && $make ram 4 2500000 "$dir/new.raw" || fail "ram"
+$make import "$dir/old.raw" "$dir/old" 12 zstd || fail "import"
+mkdir "$dir/box"
+target=$dir/box/image
+runs=0
+
+# one run: $1 call number, $2 mode, $3 "force" or ""; the shim's settings in env
+attempt() {
+        rm -rf "$dir/box"; mkdir "$dir/box"
+        test "$3" && cp "$dir/old" "$target"
+        FAILNTH=$1 FAILNTH_MODE=$2 LD_PRELOAD=$shim \
+                $make import ${3:+-f} "$dir/new.raw" "$target" 12 zstd 2>"$dir/log"
+        status=$?
+        runs=$((runs + 1))
+}
+
+# is what has the name all of the old or all of the new?
+judge() {
+        what="$*"
+        if test -e "$target"; then
+                $make check "$target" >"$dir/log2" || fail "$what: damaged: $(cat "$dir/log2")"
+                rm -f "$dir/back"
+                $make export "$target" "$dir/back" || fail "$what: export"
+                if cmp -s -n 2500000 "$dir/back" "$dir/new.raw"; then
+                        found=new
+                elif cmp -s -n 300000 "$dir/back" "$dir/old.raw"; then
+                        found=old
+                else
+                        fail "$what: neither old nor new"
+                fi
+        else
+                found=none
+        fi
+}
+
+for tmpfile in yes no; do
+        if test $tmpfile = no; then
+                export FAILNTH_NO_TMPFILE=1
+        fi
+        for force in "" force; do
+                FAILNTH_COUNT=$dir/count; export FAILNTH_COUNT
+                attempt 0 fail $force
+                unset FAILNTH_COUNT
+                test $status = 0 || fail "import: $(cat "$dir/log")"
+                judge "no failure"
+                test $found = new || fail "no failure: $found"
+                calls=$(cat "$dir/count")
+                test "$calls" -ge 8 || fail "only $calls calls were counted"
+                for n in $(seq 1 "$calls"); do
+                        for mode in fail full kill; do
+                                what="call $n, $mode, force '$force', O_TMPFILE $tmpfile"
+                                attempt $n $mode $force
+                                test $status != 0 || fail "$what: nobody noticed"
+                                judge "$what"
+                                case $force:$found in
+                                :old) fail "$what: an old file appeared" ;;
+                                force:none) fail "$what: the old file is lost" ;;
+                                esac
+                                test $mode = kill && continue
+                                test "$(wc -l <"$dir/log")" = 1 || fail "$what: $(cat "$dir/log")"
+                                grep -q "$target" "$dir/log" || fail "$what: $(cat "$dir/log")"
+                                others=$(ls -A "$dir/box" | grep -vx image)
+                                test -z "$others" || fail "$what: left behind: $others"
+                        done
+                done
+        done
+done
+echo "$runs runs"
+exit 0

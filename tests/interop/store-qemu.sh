@@ -1,0 +1,65 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Goal: QEMU's tools find nothing to complain of in our images, read RAM from
+#       the active layer and from the snapshot, and list it.
+# Method: guest-like memory, every cluster size, with and without zstd.
+command -v qemu-img >/dev/null || { echo "skipped: no qemu-img"; exit 77; }
+make=./tests/interop/store-make
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+
+$make ram 7 9003008 "$dir/a.raw" || fail "ram"
+truncate -s 20004864 "$dir/a.raw"               # 4 KiB-aligned, a hole at its end
+
+for bits in 12 13 14 15 16 17 18 19 20 21; do
+        for comp in none zstd; do
+                what="cluster_bits $bits, $comp"
+                image=$dir/image
+                rm -f "$image" "$dir"/out.*
+                $make import "$dir/a.raw" "$image" $bits $comp "before upgrade" ||
+                        fail "$what: import"
+                qemu-img check "$image" >"$dir/log" 2>&1 || {
+                        cat "$dir/log"
+                        fail "$what: qemu-img check"
+                }
+                qemu-img compare -f raw -F qcow2 "$dir/a.raw" "$image" >"$dir/log" ||
+                        fail "$what: compare"
+                qemu-img convert -O raw "$image" "$dir/out.active" ||
+                        fail "$what: convert"
+                cmp "$dir/a.raw" "$dir/out.active" || fail "$what: active layer differs"
+                qemu-img convert -l "before upgrade" -O raw "$image" "$dir/out.snap" ||
+                        fail "$what: convert -l"
+                cmp "$dir/a.raw" "$dir/out.snap" || fail "$what: snapshot differs"
+                qemu-img snapshot -l "$image" | grep -q '^1  *before upgrade ' ||
+                        fail "$what: snapshot -l"
+                $make export "$image" "$dir/out.ours" || fail "$what: export"
+                cmp "$dir/a.raw" "$dir/out.ours" || fail "$what: export differs"
+        done
+done
+
+# what QEMU makes of it afterwards is no longer ours to trust
+image=$dir/image
+$make check "$image" >/dev/null || fail "check"
+qemu-img snapshot -c another "$image" || fail "snapshot -c"
+$make check "$image" | grep -q "changed by another program" || fail "a foreign change passed"
+qemu-img check "$image" >/dev/null 2>&1 || fail "qemu-img check after snapshot -c"
+
+# a plain QCOW2 file is listed and checked, not read
+qemu-img create -q -f qcow2 "$dir/plain" 64M || fail "create"
+qemu-io -c 'write -P 7 1M 3M' "$dir/plain" >/dev/null || fail "qemu-io"
+qemu-img snapshot -c s1 "$dir/plain" || fail "snapshot -c plain"
+qemu-io -c 'write -P 8 2M 1M' -c 'write -z 3M 64k' "$dir/plain" >/dev/null || fail "qemu-io"
+$make check "$dir/plain" || fail "check of a plain file"
+test "$($make list "$dir/plain")" = "1 s1 *" || fail "list of a plain file"
+$make export "$dir/plain" "$dir/x" 2>"$dir/log" && fail "a file without checksums was read"
+grep -q "qemu-img convert" "$dir/log" || fail "no remedy named"
+
+# a refcount too low and one too high are told apart
+for width in 1 8 16 64; do
+        qemu-img create -q -f qcow2 -o refcount_bits=$width "$dir/w$width" 8M || fail "create"
+        qemu-io -c 'write -P 7 1M 1M' "$dir/w$width" >/dev/null || fail "qemu-io"
+        $make check "$dir/w$width" || fail "refcount width $width"
+done
+exit 0

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: what the codecs write they read back, at the bytes that QCOW2 says,
+ *       and nothing malformed passes.
+ * Method: tables of values and of single changes to a good encoding. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/check.h"
+#include "qcowstore/imghdr.h"
+#include "qcowstore/l2entry.h"
+#include "qcowstore/sectoc.h"
+#include "qcowstore/snaptable.h"
+#include "qcowstore/sum.h"
+#include "qcowstore/sumtree.h"
+#include "tests/unit/suite.h"
+
+static struct imghdr good_header(void)
+{
+        return (struct imghdr){
+                .cluster_bits = 14, .refcount_order = 5, .zstd = true,
+                .disk_bytes = 1ull << 30, .l1_offset = 5 << 14, .l1_entries = 32,
+                .reftable_offset = 6 << 14, .reftable_clusters = 1,
+                .snaptable_offset = 7 << 14, .snapshots = 1, .format_version = 1,
+                .uuid = { 1, 2, 3 }, .hash_seed = 0x1234, .snaptable_sum = 77,
+        };
+}
+
+static void header_round_trip(void)
+{
+        struct imghdr h = good_header();
+        struct imghdr back;
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        uint8_t again[LAYOUT_SECTOR_BYTES];
+
+        imghdr_encode(&h, sector);
+        CU_ASSERT_EQUAL(imghdr_parse(sector, sizeof(sector), &back, NULL), 0);
+        imghdr_encode(&back, again);
+        CU_ASSERT_EQUAL(memcmp(sector, again, sizeof(sector)), 0);
+        CU_ASSERT_EQUAL(get_be32(sector), 0x514649fbu);
+        CU_ASSERT_EQUAL(get_be32(sector + 20), 14);
+        CU_ASSERT_EQUAL(get_be64(sector + 72), 8);      /* compression type */
+        CU_ASSERT_EQUAL(get_be32(sector + 100), 112);
+        CU_ASSERT_EQUAL(sector[104], 1);
+        CU_ASSERT_EQUAL(get_be32(sector + 112), 0x534e4150u);
+}
+
+/* A sealed header with one field changed. */
+static const struct {
+        const char *name;
+        unsigned at;
+        unsigned bits;
+        uint64_t value;
+        int rc;
+} changed[] = {
+        { "magic",                   0,   32, 1,              -EBADMSG },
+        { "version 2",               4,   32, 2,              -ENOTSUP },
+        { "backing file",            8,   64, 200,            -ENOTSUP },
+        { "cluster_bits 8",          20,  32, 8,              -EBADMSG },
+        { "cluster_bits 9",          20,  32, 9,              -ENOTSUP },
+        { "cluster_bits 22",         20,  32, 22,             -EBADMSG },
+        { "disk beyond 64 TiB",      24,  64, UINT64_MAX,     -ENOTSUP },
+        { "disk beyond its L1",      24,  64, 2ull << 30,     -EBADMSG },
+        { "encryption",              32,  32, 1,              -ENOTSUP },
+        { "huge L1",                 36,  32, UINT32_MAX,     -EBADMSG },
+        { "L1 not aligned",          40,  64, 512,            -EBADMSG },
+        { "no refcount table",       56,  32, 0,              -EBADMSG },
+        { "huge refcount table",     56,  32, 513,            -EBADMSG },
+        { "too many snapshots",      60,  32, 65537,          -EBADMSG },
+        { "no snapshot",             60,  32, 0,              -EBADMSG },
+        { "dirty is tolerated",      72,  64, 8 | 1,          0 },
+        { "corrupt",                 72,  64, 8 | 2,          -EBADMSG },
+        { "data file",               72,  64, 8 | 4,          -ENOTSUP },
+        { "extended L2",             72,  64, 8 | 16,         -ENOTSUP },
+        { "unknown feature",         72,  64, 8 | 1ull << 40, -ENOTSUP },
+        { "type without feature",    72,  64, 0,              -EBADMSG },
+        { "unknown autoclear",       88,  64, 1ull << 50,     0 },
+        { "refcount width",          96,  32, 4,              -EBADMSG },
+        { "refcount width 128",      96,  32, 7,              -EBADMSG },
+        { "header length 96",        100, 32, 96,             -EBADMSG },
+        { "extension cut",           116, 32, 72,             -EBADMSG },
+};
+
+static void header_changed(void)
+{
+        struct imghdr h = good_header();
+        struct imghdr back;
+
+        for (size_t i = 0; i < ARRAY_SIZE(changed); i++) {
+                uint8_t sector[LAYOUT_SECTOR_BYTES];
+                struct err e = { 0 };
+
+                imghdr_encode(&h, sector);
+                if (changed[i].bits == 32)
+                        put_be32(sector + changed[i].at, (uint32_t)changed[i].value);
+                else
+                        put_be64(sector + changed[i].at, changed[i].value);
+                imghdr_seal(sector);
+                int rc = imghdr_parse(sector, sizeof(sector), &back, &e);
+
+                if (rc != changed[i].rc)
+                        fprintf(stderr, "%s: %d %s\n", changed[i].name, rc, e.text);
+                CU_ASSERT_EQUAL(rc, changed[i].rc);
+                CU_ASSERT((rc == 0) == (e.text[0] == '\0'));
+        }
+}
+
+/* The sum comes before the version: a flip is damage, a sealed one is newer. */
+static void header_newer(void)
+{
+        struct imghdr h = good_header();
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        struct err e = { 0 };
+
+        imghdr_encode(&h, sector);
+        put_le32(sector + 120, 2);
+        CU_ASSERT_EQUAL(imghdr_parse(sector, sizeof(sector), &h, &e), -EBADMSG);
+        imghdr_seal(sector);
+        CU_ASSERT_EQUAL(imghdr_parse(sector, sizeof(sector), &h, &e), -ENOTSUP);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "format version 2"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "reads up to 1"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "newer snapback"));
+}
+
+static void header_flips(void)
+{
+        struct imghdr h = good_header();
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        unsigned silent = 0;
+
+        imghdr_encode(&h, sector);
+        for (unsigned bit = 0; bit < sizeof(sector) * 8; bit++) {
+                struct imghdr back;
+
+                sector[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                /* foreign: image.c finds our VM state and refuses */
+                if (imghdr_parse(sector, sizeof(sector), &back, NULL) == 0 &&
+                    back.format_version)
+                        silent++;
+                sector[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+        CU_ASSERT_EQUAL(silent, 0);
+}
+
+static void packed_descriptors(void)
+{
+        for (unsigned bits = 12; bits <= 21; bits++) {
+                uint64_t cluster = 1ull << bits;
+                uint64_t file = 64 * cluster;
+                const uint64_t offsets[] = {
+                        cluster, cluster + 1, 3 * cluster - 1, 5 * cluster + 511,
+                };
+                const uint64_t sizes[] = { 1, 511, 512, 513, cluster - 1 };
+
+                for (size_t i = 0; i < ARRAY_SIZE(offsets) * ARRAY_SIZE(sizes); i++) {
+                        uint64_t at = offsets[i % ARRAY_SIZE(offsets)];
+                        uint64_t n = sizes[i / ARRAY_SIZE(offsets)];
+                        uint64_t v = l2entry_packed(at, n, bits);
+                        struct l2entry entry;
+
+                        /* the sector count as the specification has it */
+                        CU_ASSERT_EQUAL((v >> (62 - (bits - 8))) & ((1ull << (bits - 8)) - 1),
+                                        (at + n - 1) / 512 - at / 512);
+                        CU_ASSERT_PTR_NULL(l2entry_decode(v, bits, file, &entry));
+                        CU_ASSERT_EQUAL(entry.kind, L2_PACKED);
+                        CU_ASSERT_EQUAL(entry.offset, at);
+                        CU_ASSERT_EQUAL((at + entry.bytes) % 512, 0);
+                        CU_ASSERT(entry.bytes >= n && entry.bytes < n + 512);
+                        CU_ASSERT(entry.bytes <= 2 * cluster);
+                        CU_ASSERT_PTR_NOT_NULL(l2entry_decode(v | L2ENTRY_COPIED, bits, file,
+                                                              &entry));
+                        CU_ASSERT_PTR_NOT_NULL(l2entry_decode(v, bits, at, &entry));
+                }
+        }
+}
+
+static const struct {
+        const char *name;
+        uint64_t v;
+        bool ok;
+        enum l2_kind kind;
+        uint64_t offset;
+} entries[] = {
+        { "unallocated",     0,                       true,  L2_NONE, 0 },
+        { "raw",             0x30000,                 true,  L2_RAW,  0x30000 },
+        { "raw, copied",     0x30000 | 1ull << 63,    true,  L2_RAW,  0x30000 },
+        { "zero",            1,                       true,  L2_ZERO, 0 },
+        { "zero allocated",  0x30001,                 true,  L2_ZERO, 0x30000 },
+        { "last cluster",    0xf0000,                 true,  L2_RAW,  0xf0000 },
+        { "beyond the end",  0x100000,                false, 0, 0 },
+        { "not aligned",     0x31000,                 false, 0, 0 },
+        { "reserved low",    0x30002,                 false, 0, 0 },
+        { "reserved high",   0x30000 | 1ull << 61,    false, 0, 0 },
+        { "copied nothing",  1ull << 63,              false, 0, 0 },
+        { "packed beyond",   1ull << 62 | 0x100000,   false, 0, 0 },
+        { "packed header",   1ull << 62 | 0x100,      false, 0, 0 },
+        { "packed too long", 0x7full << 55 | 0xffe00, false, 0, 0 },
+};
+
+static void l2_entries(void)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
+                struct l2entry entry = { 0 };
+                const char *wrong = l2entry_decode(entries[i].v, 16, 0x100000, &entry);
+
+                if (!wrong != entries[i].ok)
+                        fprintf(stderr, "%s: %s\n", entries[i].name, wrong);
+                CU_ASSERT_EQUAL(!wrong, entries[i].ok);
+                CU_ASSERT(wrong || (entry.kind == entries[i].kind &&
+                                    entry.offset == entries[i].offset));
+        }
+}
+
+static void l1_entries(void)
+{
+        uint64_t at = 1;
+
+        CU_ASSERT_PTR_NULL(l1entry_decode(0, 16, 0x100000, &at));
+        CU_ASSERT_EQUAL(at, 0);
+        CU_ASSERT_PTR_NULL(l1entry_decode(0x20000 | L2ENTRY_COPIED, 16, 0x100000, &at));
+        CU_ASSERT_EQUAL(at, 0x20000);
+        CU_ASSERT_PTR_NOT_NULL(l1entry_decode(0x20001, 16, 0x100000, &at));
+        CU_ASSERT_PTR_NOT_NULL(l1entry_decode(0x100000, 16, 0x100000, &at));
+        CU_ASSERT_PTR_NOT_NULL(l1entry_decode(0x21000, 16, 0x100000, &at));
+        CU_ASSERT_PTR_NOT_NULL(l1entry_decode(L2ENTRY_COPIED, 16, 0x100000, &at));
+}
+
+static void snapshot_entry(void)
+{
+        struct snapshot s = {
+                .l1_offset = 9 << 14, .l1_entries = 3, .date_ns = 1700000000000000123ull,
+                .vm_clock_ns = 5, .state_bytes = 6ull << 32, .disk_bytes = 1 << 30,
+                .ours = true, .toc_sum = 99, .id = "1", .tag = "before upgrade",
+        };
+        struct snapshot back = { 0 };
+        uint8_t buf[LAYOUT_SNAPSHOT_BYTES_MAX];
+        uint8_t again[LAYOUT_SNAPSHOT_BYTES_MAX];
+        size_t n = snaptable_encode(&s, buf);
+        size_t used = 0;
+
+        CU_ASSERT_EQUAL(n % 8, 0);
+        CU_ASSERT_EQUAL(snaptable_parse(buf, n, 14, &back, &used, NULL), 0);
+        CU_ASSERT_EQUAL(used, n);
+        CU_ASSERT(back.ours && back.toc_sum == 99);
+        CU_ASSERT_STRING_EQUAL(back.tag, "before upgrade");
+        CU_ASSERT_EQUAL(snaptable_encode(&back, again), n);
+        CU_ASSERT_EQUAL(memcmp(buf, again, n), 0);
+        CU_ASSERT_EQUAL(get_be32(buf + 32), 0);         /* 4 GiB and more: only in the extra */
+        for (size_t len = 0; len < 40 + 40 + 1 + 14; len++)
+                CU_ASSERT_EQUAL(snaptable_parse(buf, len, 14, &back, &used, NULL), -EBADMSG);
+        put_be32(buf + 36, 8);
+        CU_ASSERT_EQUAL(snaptable_parse(buf, n, 14, &back, &used, NULL), -EBADMSG);
+        put_be32(buf + 36, 2000);
+        CU_ASSERT_EQUAL(snaptable_parse(buf, n, 14, &back, &used, NULL), -EBADMSG);
+}
+
+static void section_table(void)
+{
+        struct sectoc toc = { .count = 2, .section = {
+                { "META", 4096, 100, 7, 0 }, { "CHECKSUMS", 8192, 8 * 600, 8, SECTION_TREE },
+        } };
+        struct sectoc back;
+        uint8_t buf[SECTOC_BYTES];
+        uint64_t state = 8192 + 3 * 4096;
+
+        sectoc_encode(&toc, buf);
+        CU_ASSERT_EQUAL(sectoc_parse(buf, 12, state, &back, NULL), 0);
+        CU_ASSERT_EQUAL(back.count, 2);
+        CU_ASSERT_PTR_NOT_NULL(sectoc_find(&back, "META"));
+        CU_ASSERT_PTR_NULL(sectoc_find(&back, "DEVICES"));
+        CU_ASSERT_EQUAL(sectoc_find(&back, "CHECKSUMS")->bytes, 4800);
+        CU_ASSERT_EQUAL(sectoc_parse(buf, 12, state - 4096, &back, NULL), -EBADMSG);
+
+        static const struct { unsigned at; uint64_t value; int rc; } wrong[] = {
+                { 0, 0, -EBADMSG },                     /* magic */
+                { 8, 2 | 2ull << 32, -ENOTSUP },        /* version */
+                { 8, 1 | 33ull << 32, -EBADMSG },       /* count */
+                { 8, 1 | 3ull << 32, -EBADMSG },        /* an empty entry */
+                { 64, 0, -EBADMSG },                    /* no name */
+                { 80, 0, -EBADMSG },                    /* over the table itself */
+                { 80, 8192, -EBADMSG },                 /* over the next one */
+                { 80, 4097, -EBADMSG },
+                { 88, UINT64_MAX, -EBADMSG },           /* size */
+                { 88, 4097, -EBADMSG },
+                { 104, 2, -ENOTSUP },                   /* flags */
+                { 112, 1, -EBADMSG },                   /* padding */
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                sectoc_encode(&toc, buf);
+                put_le64(buf + wrong[i].at, wrong[i].value);
+                CU_ASSERT_EQUAL(sectoc_parse(buf, 12, state, &back, NULL), wrong[i].rc);
+        }
+}
+
+static void sums(void)
+{
+        uint8_t buf[4096 + 8] = { 0 };
+
+        CU_ASSERT(sum_all_zero(buf, sizeof(buf)));
+        for (size_t i = 0; i < sizeof(buf); i++) {
+                buf[i] = 1;
+                if (sum_all_zero(buf, sizeof(buf)))
+                        CU_FAIL("a byte was overlooked");
+                buf[i] = 0;
+        }
+        CU_ASSERT_NOT_EQUAL(sum_bytes(buf, 4096, 1), sum_bytes(buf, 4096, 2));
+        CU_ASSERT_NOT_EQUAL(sum_bytes(buf, 4096, 1), 0);
+        CU_ASSERT_EQUAL(sumtree_blocks(513, 12), 2);
+        CU_ASSERT_EQUAL(sumtree_extent(513, 12), 3 * 4096);
+}
+
+static const CU_TestInfo cases[] = {
+        { "a header comes back", header_round_trip },
+        { "a header with one wrong field is refused", header_changed },
+        { "newer is not damaged", header_newer },
+        { "no flipped bit of sector 0 passes", header_flips },
+        { "compressed descriptors of all cluster sizes", packed_descriptors },
+        { "L2 entries", l2_entries },
+        { "L1 entries", l1_entries },
+        { "a snapshot entry comes back", snapshot_entry },
+        { "section tables", section_table },
+        { "sums and zeros", sums },
+        CU_TEST_INFO_NULL,
+};
+
+int main(void)
+{
+        return suite_main("store-codec", cases);
+}
