@@ -50,7 +50,8 @@ int cli_parse_compress(const char *text, struct qs_writer_options *w, struct err
                 return 0;
         }
         if (strncmp(text, "zstd", 4) || (text[4] && text[4] != ':'))
-                return err_msg(e, EINVAL, "compression '%s' is neither 'none' nor 'zstd[:LEVEL]'", text);
+                return err_msg(e, EINVAL, "compression '%s' is neither 'none' nor 'zstd[:LEVEL]'",
+                               text);
         if (text[4]) {
                 int rc = cli_parse_number(text + 5, 1, QS_ZSTD_LEVEL_MAX, "zstd level", &level, e);
 
@@ -68,7 +69,8 @@ int cli_parse_cluster_size(const char *text, struct qs_writer_options *w, struct
 
         if (size_parse(text, &bytes) < 0 || bytes < (1u << QS_CLUSTER_BITS_MIN) ||
             bytes > (1u << QS_CLUSTER_BITS_MAX) || (bytes & (bytes - 1)))
-                return err_msg(e, EINVAL, "cluster size '%s' is not a power of two from 4K to 2M", text);
+                return err_msg(e, EINVAL, "cluster size '%s' is not a power of two from 4K to 2M",
+                               text);
         w->cluster_bits = (unsigned)__builtin_ctzll(bytes);
         return 0;
 }
@@ -76,7 +78,8 @@ int cli_parse_cluster_size(const char *text, struct qs_writer_options *w, struct
 int cli_parse_tag(const char *text, char ret[QS_TAG_MAX + 1], struct err *e)
 {
         if (!*text || strlen(text) > QS_TAG_MAX)
-                return err_msg(e, EINVAL, "tag '%s' must have 1 to %d characters", text, QS_TAG_MAX);
+                return err_msg(e, EINVAL, "tag '%s' must have 1 to %d characters", text,
+                               QS_TAG_MAX);
         strcpy(ret, text);
         return 0;
 }

@@ -172,8 +172,9 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
         char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX], date[32];
 
         json_object_object_get_ex(o, "uuid", &v);
-        printf("image:    %s\nuuid:     %s\nsnapshot: %s, %s\nmemory:   %s in clusters of %llu, %s\n"
-               "file:     %s\n", json_object_get_string(json_object_object_get(o, "image")),
+        printf("image:    %s\nuuid:     %s\nsnapshot: %s, %s\n"
+               "memory:   %s in clusters of %llu, %s\nfile:     %s\n",
+               json_object_get_string(json_object_object_get(o, "image")),
                json_object_get_string(v), i->tag, date_text(i->date_ns, date, sizeof(date)),
                size_text(i->disk_bytes, a), 1ull << i->cluster_bits,
                i->compress == QS_COMPRESS_ZSTD ? "zstd" : "not compressed",

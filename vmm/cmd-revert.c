@@ -43,8 +43,8 @@ static int parse_prefetch(const char *text, uint64_t *ret, struct err *e)
         else if (!strcmp(text, "off"))
                 *ret = PS_PREFETCH_OFF;
         else if (size_parse(text, ret) < 0 || *ret == 0)
-                return err_msg(e, EINVAL, "prefetch '%s' is neither 'on', 'off' nor a rate in bytes a "
-                               "second such as 100M", text);
+                return err_msg(e, EINVAL, "prefetch '%s' is neither 'on', 'off' nor a rate in "
+                               "bytes a second such as 100M", text);
         return 0;
 }
 

@@ -15,10 +15,10 @@
 
 static const char help[] =
         "usage: vmm " USAGE "\n\n"
-        "  --demo            boot the built-in payload guest: it keeps and verifies a pattern in RAM\n"
+        "  --demo            boot the built-in payload guest, which verifies a pattern in RAM\n"
         "  --kernel IMAGE    bzImage or PVH ELF to boot\n"
         "  --initrd FILE     its initial RAM disk\n"
-        "  --cmdline TEXT    kernel command line (default 'console=ttyS0'), or the payload's options\n"
+        "  --cmdline TEXT    kernel command line (default 'console=ttyS0'), or payload options\n"
         "  --memory SIZE     RAM, 64M or more, a multiple of 2M (default 256M)\n"
         "  --cpus N          virtual CPUs, 1 to 8 (default 1)\n"
         "  --console FILE    write the serial console to FILE\n"
@@ -36,7 +36,8 @@ struct run_options {
 static int parse_memory(const char *text, uint64_t *ret, struct err *e)
 {
         if (size_parse(text, ret) < 0)
-                return err_msg(e, EINVAL, "memory size '%s' is not a size such as 256M or 4G", text);
+                return err_msg(e, EINVAL, "memory size '%s' is not a size such as 256M or 4G",
+                               text);
         return 0;
 }
 
@@ -88,7 +89,8 @@ static int parse(int argc, char **argv, struct run_options *o, struct err *e)
                 { "demo", no_argument, NULL, 'd' }, { "kernel", required_argument, NULL, 'k' },
                 { "initrd", required_argument, NULL, 'i' },
                 { "cmdline", required_argument, NULL, 'a' },
-                { "memory", required_argument, NULL, 'm' }, { "cpus", required_argument, NULL, 'c' },
+                { "memory", required_argument, NULL, 'm' },
+                { "cpus", required_argument, NULL, 'c' },
                 { "console", required_argument, NULL, 'o' },
                 { "foreground", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
                 { "help", no_argument, NULL, 'h' }, { 0 },

@@ -225,7 +225,8 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 static int open_outputs(struct console *c, const struct console_options *o, struct err *e)
 {
         if (o->file) {
-                c->file_fd = open(o->file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+                c->file_fd = open(o->file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
+                                  0600);
                 if (c->file_fd < 0)
                         return err_set(e, errno, "open console file '%s'", o->file);
         } else if (o->terminal) {
@@ -244,7 +245,9 @@ static bool can_be_waited_for(int fd)
 {
         struct stat st;
 
-        return isatty(fd) || (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)));
+        if (isatty(fd))
+                return true;
+        return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
 int console_new(struct event_base *base, const struct console_options *options,
@@ -261,7 +264,8 @@ int console_new(struct event_base *base, const struct console_options *options,
         int rc = open_outputs(c, options, e);
 
         if (rc == 0) {
-                c->listening = event_new(base, c->listen_fd, EV_READ | EV_PERSIST, on_connection, c);
+                c->listening = event_new(base, c->listen_fd, EV_READ | EV_PERSIST, on_connection,
+                                         c);
                 c->woken = event_new(base, c->wake_fd, EV_READ | EV_PERSIST, on_wake, c);
                 if (!c->listening || !c->woken || event_add(c->listening, NULL) < 0 ||
                     event_add(c->woken, NULL) < 0)

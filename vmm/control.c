@@ -72,7 +72,8 @@ static int status_of(int rc)
         }
 }
 
-static void reply_error(struct control *c, struct evhttp_request *http, int status, const char *text)
+static void reply_error(struct control *c, struct evhttp_request *http, int status,
+                        const char *text)
 {
         AUTO_JSON *o = json_object_new_object();
 
@@ -81,7 +82,8 @@ static void reply_error(struct control *c, struct evhttp_request *http, int stat
 }
 
 /* {} on success */
-static void reply_result(struct control *c, struct evhttp_request *http, int rc, const struct err *e)
+static void reply_result(struct control *c, struct evhttp_request *http, int rc,
+                         const struct err *e)
 {
         if (rc < 0) {
                 reply_error(c, http, status_of(rc), e->text);

@@ -4,8 +4,9 @@
  *   GET   /vm                what `vmm info` shows
  *   PATCH /vm                {"state": "Paused" | "Resumed"}
  *   PUT   /actions           {"action_type": "Stop" | "PowerButton"}
- *   PUT   /snapshot/create   {"snapshot_path": "/abs/file", "tag": "...", "mode": "resume"|"stop",
- *                             "compress": "none"|"zstd", "level": N, "cluster_size": N, "force": bool}
+ *   PUT   /snapshot/create   {"snapshot_path": "/abs/file", "tag": "...",
+ *                             "mode": "resume"|"stop", "compress": "none"|"zstd",
+ *                             "level": N, "cluster_size": N, "force": bool}
  *                            answers when the file is there
  * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
  * in this state) or 500. Requests are untrusted but local: the socket's mode

@@ -28,8 +28,9 @@ static int decode(struct json_object *o, struct meta *m, struct err *e)
         int rc = json_take_u64(o, "version", UINT32_MAX, &version, e);
 
         if (rc == 0 && version > META_VERSION)
-                return err_msg(e, ENOTSUP, "the VM was saved by a newer version (%llu, this one knows "
-                               "%d): use a newer vmm", (unsigned long long)version, META_VERSION);
+                return err_msg(e, ENOTSUP, "the VM was saved by a newer version (%llu, this one "
+                               "knows %d): use a newer vmm", (unsigned long long)version,
+                               META_VERSION);
         if (rc == 0)
                 rc = json_take_str(o, "name", &name, e);
         if (rc == 0)

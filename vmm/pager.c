@@ -174,6 +174,11 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
         return ps_client_hello(client, &h, ret, e);
 }
 
+static int attach(struct pager *p, struct ps_client *client, bool again, struct err *e)
+{
+        return ps_client_attach(client, p->regions, p->nregions, p->uffds, p->nuffds, again, e);
+}
+
 static int open_uffds(struct pager *p, enum ps_lane lane, struct err *e)
 {
         long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -251,8 +256,7 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
         if (rc == 0)
                 rc = ram_unlock(ram, e);
         if (rc == 0)
-                rc = ps_client_attach(p->client, p->regions, p->nregions, p->uffds, p->nuffds, false,
-                                      e);
+                rc = attach(p, p->client, false, e);
         if (rc < 0)
                 return rc;
 
@@ -357,7 +361,7 @@ static int replace_server(struct pager *p, struct err *e)
         fd_close(&w.cache_fd);
         fd_close(&w.filled_fd);
         if (rc == 0)
-                rc = ps_client_attach(client, p->regions, p->nregions, p->uffds, p->nuffds, true, e);
+                rc = attach(p, client, true, e);
         if (rc < 0) {
                 ps_client_free(client);
                 return rc;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pager.h - the monitor's side of lazy revert: RAM in a page server's care, and a new server when one dies.
+/* pager.h - the monitor's side of lazy revert: RAM in a page server's care.
  *
  * Theory of operation is in pager.c.
  * Threads: pager_start() by the thread that builds the VM; afterwards a watch

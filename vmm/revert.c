@@ -164,8 +164,8 @@ static int check_cpus(struct revert *r, struct json_object *kvm_state, struct er
         int rc = state_vcpu_count(kvm_state, &cpus, e);
 
         if (rc == 0 && cpus != r->meta.cpus)
-                rc = err_msg(e, EBADMSG, "'%s' is damaged: it names %u vCPUs and holds the state of %u",
-                             r->options.image_path, r->meta.cpus, cpus);
+                rc = err_msg(e, EBADMSG, "'%s' is damaged: it names %u vCPUs and holds the state "
+                             "of %u", r->options.image_path, r->meta.cpus, cpus);
         return rc;
 }
 

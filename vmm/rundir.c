@@ -67,9 +67,9 @@ int rundir_path(struct rundir_path *ret, const char *name, const char *suffix, s
         int n = snprintf(ret->text, sizeof(ret->text), "%s/%s.%s", dir, name, suffix);
 
         if ((size_t)n >= sizeof(ret->text))
-                return err_msg(e, ENAMETOOLONG, "'%s/%s.%s' is too long for a socket: use a shorter "
-                               "name or set VMM_RUNTIME_DIR to a shorter folder", dir, name,
-                               suffix);
+                return err_msg(e, ENAMETOOLONG, "'%s/%s.%s' is too long for a socket: use a "
+                               "shorter name or set VMM_RUNTIME_DIR to a shorter folder", dir,
+                               name, suffix);
         return 0;
 }
 
@@ -172,8 +172,8 @@ int rundir_find(const char *name, struct err *e)
         if (rc < 0)
                 return rc;
         if (!is_running(path.text))
-                return err_msg(e, ENOENT, "no VM named '%s' is running: 'vmm list' shows those that are",
-                               name);
+                return err_msg(e, ENOENT, "no VM named '%s' is running: 'vmm list' shows those "
+                               "that are", name);
         return 0;
 }
 

@@ -188,12 +188,10 @@ static void *save_thread(void *ctx)
 int save_start(struct vm *vm, const struct save_request *request, save_done_fn *done, void *ctx,
                struct err *e)
 {
-        if (vm->save)
-                return err_msg(e, EBUSY, "VM '%s' is being saved already: wait until that is done",
-                               vm->name);
-        if (vm->state == VM_HALTED)
-                return err_msg(e, EINVAL, "VM '%s' has halted (%s): there is nothing to save", vm->name,
-                               vm->problem);
+        int rc = vm_may_change(vm, e);
+
+        if (rc < 0)
+                return rc;
         if (vm->problem[0])
                 return err_msg(e, EINVAL, "VM '%s' cannot be saved: %s", vm->name, vm->problem);
 
@@ -208,7 +206,7 @@ int save_start(struct vm *vm, const struct save_request *request, save_done_fn *
         s->was_running = vm->state == VM_RUNNING;
         vm->save = s;
 
-        int rc = pthread_create(&s->thread, NULL, save_thread, s);
+        rc = pthread_create(&s->thread, NULL, save_thread, s);
 
         if (rc) {
                 vm->save = NULL;

@@ -258,26 +258,33 @@ void vm_loop(struct vm *vm)
         }
 }
 
-int vm_pause(struct vm *vm, struct err *e)
+int vm_may_change(const struct vm *vm, struct err *e)
 {
         if (vm->save)
-                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done", vm->name);
+                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done",
+                               vm->name);
         if (vm->state == VM_HALTED)
-                return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left", vm->name,
-                               vm->problem);
+                return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left",
+                               vm->name, vm->problem);
+        return 0;
+}
+
+int vm_pause(struct vm *vm, struct err *e)
+{
+        int rc = vm_may_change(vm, e);
+
+        if (rc < 0)
+                return rc;
         vm->state = VM_PAUSED;
         return vcpus_pause(vm->vcpus, clock_now_ns() + PAUSE_WAIT_NS, e);
 }
 
 int vm_resume(struct vm *vm, struct err *e)
 {
-        if (vm->save)
-                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done", vm->name);
-        if (vm->state == VM_HALTED)
-                return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left", vm->name,
-                               vm->problem);
-        if (vm->state == VM_RUNNING)
-                return 0;
+        int rc = vm_may_change(vm, e);
+
+        if (rc < 0 || vm->state == VM_RUNNING)
+                return rc;
         vm->state = VM_RUNNING;
         vm->problem[0] = '\0';
         vcpus_resume(vm->vcpus);

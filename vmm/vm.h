@@ -39,7 +39,7 @@ struct vm_phases {
         uint64_t state_restore_ns;
         uint64_t first_instruction_ns;
         uint64_t resident_ns;
-        uint64_t kvm_calls_ns;          /* a duration: inside KVM's calls up to the first instruction */
+        uint64_t kvm_calls_ns;          /* a duration: inside KVM's calls until then */
 };
 
 enum vm_backing {
@@ -74,7 +74,7 @@ struct vm {
         struct control *control;
         struct save *save;              /* NULL = none runs */
         enum vm_state state;
-        char problem[ERR_TEXT_MAX + 64];              /* why it is PAUSED or HALTED without being asked */
+        char problem[ERR_TEXT_MAX + 64]; /* why it is PAUSED or HALTED without being asked */
         bool stopping;                  /* vm_stop_soon() was called */
         bool leaving;                   /* the loop is about to end */
         bool console_is_terminal;
@@ -115,8 +115,9 @@ int vm_started(struct vm *vm, bool paused, struct err *e);
 /* Until the VM ends. */
 void vm_loop(struct vm *vm);
 
-/* -ETIMEDOUT: asked for, but a vCPU still waits for a page; -EBUSY: a save
- * runs; -EINVAL: it is halted. */
+/* -EBUSY: a save runs; -EINVAL: it is halted. */
+int vm_may_change(const struct vm *vm, struct err *e);
+/* -ETIMEDOUT: asked for, but a vCPU still waits for a page; else as vm_may_change(). */
 int vm_pause(struct vm *vm, struct err *e);
 int vm_resume(struct vm *vm, struct err *e);
 /* Ends the loop; the VM's state is gone. */

@@ -22,7 +22,8 @@ static void names_are_checked(void)
                 const char *name;
                 int rc;
         } table[] = {
-                { "a", 0 }, { "vm-1.x_Y", 0 }, { "", -EINVAL }, { "-a", -EINVAL }, { ".a", -EINVAL },
+                { "a", 0 }, { "vm-1.x_Y", 0 }, { "", -EINVAL }, { "-a", -EINVAL },
+                { ".a", -EINVAL },
                 { "a/b", -EINVAL }, { "a b", -EINVAL }, { "..", -EINVAL }, { "a\n", -EINVAL },
                 { "123456789012345678901234567890123456789012345678", 0 },
                 { "1234567890123456789012345678901234567890123456789", -EINVAL },
