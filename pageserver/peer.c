@@ -26,7 +26,7 @@ void peer_refuse(struct session *s, const struct err *e)
 
         snprintf(m.error.text, sizeof(m.error.text), "%s", e->text);
         log_line(&s->host->log, "client %u: %s", s->id, e->text);
-        if (s->sock >= 0)
+        if (!s->hung_up)
                 (void)chan_send(s->sock, &m, NULL);     /* it may be gone already */
         session_hang_up(s);
 }
@@ -331,7 +331,7 @@ enum peer peer_output(struct session *s, bool *ret_full)
         struct psmsg m;
 
         *ret_full = false;
-        while (s->sock >= 0 && outbox_peek(&s->outbox, &m)) {
+        while (!s->hung_up && outbox_peek(&s->outbox, &m)) {
                 if (m.type == PSMSG_STATS)
                         fill_stats(s, &m.stats);
 
@@ -350,7 +350,7 @@ enum peer peer_output(struct session *s, bool *ret_full)
 
         int feed_error = atomic_load(&s->feed_error);
 
-        if (s->sock >= 0 && feed_error < 0) {
+        if (!s->hung_up && feed_error < 0) {
                 struct err e;
 
                 err_set(&e, -feed_error, "a userfaultfd of client %u cannot be served", s->id);

@@ -24,7 +24,6 @@ enum peer peer_input(struct session *s);
 /* Sends what the workers left in the outbox; *ret_full: the rest when the socket
  * can be written. */
 enum peer peer_output(struct session *s, bool *ret_full);
-/* -1 when hung up */
 int peer_sock(const struct session *s);
 /* ERROR as the last message, then hang-up */
 void peer_refuse(struct session *s, const struct err *e);

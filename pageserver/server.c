@@ -104,11 +104,13 @@ static void member_free(struct member *m)
                 event_base_loopbreak(server->base);
 }
 
-/* The socket is closed. Frees it if no worker was ever given it. */
+/* The loop forgets the socket before it is closed. Frees the member if no worker
+ * was ever given it. */
 static void member_hung_up(struct member *m)
 {
         free_event(&m->readable);
         free_event(&m->writable);
+        session_close_socket(m->session);
         if (session_state(m->session) == SESSION_DRAINING)
                 kick_workers(m->server);
         else if (session_released(m->session))

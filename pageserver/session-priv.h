@@ -29,7 +29,8 @@ struct session {
         uid_t uid;
 
         /* main thread only */
-        int sock;                               /* -1 = hung up */
+        int sock;
+        bool hung_up;
         uint64_t asked_rate;
 
         /* set by the main thread before SERVING, constant after */

@@ -83,9 +83,15 @@ unsigned session_id(const struct session *s)
 
 void session_hang_up(struct session *s)
 {
-        fd_close(&s->sock);
+        s->hung_up = true;
         if (session_state(s) == SESSION_SERVING)
                 atomic_store(&s->state, SESSION_DRAINING);
+}
+
+void session_close_socket(struct session *s)
+{
+        ASSERT(s->hung_up);
+        fd_close(&s->sock);
 }
 
 bool session_client_dead(const struct session *s)

@@ -57,8 +57,10 @@ void session_free(struct session *s);
 enum session_state session_state(const struct session *s);
 unsigned session_id(const struct session *s);
 
-/* main thread: closes the socket; SERVING becomes DRAINING */
+/* main thread: no message any more; SERVING becomes DRAINING. The socket is closed
+ * by the second call, once nobody polls it. */
 void session_hang_up(struct session *s);
+void session_close_socket(struct session *s);
 /* main thread: the process that connected has ended (or cannot be seen) */
 bool session_client_dead(const struct session *s);
 
