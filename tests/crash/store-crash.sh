@@ -85,5 +85,12 @@ for tmpfile in yes no; do
                 done
         done
 done
+# all that can happen to names, once more without O_TMPFILE
+if test -x ./tests/unit/store-files; then
+        FAILNTH_NO_TMPFILE=1 LD_PRELOAD=$shim ./tests/unit/store-files >"$dir/log" || {
+                cat "$dir/log"
+                fail "store-files without O_TMPFILE"
+        }
+fi
 echo "$runs runs"
 exit 0
