@@ -5,7 +5,7 @@
  *   FAILNTH=N        which call, from 1; 0 or unset = none
  *   FAILNTH_MODE     "fail" (EIO), "full" (ENOSPC) or "kill"
  *   FAILNTH_NO_TMPFILE  set: O_TMPFILE is refused, as by file systems without
- *   FAILNTH_COUNT    a file to which the number of calls is written at exit
+ *   FAILNTH_LOG      a file to which the name of every call is appended
  *
  * Counted: pwrite, pwritev, fdatasync, fsync, linkat, renameat, renameat2,
  * ftruncate, and openat for writing. Where threads write, which call is the
@@ -33,11 +33,25 @@ static unsigned long wanted(void)
         return n ? strtoul(n, NULL, 10) : 0;
 }
 
+/* one write of a short line, whole also among threads */
+static void note(const char *name)
+{
+        const char *path = getenv("FAILNTH_LOG");
+        int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+        char line[32];
+        int n = snprintf(line, sizeof(line), "%s\n", name);
+
+        if (fd >= 0 && write(fd, line, (size_t)n) != n)
+                abort();
+        close(fd);
+}
+
 /* -1 and errno when this call is to fail */
-static int hit(void)
+static int hit(const char *name)
 {
         const char *mode = getenv("FAILNTH_MODE");
 
+        note(name);
         if (++calls != wanted())
                 return 0;
         if (mode && strcmp(mode, "kill") == 0)
@@ -50,57 +64,57 @@ static int hit(void)
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
 {
-        return hit() ? -1 : REAL(pwrite)(fd, buf, n, at);
+        return hit("pwrite") ? -1 : REAL(pwrite)(fd, buf, n, at);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
 {
-        return hit() ? -1 : REAL(pwrite64)(fd, buf, n, at);
+        return hit("pwrite") ? -1 : REAL(pwrite64)(fd, buf, n, at);
 }
 
 ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
 {
-        return hit() ? -1 : REAL(pwritev)(fd, v, n, at);
+        return hit("pwritev") ? -1 : REAL(pwritev)(fd, v, n, at);
 }
 
 ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at)
 {
-        return hit() ? -1 : REAL(pwritev64)(fd, v, n, at);
+        return hit("pwritev") ? -1 : REAL(pwritev64)(fd, v, n, at);
 }
 
 int fdatasync(int fd)
 {
-        return hit() ? -1 : REAL(fdatasync)(fd);
+        return hit("fdatasync") ? -1 : REAL(fdatasync)(fd);
 }
 
 int fsync(int fd)
 {
-        return hit() ? -1 : REAL(fsync)(fd);
+        return hit("fsync") ? -1 : REAL(fsync)(fd);
 }
 
 int ftruncate(int fd, off_t n)
 {
-        return hit() ? -1 : REAL(ftruncate)(fd, n);
+        return hit("ftruncate") ? -1 : REAL(ftruncate)(fd, n);
 }
 
 int ftruncate64(int fd, off64_t n)
 {
-        return hit() ? -1 : REAL(ftruncate64)(fd, n);
+        return hit("ftruncate") ? -1 : REAL(ftruncate64)(fd, n);
 }
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
-        return hit() ? -1 : REAL(linkat)(from_dir, from, to_dir, to, flags);
+        return hit("linkat") ? -1 : REAL(linkat)(from_dir, from, to_dir, to, flags);
 }
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
-        return hit() ? -1 : REAL(renameat)(from_dir, from, to_dir, to);
+        return hit("renameat") ? -1 : REAL(renameat)(from_dir, from, to_dir, to);
 }
 
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
-        return hit() ? -1 : REAL(renameat2)(from_dir, from, to_dir, to, flags);
+        return hit("renameat2") ? -1 : REAL(renameat2)(from_dir, from, to_dir, to, flags);
 }
 
 static int refuse_open(int flags)
@@ -109,7 +123,7 @@ static int refuse_open(int flags)
                 errno = EOPNOTSUPP;
                 return -1;
         }
-        return (flags & O_ACCMODE) == O_RDONLY ? 0 : hit();
+        return (flags & O_ACCMODE) == O_RDONLY ? 0 : hit("openat");
 }
 
 int openat(int dir, const char *path, int flags, ...)
@@ -132,15 +146,4 @@ int openat64(int dir, const char *path, int flags, ...)
 
         va_end(ap);
         return refuse_open(flags) ? -1 : REAL(openat64)(dir, path, flags, mode);
-}
-
-__attribute__((destructor)) static void say_count(void)
-{
-        const char *path = getenv("FAILNTH_COUNT");
-        FILE *f = path ? fopen(path, "w") : NULL;
-
-        if (f) {
-                fprintf(f, "%lu\n", (unsigned long)calls);
-                fclose(f);
-        }
 }

@@ -34,6 +34,14 @@ attempt() {
         runs=$((runs + 1))
 }
 
+# data are on the disk before the name is, and the name before we say so
+durable() {
+        order=$(grep -v '^openat$' "$dir/calls" | tr '\n' ' ' |
+                sed -E 's/linkat renameat2? |linkat |renameat2? /NAME /g')
+        expr "$order" : '\(pwritev* \)*fdatasync NAME fsync $' >/dev/null ||
+                fail "$1: wrong order of calls: $order"
+}
+
 # is what has the name all of the old or all of the new?
 judge() {
         what="$*"
@@ -58,13 +66,15 @@ for tmpfile in yes no; do
                 export FAILNTH_NO_TMPFILE=1
         fi
         for force in "" force; do
-                FAILNTH_COUNT=$dir/count; export FAILNTH_COUNT
+                FAILNTH_LOG=$dir/calls; export FAILNTH_LOG
+                rm -f "$dir/calls"
                 attempt 0 fail $force
-                unset FAILNTH_COUNT
+                unset FAILNTH_LOG
                 test $status = 0 || fail "import: $(cat "$dir/log")"
                 judge "no failure"
                 test $found = new || fail "no failure: $found"
-                calls=$(cat "$dir/count")
+                durable "force '$force', O_TMPFILE $tmpfile"
+                calls=$(wc -l <"$dir/calls")
                 test "$calls" -ge 8 || fail "only $calls calls were counted"
                 for n in $(seq 1 "$calls"); do
                         for mode in fail full kill; do
@@ -85,5 +95,12 @@ for tmpfile in yes no; do
                 done
         done
 done
+# all that can happen to names, once more without O_TMPFILE
+if test -x ./tests/unit/store-files; then
+        FAILNTH_NO_TMPFILE=1 LD_PRELOAD=$shim ./tests/unit/store-files >"$dir/log" || {
+                cat "$dir/log"
+                fail "store-files without O_TMPFILE"
+        }
+fi
 echo "$runs runs"
 exit 0

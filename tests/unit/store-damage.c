@@ -184,6 +184,33 @@ static void newer_version(void)
         free_sample(&s);
 }
 
+/* An L2 table is compared with HOSTSUMS before anything of it is believed. */
+static void damaged_l2(void)
+{
+        struct sample s = make_sample(QS_COMPRESS_NONE, 12);
+        struct imghdr h;
+        struct qs_image *image;
+        struct qs_reader *r;
+        enum qs_kind kind;
+        struct err e = { 0 };
+
+        CU_ASSERT_EQUAL_FATAL(imghdr_parse(s.bytes, 4096, &h, NULL), 0);
+
+        uint64_t l2 = get_be64(s.bytes + h.l1_offset);
+
+        s.bytes[l2 + 8 + 6] ^= 0x10;            /* cluster 1 lies elsewhere, still aligned */
+
+        AUTO_FD fd = kit_file(s.bytes, s.n);
+
+        CU_ASSERT_EQUAL_FATAL(qs_image_open(fd, "image", NULL, &image, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
+        CU_ASSERT_EQUAL(qs_cluster_kind(r, 2, &kind, &e), -EBADMSG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "image 'image', cluster 2: an L2 table"));
+        qs_reader_free(r);
+        qs_image_close(image);
+        free_sample(&s);
+}
+
 struct seen {
         unsigned n;
         bool overflowed;
@@ -228,6 +255,7 @@ static const CU_TestInfo cases[] = {
         { "a cut file does not open", truncated },
         { "a file cut while open gives errors", truncated_while_open },
         { "a newer version is named", newer_version },
+        { "a damaged L2 table", damaged_l2 },
         { "findings are bounded", many_findings },
         CU_TEST_INFO_NULL,
 };
