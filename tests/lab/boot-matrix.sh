@@ -63,8 +63,8 @@ recognised () {
 }
 
 complaints () {
-	reason=$(grep -aE '^dmesg-bad|MTRRs disabled|CPU MTRRs all blank|ACPI (BIOS )?(Error|Warning)|Firmware Bug' \
-		"$console" | head -n 1)
+	bad='^dmesg-bad|MTRRs disabled|CPU MTRRs all blank|ACPI (BIOS )?(Error|Warning)|Firmware Bug'
+	reason=$(grep -aE "$bad" "$console" | head -n 1)
 	[ -z "$reason" ]
 }
 
