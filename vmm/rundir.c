@@ -177,6 +177,25 @@ int rundir_find(const char *name, struct err *e)
         return 0;
 }
 
+int rundir_watch(const char *name, int *ret_fd, struct err *e)
+{
+        struct rundir_path path;
+        int rc = rundir_find(name, e);
+
+        if (rc == 0)
+                rc = rundir_path(&path, name, "lock", e);
+        if (rc < 0)
+                return rc;
+        *ret_fd = open(path.text, O_RDONLY | O_CLOEXEC);
+        return *ret_fd < 0 ? err_set(e, errno, "open '%s'", path.text) : 0;
+}
+
+void rundir_wait_free(int fd)
+{
+        while (flock(fd, LOCK_SH) < 0 && errno == EINTR)
+                ;
+}
+
 static int is_lock(const struct dirent *d)
 {
         size_t n = strlen(d->d_name);

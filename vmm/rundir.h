@@ -40,6 +40,11 @@ void rundir_release(const char *name);
 /* Whether a process holds the name; -ENOENT with a sentence when none does. */
 int rundir_find(const char *name, struct err *e);
 
+/* To learn when a VM has ended: watch before it is told to, then wait until its
+ * name is free. Waits for ever where it does not end. */
+int rundir_watch(const char *name, int *ret_fd, struct err *e);
+void rundir_wait_free(int fd);
+
 /* Calls visit for every running VM in order of name; stops when it returns non-zero. */
 int rundir_each(int (*visit)(void *ctx, const char *name), void *ctx, struct err *e);
 
