@@ -140,11 +140,13 @@ end_of_interrupt:
         pop     %rax
         iretq
 
-/* EAX: SERVICE_HALT, or SERVICE_WAIT for the next interrupt unless the tick is
- * no longer RDI. Interrupts are off from the test to the hlt. */
+/* EAX: SERVICE_HALT; SERVICE_WAIT for the next interrupt unless the tick is no
+ * longer RDI, with interrupts off from the test to the hlt; or an access to
+ * port DX: of DIL (OUT8), of DI (OUT16), into AL (IN8). */
 service:
-        test    %eax, %eax
-        jz      1f
+        cmp     $SERVICE_WAIT, %eax
+        jb      1f
+        ja      3f
         cmp     %rdi, LAYOUT_TICK
         jne     2f
         sti
@@ -153,6 +155,16 @@ service:
 2:      iretq
 1:      hlt
         jmp     1b
+3:      cmp     $SERVICE_OUT16, %eax
+        mov     %edi, %eax
+        jb      4f
+        je      5f
+        in      %dx, %al
+        iretq
+4:      out     %al, %dx
+        iretq
+5:      out     %ax, %dx
+        iretq
 
 /* Any exception: report it from ring 3. */
 fault:

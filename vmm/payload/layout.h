@@ -21,10 +21,11 @@
 
 #define LAYOUT_CPUS             8
 
-/* A TSS with the I/O bitmap of ports 0-0x7ff, all allowed, and its end byte. */
-#define TSS_HEAD_BYTES          104
-#define TSS_BITMAP_BYTES        0x100
-#define TSS_STEP                0x180
+/* A TSS without an I/O bitmap: ports are accessed by ring 0, on request. KVM
+ * shows and restores TR as busy, as it is on a processor, and QEMU's emulation
+ * of SVM then takes the bitmap for absent: ring 3 would lose its ports. */
+#define TSS_BYTES               104
+#define TSS_STEP                0x80
 
 /* Selectors. User code and data are where Linux has them: some backends ask
  * for exactly these. */
@@ -43,6 +44,9 @@
 
 #define SERVICE_HALT            0
 #define SERVICE_WAIT            1
+#define SERVICE_OUT8            2
+#define SERVICE_OUT16           3
+#define SERVICE_IN8             4
 
 #define PTE_TABLE               0x027           /* accessed, user, rw, present */
 #define PTE_LARGE               0x0e7           /* ... large, dirty            */

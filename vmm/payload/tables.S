@@ -22,7 +22,7 @@ gdt:
         .quad 0
         .set tss, LAYOUT_TSS
         .rept LAYOUT_CPUS
-        .word TSS_HEAD_BYTES + TSS_BITMAP_BYTES /* limit: the end byte */
+        .word TSS_BYTES - 1
         .word tss & 0xffff
         .byte tss >> 16, 0x89, 0, 0
         .quad 0
@@ -36,9 +36,7 @@ gdt_end:
 1:      .long 0
         .quad stacks0 + (cpu + 1) * STACK_BYTES /* RSP0 */
         .org 1b - gdt + 102
-        .word TSS_HEAD_BYTES
-        .org 1b - gdt + TSS_HEAD_BYTES + TSS_BITMAP_BYTES
-        .byte 0xff
+        .word TSS_BYTES                         /* no I/O bitmap */
         .org 1b - gdt + TSS_STEP
         .set cpu, cpu + 1
         .endr
