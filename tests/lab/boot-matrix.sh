@@ -98,8 +98,12 @@ row () {
 	console_close
 }
 
-head -c 8388608 /dev/zero >disk.raw
-disk="--disk $work/disk.raw"
+# as far as this vmm has disks
+disk=
+if "$VMM" run --help | grep -q -e --disk; then
+	head -c 8388608 /dev/zero >disk.raw
+	disk="--disk $work/disk.raw"
+fi
 table >rows
 while read -r row kernel cpus out <&3; do
 	case " ${*:-$row} " in *" $row "*) ;; *) continue ;; esac
