@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd-control.c - list, info, pause, resume, stop: one request each. */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -181,7 +179,6 @@ int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)
 {
         AUTO_JSON *body = json_object_new_object();
         struct simple o = { 0 };
-        struct rundir_path lock;
 
         (void)cli;
         if (parse(argc, argv, "stop", 1, "stop NAME", false, &o, e) < 0)
@@ -190,16 +187,12 @@ int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help("usage: vmm stop NAME\n\n  --help    show this\n");
                 return 0;
         }
-        if (rundir_path(&lock, argv[optind], "lock", e) < 0)
-                return CLI_FAILED;
 
-        AUTO_FD fd = open(lock.text, O_RDONLY | O_CLOEXEC);
+        AUTO_FD watch = rundir_watch(argv[optind]);
 
         json_put_str(body, "action_type", "Stop");
         if (httpc_request(argv[optind], "PUT", "/actions", body, NULL, e) < 0)
                 return CLI_FAILED;
-        /* the name is free when its holder is gone */
-        if (fd >= 0)
-                flock(fd, LOCK_SH);
+        rundir_await_end(watch);
         return 0;
 }

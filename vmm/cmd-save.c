@@ -6,10 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/auto.h"
 #include "common/json.h"
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/httpc.h"
+#include "vmm/rundir.h"
 
 #define USAGE "save NAME IMAGE [OPTIONS]"
 
@@ -148,8 +150,13 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
                 json_put_u64(body, "level", (uint64_t)o.writer.zstd_level);
         }
         json_put_bool(body, "force", o.writer.force);
+
+        AUTO_FD watch = rundir_watch(argv[optind]);
+
         if (httpc_request(argv[optind], "PUT", "/snapshot/create", body, &result, e) < 0)
                 return CLI_FAILED;
+        if (o.stop)
+                rundir_await_end(watch);
         if (o.json)
                 cli_print_json(result);
         else

@@ -177,6 +177,23 @@ int rundir_find(const char *name, struct err *e)
         return 0;
 }
 
+int rundir_watch(const char *name)
+{
+        struct rundir_path path;
+
+        if (rundir_check_name(name, NULL) < 0 || rundir_path(&path, name, "lock", NULL) < 0)
+                return -1;
+        return open(path.text, O_RDONLY | O_CLOEXEC);
+}
+
+void rundir_await_end(int watch_fd)
+{
+        if (watch_fd < 0)
+                return;
+        while (flock(watch_fd, LOCK_SH) < 0 && errno == EINTR)
+                ;
+}
+
 static int is_lock(const struct dirent *d)
 {
         size_t n = strlen(d->d_name);
