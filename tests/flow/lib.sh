@@ -82,15 +82,16 @@ need_program() {
 }
 
 # within SECONDS COMMAND...: true as soon as COMMAND is, false at the deadline.
-# The one place that looks again and again; a shell cannot be told.
-within() {
+# The one place that looks again and again; a shell cannot be told. A subshell:
+# one may stand inside another.
+within() (
         deadline=$(($(date +%s) + $1))
         shift
         until "$@"; do
                 [ "$(date +%s)" -lt "$deadline" ] || return 1
                 sleep 0.05
         done
-}
+)
 
 # wait_for FILE PATTERN [SECONDS]: until a line of FILE matches
 wait_for() {
@@ -119,11 +120,20 @@ stop() {
         done
 }
 
+# save_and_stop NAME IMAGE [OPTIONS...]: its last tick is then in $saved
+save_and_stop() {
+        name=$1
+        shift
+        wait_for "$work/$name.txt" '^tick 3'
+        "$vmm" save "$name" "$@" --stop >"$work/out" || die "vmm save $name $* failed"
+        saved=$(last_tick "$work/$name.txt")
+}
+
 # small_image IMAGE [SAVE OPTIONS...]: a saved guest that uses 1 MiB of its RAM
 small_image() {
         run_demo small --memory 64M --cmdline "range=1M start=1M"
         wait_for "$work/small.txt" '^verified PASS 2'
-        "$vmm" save small "$@" --stop >"$work/out" || die "vmm save small failed"
+        save_and_stop small "$@"
 }
 
 # What is behind the last newline of a console is only a part of a line.
@@ -200,9 +210,9 @@ ended() { ! kill -0 "$1" 2>/dev/null; }
 # shellcheck disable=SC2317
 not_listed() { ! "$vmm" list | grep -q "^$1 "; }
 
-# start_daemon [OPTIONS...]: a shared page server at $work/pages.sock; $daemon
+# start_daemon: a shared page server at $work/pages.sock; its process is $daemon
 start_daemon() {
-        "$pageserver" --socket "$work/pages.sock" "$@" 2>>"$work/pageserver.txt" &
+        "$pageserver" --socket "$work/pages.sock" 2>>"$work/pageserver.txt" &
         daemon=$!
         daemon_pids="$daemon_pids $daemon"
         within 30 test -S "$work/pages.sock" || die "the page server does not listen"

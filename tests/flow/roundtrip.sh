@@ -11,8 +11,7 @@ need_uffd
 run_demo vm1 --memory 256M --cpus 2
 wait_for "$work/vm1.txt" '^verified PASS 4'
 "$vmm" save vm1 "$files/raw.qcow2" || die "save"
-"$vmm" save vm1 "$files/zstd.qcow2" --compress zstd:3 --cluster-size 64K --stop || die "save --stop"
-saved=$(last_tick "$work/vm1.txt")
+save_and_stop vm1 "$files/zstd.qcow2" --compress zstd:3 --cluster-size 64K
 
 # INV-NAME: the name is free once save --stop is done
 mv "$work/vm1.txt" "$work/before.txt"
