@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh disable=SC2034
 # packages.sh - sourced by quickstart and run-tests: which Debian packages a
 # task needs, and getting those that are missing.
 

@@ -86,6 +86,6 @@ int cli_parse_tag(const char *text, char ret[QS_TAG_MAX + 1], struct err *e)
 
 void cli_print_json(struct json_object *o)
 {
-        printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
-                                                      JSON_C_TO_STRING_NOSLASHESCAPE));
+        puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+                                            JSON_C_TO_STRING_NOSLASHESCAPE));
 }

@@ -179,6 +179,7 @@ int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)
 {
         AUTO_JSON *body = json_object_new_object();
         struct simple o = { 0 };
+        AUTO_FD gone = -1;
 
         (void)cli;
         if (parse(argc, argv, "stop", 1, "stop NAME", false, &o, e) < 0)
@@ -187,12 +188,10 @@ int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help("usage: vmm stop NAME\n\n  --help    show this\n");
                 return 0;
         }
-
-        AUTO_FD watch = rundir_watch(argv[optind]);
-
         json_put_str(body, "action_type", "Stop");
-        if (httpc_request(argv[optind], "PUT", "/actions", body, NULL, e) < 0)
+        if (rundir_watch(argv[optind], &gone, e) < 0 ||
+            httpc_request(argv[optind], "PUT", "/actions", body, NULL, e) < 0)
                 return CLI_FAILED;
-        rundir_await_end(watch);
+        rundir_wait_free(gone);
         return 0;
 }

@@ -129,6 +129,7 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
         struct save_cmd o = { .writer.cluster_bits = QS_CLUSTER_BITS_DEFAULT };
         AUTO_JSON *body = json_object_new_object();
         AUTO_JSON *result = NULL;
+        AUTO_FD gone = -1;
         char path[PATH_MAX];
 
         (void)cli;
@@ -150,13 +151,11 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
                 json_put_u64(body, "level", (uint64_t)o.writer.zstd_level);
         }
         json_put_bool(body, "force", o.writer.force);
-
-        AUTO_FD watch = rundir_watch(argv[optind]);
-
-        if (httpc_request(argv[optind], "PUT", "/snapshot/create", body, &result, e) < 0)
+        if (rundir_watch(argv[optind], &gone, e) < 0 ||
+            httpc_request(argv[optind], "PUT", "/snapshot/create", body, &result, e) < 0)
                 return CLI_FAILED;
         if (o.stop)
-                rundir_await_end(watch);
+                rundir_wait_free(gone);
         if (o.json)
                 cli_print_json(result);
         else

@@ -81,14 +81,29 @@ static uint8_t *reserve_aligned(uint64_t bytes)
         return start;
 }
 
+int ram_reserve(struct ram *ram, struct err *e)
+{
+        for (unsigned i = 0; i < ram->nslots; i++) {
+                struct ram_slot *slot = &ram->slots[i];
+                char size[SIZE_TEXT_MAX];
+
+                ASSERT(!slot->hva);
+                slot->hva = reserve_aligned(slot->bytes);
+                if (!slot->hva)
+                        return err_set(e, errno, "reserve %s of address space",
+                                       size_text(slot->bytes, size));
+        }
+        return 0;
+}
+
 /* fd -1: anonymous */
 static int map_slot(struct ram_slot *slot, int fd, int prot, struct err *e)
 {
         char size[SIZE_TEXT_MAX];
         int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
 
-        ASSERT(!slot->hva);
-        slot->hva = reserve_aligned(slot->bytes);
+        if (!slot->hva)
+                slot->hva = reserve_aligned(slot->bytes);
         if (!slot->hva ||
             mmap(slot->hva, slot->bytes, prot, flags, fd, fd < 0 ? 0 : (off_t)slot->gpa) ==
                     MAP_FAILED)

@@ -40,6 +40,8 @@ int ram_check_host(uint64_t bytes, struct err *e);
 int ram_init(struct ram *ram, uint64_t bytes, struct err *e);
 /* End of guest-physical RAM = size of the image's disk. */
 uint64_t ram_end_gpa(const struct ram *ram);
+/* Address space only: where RAM will be mapped, so that KVM can be told at once. */
+int ram_reserve(struct ram *ram, struct err *e);
 /* Anonymous memory; prot_none for ranges that are registered first (INV-HOLE).
  * 2 MiB aligned; MADV_DONTFORK, not in core dumps. huge: MADV_HUGEPAGE. */
 int ram_map_anonymous(struct ram *ram, bool prot_none, bool huge, struct err *e);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,9 +20,10 @@
  *
  * Order matters twice. For the guest: RAM is served (or loaded) before state
  * is restored, because restoring may touch guest memory; the irqchips' lines
- * are replayed after the devices are loaded. For the user's time: the page
- * server's process starts first, so that it is up when KVM's calls are done,
- * and nothing on the way depends on the size of RAM.
+ * are replayed after the devices are loaded. For the user's time: a thread
+ * creates the VM in KVM, which needs only the addresses of RAM, while this one
+ * starts the page server and has RAM mapped and served (or loaded); nothing of
+ * ours on the way depends on the size of RAM.
  */
 struct revert {
         struct revert_options options;
@@ -169,27 +171,78 @@ static int check_cpus(struct revert *r, struct json_object *kvm_state, struct er
         return rc;
 }
 
-int revert_build(struct vm *vm, void *ctx, struct err *e)
+/* KVM's part, on a thread of its own between start and finish. */
+struct creation {
+        struct vm *vm;
+        unsigned cpus;
+        pthread_t thread;
+        bool started;
+        int rc;
+        struct err err;
+};
+
+static void *creation_thread(void *ctx)
 {
-        struct revert *r = ctx;
-        AUTO_JSON *kvm_state = NULL;
+        struct creation *c = ctx;
+
+        c->rc = kvm_open(&c->vm->kvm, &c->err);
+        if (c->rc == 0)
+                c->rc = kvm_create(&c->vm->kvm, &c->vm->ram, c->cpus, &c->err);
+        return NULL;
+}
+
+static int creation_start(struct creation *c, struct err *e)
+{
+        int rc = pthread_create(&c->thread, NULL, creation_thread, c);
+
+        if (rc)
+                return err_set(e, rc, "start a thread to create the VM");
+        c->started = true;
+        return 0;
+}
+
+/* rc: what went wrong meanwhile goes before what went wrong here. */
+static int creation_finish(struct creation *c, int rc, struct err *e)
+{
+        if (c->started)
+                pthread_join(c->thread, NULL);
+        if (rc == 0 && c->rc < 0) {
+                *e = c->err;
+                rc = c->rc;
+        }
+        return rc;
+}
+
+static int bring_up(struct revert *r, struct vm *vm, struct json_object **ret_state, struct err *e)
+{
         int rc = 0;
 
-        vm->phases.open_ns = r->opened_ns;
         if (r->options.postcopy)
                 rc = start_pager(r, vm, e);
         if (rc == 0)
-                rc = read_json(r, SECTION_KVM, &kvm_state, e);
+                rc = read_json(r, SECTION_KVM, ret_state, e);
         if (rc == 0)
-                rc = check_cpus(r, kvm_state, e);
-        if (rc == 0)
-                rc = ram_init(&vm->ram, r->meta.memory_bytes, e);
-        if (rc == 0)
-                rc = kvm_open(&vm->kvm, e);
+                rc = check_cpus(r, *ret_state, e);
         if (rc == 0)
                 rc = bring_ram(r, vm, e);
+        return rc;
+}
+
+int revert_build(struct vm *vm, void *ctx, struct err *e)
+{
+        struct revert *r = ctx;
+        struct creation creation = { .vm = vm, .cpus = r->meta.cpus };
+        AUTO_JSON *kvm_state = NULL;
+        int rc = ram_init(&vm->ram, r->meta.memory_bytes, e);
+
+        vm->phases.open_ns = r->opened_ns;
         if (rc == 0)
-                rc = kvm_create(&vm->kvm, &vm->ram, r->meta.cpus, e);
+                rc = ram_reserve(&vm->ram, e);
+        if (rc == 0)
+                rc = creation_start(&creation, e);
+        if (rc == 0)
+                rc = bring_up(r, vm, &kvm_state, e);
+        rc = creation_finish(&creation, rc, e);
         if (rc == 0)
                 rc = vm_add_machine(vm, e);
         vm->phases.kvm_create_ns = clock_now_ns();

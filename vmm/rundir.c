@@ -177,20 +177,22 @@ int rundir_find(const char *name, struct err *e)
         return 0;
 }
 
-int rundir_watch(const char *name)
+int rundir_watch(const char *name, int *ret_fd, struct err *e)
 {
         struct rundir_path path;
+        int rc = rundir_find(name, e);
 
-        if (rundir_check_name(name, NULL) < 0 || rundir_path(&path, name, "lock", NULL) < 0)
-                return -1;
-        return open(path.text, O_RDONLY | O_CLOEXEC);
+        if (rc == 0)
+                rc = rundir_path(&path, name, "lock", e);
+        if (rc < 0)
+                return rc;
+        *ret_fd = open(path.text, O_RDONLY | O_CLOEXEC);
+        return *ret_fd < 0 ? err_set(e, errno, "open '%s'", path.text) : 0;
 }
 
-void rundir_await_end(int watch_fd)
+void rundir_wait_free(int fd)
 {
-        if (watch_fd < 0)
-                return;
-        while (flock(watch_fd, LOCK_SH) < 0 && errno == EINTR)
+        while (flock(fd, LOCK_SH) < 0 && errno == EINTR)
                 ;
 }
 

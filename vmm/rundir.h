@@ -40,10 +40,10 @@ void rundir_release(const char *name);
 /* Whether a process holds the name; -ENOENT with a sentence when none does. */
 int rundir_find(const char *name, struct err *e);
 
-/* To wait for the end of a VM: watch it, ask it to end, await that the name is
- * free again. -1 = there is none; both take that. */
-int rundir_watch(const char *name);
-void rundir_await_end(int watch_fd);
+/* To learn when a VM has ended: watch before it is told to, then wait until its
+ * name is free. Waits for ever where it does not end. */
+int rundir_watch(const char *name, int *ret_fd, struct err *e);
+void rundir_wait_free(int fd);
 
 /* Calls visit for every running VM in order of name; stops when it returns non-zero. */
 int rundir_each(int (*visit)(void *ctx, const char *name), void *ctx, struct err *e);

@@ -63,7 +63,8 @@ recognised () {
 }
 
 complaints () {
-	bad='^dmesg-bad|MTRRs disabled|CPU MTRRs all blank|ACPI (BIOS )?(Error|Warning)|Firmware Bug'
+	bad='^dmesg-bad|MTRRs disabled|CPU MTRRs all blank|Firmware Bug'
+	bad="$bad|ACPI (BIOS )?(Error|Warning)"
 	reason=$(grep -aE "$bad" "$console" | head -n 1)
 	[ -z "$reason" ]
 }

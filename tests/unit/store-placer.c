@@ -66,7 +66,8 @@ static void write_run(struct model *m, const struct placer_run *run)
         m->wrong += run->offset % (1ull << m->bits) || run->bytes % (1ull << m->bits);
         for (uint64_t i = 0; i < run->bytes >> m->bits; i++)
                 m->wrong += m->written[(run->offset >> m->bits) + i]++ != 0;
-        memcpy(m->file + run->offset, run->data, run->bytes);
+        if (run->bytes)
+                memcpy(m->file + run->offset, run->data, run->bytes);
 }
 
 static void count(struct model *m, uint64_t offset, uint64_t bytes)

@@ -468,7 +468,8 @@ static void withdrawn_pause_goes_on(void)
         vcpus_resume(g.vcpus);
         CU_ASSERT(serve_string(&g, fd));
         CU_ASSERT(wait_for(string_came, &g));
-        CU_ASSERT_EQUAL(g.kvm.run[0]->immediate_exit, 0);       /* INV-EXIT */
+        /* INV-EXIT */
+        CU_ASSERT_EQUAL(__atomic_load_n(&g.kvm.run[0]->immediate_exit, __ATOMIC_RELAXED), 0);
         CU_ASSERT_EQUAL(vcpus_pause(g.vcpus, in_ms(5000), NULL), 0);
         guest_free(&g);
         close(fd);
