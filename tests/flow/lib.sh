@@ -182,12 +182,12 @@ runs_on() {
 
 # field KEY FILE: the value of a key in JSON as our programs print it
 field() {
-        sed -n "s/^ *\"$1\":\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$2" | head -n 1
+        sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$2" | head -n 1
 }
 
 # number KEY FILE: the first of that name that is one
 number() {
-        sed -n "s/^ *\"$1\":\([0-9][0-9]*\),\{0,1\}\$/\1/p" "$2" | head -n 1
+        sed -n "s/^ *\"$1\": *\([0-9][0-9]*\),\{0,1\}\$/\1/p" "$2" | head -n 1
 }
 
 # info_field NAME KEY, info_is NAME KEY VALUE
@@ -230,7 +230,8 @@ ram_is_whole() {
 
 # What a refused command must leave as it was: VMs, processes, files.
 state_of_things() {
-        ls -A "$VMM_RUNTIME_DIR" "$files" 2>&1
+        ls -A "$VMM_RUNTIME_DIR" 2>/dev/null || true
+        ls -A "$files"
         processes "$vmm"
         processes "$pageserver"
 }
