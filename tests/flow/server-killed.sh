@@ -61,9 +61,20 @@ within 60 info_is vm2 server_down true || die "vm2 does not say that its server 
 # each vCPU comes to a page that is missing, and then both say nothing any more
 within 60 stands_still || die "vm2 runs on without its pages"
 [ "$(passes "$work/vm2.txt")" = 0 ] || die "vm2 passed without its pages"
+# what can be asked of it is answered: a pause is only noted, the CPUs cannot park
+refuses "waits? for" "$vmm" pause vm2
+[ "$(info_field vm2 state)" = paused ] || die "the pause was not noted"
+"$vmm" resume vm2 || die "resume without a server"
 mv "$work/ps.away" "$work/ps"
 pageserver=$work/ps
 within 60 info_is vm2 server_down false || die "vm2 does not find its server again"
 [ "$(field server_restarts "$work/info")" = 1 ] || die "vm2 counts no restart"
 goes_on "$work/vm2.txt" "$saved"
-stop vm2
+
+# and it can be stopped while it waits
+SNAPBACK_PAGESERVER=$work/ps revert vm3 "$files/state.qcow2" --postcopy --prefetch off
+mv "$work/ps" "$work/ps.away"
+pageserver=$work/ps.away
+kill_server vm3
+within 60 info_is vm3 server_down true || die "vm3 does not say that its server is down"
+stop vm2 vm3
