@@ -81,6 +81,17 @@ need_program() {
         done
 }
 
+# own_mounts: the test begins anew in a mount namespace of its own
+own_mounts() {
+        [ -z "${FLOW_OWN_MOUNTS-}" ] || return 0
+        need_root "mount"
+        need_program unshare
+        unshare -m true 2>/dev/null || skip "no mount namespace can be made"
+        rm -rf "$work"
+        trap - EXIT
+        FLOW_OWN_MOUNTS=1 exec unshare -m sh "$0"
+}
+
 # within SECONDS COMMAND...: true as soon as COMMAND is, false at the deadline.
 # The one place that looks again and again; a shell cannot be told. A subshell:
 # one may stand inside another.
@@ -144,7 +155,7 @@ first_tick() { ticks "$1" | head -n 1; }
 # shellcheck disable=SC2317 # called by within
 has_ticks() { [ -f "$1" ] && [ -n "$(first_tick "$1")" ]; }
 # shellcheck disable=SC2317
-ticks_beyond() { [ "$(last_tick "$1")" -gt "$2" ]; }
+ticks_beyond() { has_ticks "$1" && [ "$(last_tick "$1")" -gt "$2" ]; }
 
 no_corruption() {
         ! grep -E 'CORRUPT|FAULT' "$work"/*.txt || die "a guest saw a wrong byte"
@@ -176,8 +187,8 @@ passes_again() {
 
 # runs_on CONSOLE: the tick moves
 runs_on() {
-        seen=$(last_tick "$1")
-        within 60 ticks_beyond "$1" "${seen:-0}" || die "${1##*/} stands still"
+        within 60 has_ticks "$1" || die "${1##*/} shows no tick"
+        within 60 ticks_beyond "$1" "$(last_tick "$1")" || die "${1##*/} stands still"
 }
 
 # field KEY FILE: the value of a key in JSON as our programs print it
@@ -226,6 +237,23 @@ ram_is_whole() {
         tick=$(sed -n 's/^consistent tick \([0-9]*\) .*/\1/p' "$work/out")
         [ -n "$tick" ] || die "payload-verify has no tick"
         rm "$files/ram.raw"
+}
+
+# flip FILE OFFSET [BIT]: inverts one bit; the same again puts it back
+flip() {
+        byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+        # shellcheck disable=SC2059 # the format is the byte
+        printf "\\$(printf '%03o' $((byte ^ (1 << ${3:-0}))))" |
+                dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# fails_in_one_sentence COMMAND...: the bare minimum, for long loops
+fails_in_one_sentence() {
+        status=0
+        timeout 120 "$@" >"$work/out" 2>"$work/err" || status=$?
+        [ $status != 0 ] || return 1
+        [ $status -lt 124 ] || die "'$*' ended with $status"
+        [ "$(wc -l <"$work/err")" = 1 ] || die "'$*' did not print one sentence: $(cat "$work/err")"
 }
 
 # What a refused command must leave as it was: VMs, processes, files.
