@@ -41,8 +41,8 @@ umount /dev/kvm
 # no KVM: no node, or something else in its place
 : >"$work/none"
 mount --bind "$work/none" /dev/kvm
-refuses "/dev/kvm" "$vmm" run vm1 --demo
-refuses "/dev/kvm" "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy
+refuses "/dev/kvm.*it is not KVM" "$vmm" run vm1 --demo
+refuses "/dev/kvm.*it is not KVM" "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy
 umount /dev/kvm
 
 # no page server
