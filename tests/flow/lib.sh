@@ -5,7 +5,8 @@
 # Conventions: a test runs in the build tree; $work is its scratch folder; VMs
 # are named vm1, vm2, ...; the console of vm1 is $work/vm1.txt; images lie in
 # $files, whose listing must not change when a command is refused. skip() and
-# die() end the test. Times in seconds are deadlines for a slow machine.
+# die() end the test. Times in seconds are deadlines for a slow machine. Variables
+# that begin with _ are of this file.
 #
 # shellcheck shell=sh
 # shellcheck disable=SC2034 # some variables are for the tests
@@ -41,20 +42,20 @@ die() {
 # processes PROGRAM: those of this test that run it
 processes() {
         grep -l -s -F "VMM_RUNTIME_DIR=$VMM_RUNTIME_DIR" /proc/[0-9]*/environ |
-                while IFS=/ read -r _ _ process _; do
-                        [ "$(readlink "/proc/$process/exe")" != "$1" ] || echo "$process"
+                while IFS=/ read -r _ _ _process _; do
+                        [ "$(readlink "/proc/$_process/exe")" != "$1" ] || echo "$_process"
                 done
 }
 
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
-        status=$?
+        _status=$?
         set +e
         # shellcheck disable=SC2046,SC2086 # lists of numbers
         kill -9 $(processes "$vmm") $daemon_pids $(processes "$pageserver") 2>/dev/null
         awk -v w="$work/" 'index($2, w) == 1 { print $2 }' /proc/mounts | xargs -r umount
         rm -rf "$work"
-        exit $status
+        exit $_status
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -76,8 +77,8 @@ need_root() {
 
 # need_program NAME...
 need_program() {
-        for program in "$@"; do
-                command -v "$program" >/dev/null || skip "$program is not installed"
+        for _program in "$@"; do
+                command -v "$_program" >/dev/null || skip "$_program is not installed"
         done
 }
 
@@ -96,10 +97,10 @@ own_mounts() {
 # The one place that looks again and again; a shell cannot be told. A subshell:
 # one may stand inside another.
 within() (
-        deadline=$(($(date +%s) + $1))
+        _deadline=$(($(date +%s) + $1))
         shift
         until "$@"; do
-                [ "$(date +%s)" -lt "$deadline" ] || return 1
+                [ "$(date +%s)" -lt "$_deadline" ] || return 1
                 sleep 0.05
         done
 )
@@ -112,32 +113,32 @@ wait_for() {
 
 # run_demo NAME [OPTIONS...], revert NAME IMAGE [OPTIONS...]
 run_demo() {
-        name=$1
+        _name=$1
         shift
-        "$vmm" run "$name" --demo --console "$work/$name.txt" "$@" >"$work/out" ||
-                die "vmm run $name failed"
+        "$vmm" run "$_name" --demo --console "$work/$_name.txt" "$@" >"$work/out" ||
+                die "vmm run $_name failed"
 }
 
 revert() {
-        name=$1
+        _name=$1
         shift
-        "$vmm" revert "$@" --name "$name" --console "$work/$name.txt" >"$work/out" ||
-                die "vmm revert $* as $name failed"
+        "$vmm" revert "$@" --name "$_name" --console "$work/$_name.txt" >"$work/out" ||
+                die "vmm revert $* as $_name failed"
 }
 
 stop() {
-        for name in "$@"; do
-                "$vmm" stop "$name" || die "vmm stop $name failed"
+        for _name in "$@"; do
+                "$vmm" stop "$_name" || die "vmm stop $_name failed"
         done
 }
 
 # save_and_stop NAME IMAGE [OPTIONS...]: its last tick is then in $saved
 save_and_stop() {
-        name=$1
+        _name=$1
         shift
-        wait_for "$work/$name.txt" '^tick 3'
-        "$vmm" save "$name" "$@" --stop >"$work/out" || die "vmm save $name $* failed"
-        saved=$(last_tick "$work/$name.txt")
+        wait_for "$work/$_name.txt" '^tick 3'
+        "$vmm" save "$_name" "$@" --stop >"$work/out" || die "vmm save $_name $* failed"
+        saved=$(last_tick "$work/$_name.txt")
 }
 
 # small_image IMAGE [SAVE OPTIONS...]: a saved guest that uses 1 MiB of its RAM
@@ -164,13 +165,16 @@ no_corruption() {
 # between LEAST NUMBER MOST
 between() { [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]; }
 
-# goes_on CONSOLE SAVED_TICK: the tick continues from the saved one, and the
-# pattern holds through a whole pass
-goes_on() {
+# starts_at CONSOLE SAVED_TICK: the tick continues from the saved one
+starts_at() {
         within 120 has_ticks "$1" || die "${1##*/} shows no tick"
-        first=$(first_tick "$1")
-        between "$2" "$first" $(($2 + 50)) ||
-                die "the tick went from $2 to $first"
+        _first=$(first_tick "$1")
+        between "$2" "$_first" $(($2 + 50)) || die "the tick went from $2 to $_first"
+}
+
+# goes_on CONSOLE SAVED_TICK: and the pattern holds through a whole pass
+goes_on() {
+        starts_at "$1" "$2"
         passes_again "$1" 2 "${3:-180}"
 }
 
@@ -212,8 +216,8 @@ info_least() { [ "$(info_field "$1" "$2")" -ge "$3" ]; }
 vm_pid() { cat "$VMM_RUNTIME_DIR/$1.lock"; }
 # server_pid NAME: of the VM's private page server
 server_pid() {
-        for pid in $(processes "$pageserver"); do
-                awk -v vm="$(vm_pid "$1")" '$4 == vm { print $1 }' "/proc/$pid/stat" 2>/dev/null
+        for _pid in $(processes "$pageserver"); do
+                awk -v vm="$(vm_pid "$1")" '$4 == vm { print $1 }' "/proc/$_pid/stat" 2>/dev/null
         done
 }
 # shellcheck disable=SC2317 # called by within
@@ -241,18 +245,18 @@ ram_is_whole() {
 
 # flip FILE OFFSET [BIT]: inverts one bit; the same again puts it back
 flip() {
-        byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+        _byte=$(od -An -tu1 -j "$2" -N 1 "$1")
         # shellcheck disable=SC2059 # the format is the byte
-        printf "\\$(printf '%03o' $((byte ^ (1 << ${3:-0}))))" |
+        printf "\\$(printf '%03o' $((_byte ^ (1 << ${3:-0}))))" |
                 dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
 # fails_in_one_sentence COMMAND...: the bare minimum, for long loops
 fails_in_one_sentence() {
-        status=0
-        timeout 120 "$@" >"$work/out" 2>"$work/err" || status=$?
-        [ $status != 0 ] || return 1
-        [ $status -lt 124 ] || die "'$*' ended with $status"
+        _status=0
+        timeout 120 "$@" >"$work/out" 2>"$work/err" || _status=$?
+        [ $_status != 0 ] || return 1
+        [ $_status -lt 124 ] || die "'$*' ended with $_status"
         [ "$(wc -l <"$work/err")" = 1 ] || die "'$*' did not print one sentence: $(cat "$work/err")"
 }
 
@@ -269,14 +273,14 @@ things_are() { [ "$(state_of_things)" = "$1" ]; }
 # refuses PATTERN COMMAND...: fails with exactly one sentence that matches, and
 # nothing is left behind
 refuses() {
-        pattern=$1
+        _pattern=$1
         shift
-        before=$(state_of_things)
+        _before=$(state_of_things)
         if timeout 120 "$@" >"$work/out" 2>"$work/err"; then
                 die "'$*' succeeded but should have been refused"
         fi
         [ "$(wc -l <"$work/err")" = 1 ] || die "'$*' did not print one sentence: $(cat "$work/err")"
-        grep -q -E -- "$pattern" "$work/err" ||
-                die "'$*' said '$(cat "$work/err")', not '$pattern'"
-        within 20 things_are "$before" || die "'$*' left something behind: $(state_of_things)"
+        grep -q -E -- "$_pattern" "$work/err" ||
+                die "'$*' said '$(cat "$work/err")', not '$_pattern'"
+        within 20 things_are "$_before" || die "'$*' left something behind: $(state_of_things)"
 }
