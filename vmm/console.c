@@ -322,10 +322,8 @@ bool console_wants_exit(const struct console *c)
         return c->exit_wanted;
 }
 
-void console_free(struct console *c)
+void console_hang_up(struct console *c)
 {
-        if (!c)
-                return;
         for (size_t i = 0; i < CLIENTS_MAX; i++) {
                 if (c->clients[i]) {
                         client_send(c->clients[i]);
@@ -333,6 +331,13 @@ void console_free(struct console *c)
                 }
         }
         tty_restore(&c->tty);
+}
+
+void console_free(struct console *c)
+{
+        if (!c)
+                return;
+        console_hang_up(c);
         if (c->listening)
                 event_free(c->listening);
         if (c->woken)

@@ -39,7 +39,9 @@ void console_input_room(struct console *c);
 void console_out(struct console *c, const uint8_t *data, size_t bytes);
 /* The user typed the escape character (Ctrl-]) on the terminal. */
 bool console_wants_exit(const struct console *c);
-/* Gives clients what they have not had, as far as it can be done at once. */
+/* Gives clients what they have not had, as far as it can be done at once, and
+ * leaves them and the terminal. console_out() may still be called. */
+void console_hang_up(struct console *c);
 void console_free(struct console *c);
 
 #endif

@@ -85,6 +85,8 @@ static int check_api(struct kvm *kvm, struct err *e)
 {
         int version = kvm_call(kvm, kvm->dev_fd, KVM_GET_API_VERSION, NULL);
 
+        if (version < 0)
+                return err_set(e, -version, "ask " KVM_DEVICE " for its version: it is not KVM");
         if (version != KVM_API_VERSION)
                 return err_msg(e, ENOTSUP, KVM_DEVICE " speaks API version %d, not %d: this is "
                                "no KVM we know", version, KVM_API_VERSION);

@@ -348,11 +348,14 @@ void vm_fini(struct vm *vm)
 {
         save_abort(vm);
         control_free(vm->control);
-        console_free(vm->console);
-        /* A thread that waits for a page keeps using all of this: the process
-         * ends right after, which is the only thing that ends such a wait. */
-        if (vm->vcpus && vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) < 0)
+        /* A thread that waits for a page keeps using all of this, the console
+         * too: the process ends right after, which is the only thing that ends
+         * such a wait. */
+        if (vm->vcpus && vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) < 0) {
+                console_hang_up(vm->console);
                 return;
+        }
+        console_free(vm->console);
         vcpus_free(vm->vcpus);
         platform_free(vm->platform);
         kvm_close(&vm->kvm);

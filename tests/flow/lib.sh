@@ -3,14 +3,24 @@
 # for what a guest says, and cleaning up.
 #
 # Conventions: a test runs in the build tree; $work is its scratch folder; VMs
-# are named vm1, vm2, ...; skip() and die() end the test.
+# are named vm1, vm2, ...; the console of vm1 is $work/vm1.txt; images lie in
+# $files, whose listing must not change when a command is refused. skip() and
+# die() end the test. Times in seconds are deadlines for a slow machine. Variables
+# that begin with _ are of this file.
+#
+# shellcheck shell=sh
+# shellcheck disable=SC2034 # some variables are for the tests
 
 set -eu
 
 srcdir=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
-vmm=$PWD/vmm/vmm
-pageserver=$PWD/pageserver/pageserver
+build=$(pwd -P)
+vmm=$build/vmm/vmm
+pageserver=$build/pageserver/pageserver
+payload_verify=$build/tests/guest/payload-verify
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapback-flow.XXXXXX")
+files=$work/files
+mkdir "$files"
 export VMM_RUNTIME_DIR="$work/run"
 daemon_pids=
 
@@ -21,31 +31,31 @@ skip() {
 
 die() {
         echo "FAILED: $*" >&2
-        for log in "$work"/*.txt "$work"/err; do
-                [ -f "$log" ] || continue
+        for log in "$work"/*.txt "$work"/out "$work"/err; do
+                [ -s "$log" ] || continue
                 echo "--- ${log##*/}" >&2
                 tail -n 5 "$log" >&2
         done
         exit 1
 }
 
+# processes PROGRAM: those of this test that run it
+processes() {
+        grep -l -s -F "VMM_RUNTIME_DIR=$VMM_RUNTIME_DIR" /proc/[0-9]*/environ |
+                while IFS=/ read -r _ _ _process _; do
+                        [ "$(readlink "/proc/$_process/exe")" != "$1" ] || echo "$_process"
+                done
+}
+
+# shellcheck disable=SC2317 # called by the trap
 cleanup() {
-        status=$?
+        _status=$?
         set +e
-        for lock in "$VMM_RUNTIME_DIR"/*.lock; do
-                [ -f "$lock" ] || continue
-                name=${lock##*/}
-                timeout 5 "$vmm" stop "${name%.lock}" >/dev/null 2>&1 ||
-                        kill -9 "$(cat "$lock" 2>/dev/null)" 2>/dev/null
-        done
-        for pid in $daemon_pids; do
-                kill "$pid" 2>/dev/null
-        done
-        for mount in $(awk -v w="$work/" 'index($2, w) == 1 { print $2 }' /proc/mounts); do
-                umount "$mount"
-        done
+        # shellcheck disable=SC2046,SC2086 # lists of numbers
+        kill -9 $(processes "$vmm") $daemon_pids $(processes "$pageserver") 2>/dev/null
+        awk -v w="$work/" 'index($2, w) == 1 { print $2 }' /proc/mounts | xargs -r umount
         rm -rf "$work"
-        exit $status
+        exit $_status
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -61,47 +71,216 @@ need_uffd() {
                 skip "userfaultfd is not allowed here"
 }
 
+need_root() {
+        [ "$(id -u)" = 0 ] || skip "root is needed to $1"
+}
+
+# need_program NAME...
+need_program() {
+        for _program in "$@"; do
+                command -v "$_program" >/dev/null || skip "$_program is not installed"
+        done
+}
+
+# own_mounts: the test begins anew in a mount namespace of its own
+own_mounts() {
+        [ -z "${FLOW_OWN_MOUNTS-}" ] || return 0
+        need_root "mount"
+        need_program unshare
+        unshare -m true 2>/dev/null || skip "no mount namespace can be made"
+        rm -rf "$work"
+        trap - EXIT
+        FLOW_OWN_MOUNTS=1 exec unshare -m sh "$0"
+}
+
+# within SECONDS COMMAND...: true as soon as COMMAND is, false at the deadline.
+# The one place that looks again and again; a shell cannot be told. A subshell:
+# one may stand inside another.
+within() (
+        _deadline=$(($(date +%s) + $1))
+        shift
+        until "$@"; do
+                [ "$(date +%s)" -lt "$_deadline" ] || return 1
+                sleep 0.05
+        done
+)
+
 # wait_for FILE PATTERN [SECONDS]: until a line of FILE matches
 wait_for() {
-        timeout "${3:-60}" tail -n +1 -F "$1" 2>/dev/null | grep -q -m 1 -E -- "$2" ||
+        within "${3:-60}" grep -q -s -E -- "$2" "$1" ||
                 die "waited ${3:-60} s in vain for '$2' in ${1##*/}"
 }
 
-# run_demo NAME [OPTIONS...]: console in $work/NAME.txt
+# run_demo NAME [OPTIONS...], revert NAME IMAGE [OPTIONS...]
 run_demo() {
-        name=$1
+        _name=$1
         shift
-        "$vmm" run "$name" --demo --console "$work/$name.txt" "$@" ||
-                die "vmm run $name failed"
+        "$vmm" run "$_name" --demo --console "$work/$_name.txt" "$@" >"$work/out" ||
+                die "vmm run $_name failed"
 }
 
-ticks() { sed -n 's/^tick \([0-9][0-9]*\)$/\1/p' "$1"; }
+revert() {
+        _name=$1
+        shift
+        "$vmm" revert "$@" --name "$_name" --console "$work/$_name.txt" >"$work/out" ||
+                die "vmm revert $* as $_name failed"
+}
+
+stop() {
+        for _name in "$@"; do
+                "$vmm" stop "$_name" || die "vmm stop $_name failed"
+        done
+}
+
+# save_and_stop NAME IMAGE [OPTIONS...]: its last tick is then in $saved
+save_and_stop() {
+        _name=$1
+        shift
+        wait_for "$work/$_name.txt" '^tick 3'
+        "$vmm" save "$_name" "$@" --stop >"$work/out" || die "vmm save $_name $* failed"
+        saved=$(last_tick "$work/$_name.txt")
+}
+
+# small_image IMAGE [SAVE OPTIONS...]: a saved guest that uses 1 MiB of its RAM
+small_image() {
+        run_demo small --memory 64M --cmdline "range=1M start=1M"
+        wait_for "$work/small.txt" '^verified PASS 2'
+        save_and_stop small "$@"
+}
+
+# What is behind the last newline of a console is only a part of a line.
+ticks() { sed '$d' "$1" | sed -n 's/^tick \([0-9][0-9]*\)$/\1/p'; }
 last_tick() { ticks "$1" | tail -n 1; }
 first_tick() { ticks "$1" | head -n 1; }
 
+# shellcheck disable=SC2317 # called by within
+has_ticks() { [ -f "$1" ] && [ -n "$(first_tick "$1")" ]; }
+# shellcheck disable=SC2317
+ticks_beyond() { has_ticks "$1" && [ "$(last_tick "$1")" -gt "$2" ]; }
+
 no_corruption() {
-        ! grep -h CORRUPT "$work"/*.txt || die "a guest saw a wrong byte"
+        ! grep -E 'CORRUPT|FAULT' "$work"/*.txt || die "a guest saw a wrong byte"
 }
 
-# goes_on CONSOLE SAVED_TICK: the tick continues from the saved one, the
-# pattern still holds
+# between LEAST NUMBER MOST
+between() { [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]; }
+
+# starts_at CONSOLE SAVED_TICK: the tick continues from the saved one
+starts_at() {
+        within 120 has_ticks "$1" || die "${1##*/} shows no tick"
+        _first=$(first_tick "$1")
+        between "$2" "$_first" $(($2 + 50)) || die "the tick went from $2 to $_first"
+}
+
+# goes_on CONSOLE SAVED_TICK: and the pattern holds through a whole pass
 goes_on() {
-        wait_for "$1" '^tick ' 60
-        first=$(first_tick "$1")
-        [ "$first" -ge "$2" ] && [ "$first" -le $(($2 + 50)) ] ||
-                die "the tick went from $2 to $first"
-        wait_for "$1" '^verified PASS' "${3:-120}"
+        starts_at "$1" "$2"
+        passes_again "$1" 2 "${3:-180}"
+}
+
+passes() { grep -c -s '^verified PASS' "$1" || true; }
+# shellcheck disable=SC2317 # called by within
+passes_are() { [ "$(passes "$1")" -ge "$2" ]; }
+
+# passes_again CONSOLE N [SECONDS]: the guest verifies N more times
+passes_again() {
+        within "${3:-120}" passes_are "$1" $(($(passes "$1") + $2)) ||
+                die "${1##*/} shows no further 'verified PASS'"
         no_corruption
 }
 
-# refuses PATTERN COMMAND...: fails with exactly one sentence that matches
+# runs_on CONSOLE: the tick moves
+runs_on() {
+        within 60 has_ticks "$1" || die "${1##*/} shows no tick"
+        within 60 ticks_beyond "$1" "$(last_tick "$1")" || die "${1##*/} stands still"
+}
+
+# field KEY FILE: the value of a key in JSON as our programs print it
+field() {
+        sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$2" | head -n 1
+}
+
+# number KEY FILE: the first of that name that is one
+number() {
+        sed -n "s/^ *\"$1\": *\([0-9][0-9]*\),\{0,1\}\$/\1/p" "$2" | head -n 1
+}
+
+# info_field NAME KEY, info_is NAME KEY VALUE
+info_field() {
+        "$vmm" info "$1" --json >"$work/info" 2>/dev/null && field "$2" "$work/info"
+}
+# shellcheck disable=SC2317 # called by within
+info_is() { [ "$(info_field "$1" "$2")" = "$3" ]; }
+info_least() { [ "$(info_field "$1" "$2")" -ge "$3" ]; }
+
+vm_pid() { cat "$VMM_RUNTIME_DIR/$1.lock"; }
+# server_pid NAME: of the VM's private page server
+server_pid() {
+        for _pid in $(processes "$pageserver"); do
+                awk -v vm="$(vm_pid "$1")" '$4 == vm { print $1 }' "/proc/$_pid/stat" 2>/dev/null
+        done
+}
+# shellcheck disable=SC2317 # called by within
+ended() { ! kill -0 "$1" 2>/dev/null; }
+# shellcheck disable=SC2317
+not_listed() { ! "$vmm" list | grep -q "^$1 "; }
+
+# start_daemon: a shared page server at $work/pages.sock; its process is $daemon
+start_daemon() {
+        "$pageserver" --socket "$work/pages.sock" 2>>"$work/pageserver.txt" &
+        daemon=$!
+        daemon_pids="$daemon_pids $daemon"
+        within 30 test -S "$work/pages.sock" || die "the page server does not listen"
+}
+
+# ram_is_whole IMAGE: its RAM is one instant of the payload guest, whose tick
+# is then in $tick
+ram_is_whole() {
+        "$vmm" image export "$1" "$files/ram.raw" --force >"$work/out" || die "export of ${1##*/}"
+        "$payload_verify" "$files/ram.raw" >"$work/out" || die "the RAM in ${1##*/} is not one instant"
+        tick=$(sed -n 's/^consistent tick \([0-9]*\) .*/\1/p' "$work/out")
+        [ -n "$tick" ] || die "payload-verify has no tick"
+        rm "$files/ram.raw"
+}
+
+# flip FILE OFFSET [BIT]: inverts one bit; the same again puts it back
+flip() {
+        _byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+        # shellcheck disable=SC2059 # the format is the byte
+        printf "\\$(printf '%03o' $((_byte ^ (1 << ${3:-0}))))" |
+                dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# fails_in_one_sentence COMMAND...: the bare minimum, for long loops
+fails_in_one_sentence() {
+        _status=0
+        timeout 120 "$@" >"$work/out" 2>"$work/err" || _status=$?
+        [ $_status != 0 ] || return 1
+        [ $_status -lt 124 ] || die "'$*' ended with $_status"
+        [ "$(wc -l <"$work/err")" = 1 ] || die "'$*' did not print one sentence: $(cat "$work/err")"
+}
+
+# What a refused command must leave as it was: VMs, processes, files.
+state_of_things() {
+        ls -A "$VMM_RUNTIME_DIR" 2>/dev/null || true
+        ls -A "$files"
+        processes "$vmm"
+        processes "$pageserver"
+}
+# shellcheck disable=SC2317 # called by within
+things_are() { [ "$(state_of_things)" = "$1" ]; }
+
+# refuses PATTERN COMMAND...: fails with exactly one sentence that matches, and
+# nothing is left behind
 refuses() {
-        pattern=$1
+        _pattern=$1
         shift
-        if "$@" >"$work/out" 2>"$work/err"; then
+        _before=$(state_of_things)
+        if timeout 120 "$@" >"$work/out" 2>"$work/err"; then
                 die "'$*' succeeded but should have been refused"
         fi
         [ "$(wc -l <"$work/err")" = 1 ] || die "'$*' did not print one sentence: $(cat "$work/err")"
-        grep -q -E -- "$pattern" "$work/err" ||
-                die "'$*' said '$(cat "$work/err")', not '$pattern'"
+        grep -q -E -- "$_pattern" "$work/err" ||
+                die "'$*' said '$(cat "$work/err")', not '$_pattern'"
+        within 20 things_are "$_before" || die "'$*' left something behind: $(state_of_things)"
 }
