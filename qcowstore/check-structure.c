@@ -113,12 +113,15 @@ static void check_copied(const struct walk *w, uint64_t offset, bool copied, con
                            copied ? "is" : "is not");
 }
 
-static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v)
+static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v, uint64_t bitmap)
 {
         struct audit *a = w->a;
+        const struct qs_image *m = a->image;
         struct l2entry entry;
-        const char *wrong = l2entry_decode(v, a->image->hdr.cluster_bits, a->image->bound,
-                                           &entry);
+        const char *wrong = m->hdr.extended_l2
+                            ? l2entry_decode_extended(v, bitmap, m->hdr.cluster_bits, m->bound,
+                                                      &entry)
+                            : l2entry_decode(v, m->hdr.cluster_bits, m->bound, &entry);
 
         if (wrong) {
                 audit_find(a, AUDIT_CORRUPTION, "%s, cluster %llu: %s", w->what,
@@ -139,16 +142,20 @@ static int walk_l2(const struct walk *w, uint64_t offset, uint8_t *table, struct
         struct audit *a = w->a;
         const struct qs_image *m = a->image;
         struct err why = { 0 };
-        int rc = image_pread(m, table, m->cluster_bytes, offset, "an L2 table", &why);
+        int rc = m->hdr.format_version
+                 ? image_pread(m, table, m->cluster_bytes, offset, "an L2 table", &why)
+                 : image_pread_data(m, table, m->cluster_bytes, offset, &why);
 
         if (rc < 0)
                 return audit_absorb(a, rc, &why, e);
         count(a, offset, m->cluster_bytes, ROLE_TABLE);
-        for (uint64_t i = 0; i < layout_l2_entries(m->hdr.cluster_bits); i++) {
-                uint64_t v = get_be64(table + i * 8);
+        for (uint64_t i = 0; i < 1ull << m->hdr.l2_bits; i++) {
+                const uint8_t *p = table + i * (m->hdr.extended_l2 ? 16 : 8);
+                uint64_t v = get_be64(p);
+                uint64_t bitmap = m->hdr.extended_l2 ? get_be64(p + 8) : 0;
 
-                if (v)
-                        walk_l2_entry(w, i, v);
+                if (v || bitmap)
+                        walk_l2_entry(w, i, v, bitmap);
         }
         return 0;
 }
@@ -170,7 +177,7 @@ static int walk_l1_entry(struct walk *w, uint64_t i, uint64_t v, uint8_t *table,
         if (offset == 0)
                 return 0;
         check_copied(w, offset, v & L2ENTRY_COPIED, "the L2 table");
-        w->first_cluster = i << (bits - 3);
+        w->first_cluster = i << a->image->hdr.l2_bits;
         return walk_l2(w, offset, table, e);
 }
 

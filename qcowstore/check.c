@@ -80,8 +80,10 @@ int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, vo
 
         lock_init(&a.lock);
 
-        int rc = qs_image_open(fd, path, NULL, &a.image, &why);
+        int rc = image_open_layer(fd, path, NULL, &a.image, &why);
 
+        if (rc < 0)
+                err_in(&why, rc, "image '%s'", path);
         if (rc == 0)
                 rc = audit_image(&a, contents, e);
         else

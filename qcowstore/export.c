@@ -29,18 +29,13 @@ static int copy_run(struct export_job *job, struct qs_reader *r, uint64_t first,
                     uint8_t *buf, struct err *e)
 {
         const struct qs_image *m = job->image;
-        uint64_t at = first << m->hdr.cluster_bits;
-        uint64_t bytes = MIN(n << m->hdr.cluster_bits, m->hdr.disk_bytes - at);
+        uint64_t at = first << m->unit_bits;
+        uint64_t bytes = MIN(n << m->unit_bits, m->disk_bytes - at);
+        int rc = qs_clusters_read(r, first, n, buf, e);
 
-        for (uint64_t i = 0; i < n; i++) {
-                int rc = qs_cluster_read(r, first + i, buf + (i << m->hdr.cluster_bits), e);
-
-                if (rc < 0)
-                        return rc;
-        }
-
-        int rc = io_pwrite_full(publish_fd(job->publish), buf, bytes, at);
-
+        if (rc < 0)
+                return rc;
+        rc = io_pwrite_full(publish_fd(job->publish), buf, bytes, at);
         return rc < 0 ? publish_write_error(job->publish, rc, e) : 0;
 }
 
@@ -65,8 +60,8 @@ static int data_run(struct qs_reader *r, uint64_t first, uint64_t max, uint64_t 
 static int copy_stretch(struct export_job *job, struct qs_reader *r, uint64_t first, uint64_t end,
                         uint8_t *buf, struct err *e)
 {
-        uint64_t room = chunk_bytes(job->image->hdr.cluster_bits) >>
-                        job->image->hdr.cluster_bits;
+        uint64_t room = chunk_bytes(job->image->unit_bits) >>
+                        job->image->unit_bits;
 
         while (first < end) {
                 uint64_t n;
@@ -86,16 +81,16 @@ static int copy_stretch(struct export_job *job, struct qs_reader *r, uint64_t fi
 
 static int copy_all(struct export_job *job, struct qs_reader *r, struct err *e)
 {
-        AUTO_FREE uint8_t *buf = malloc(chunk_bytes(job->image->hdr.cluster_bits));
+        AUTO_FREE uint8_t *buf = malloc(chunk_bytes(job->image->unit_bits));
         int rc = buf ? 0 : err_set(e, ENOMEM, "export");
 
         while (rc == 0 && !job->failed) {
                 uint64_t first = atomic_fetch_add(&job->next, 1) * job->stretch_clusters;
 
-                if (first >= job->image->disk_clusters)
+                if (first >= job->image->units)
                         break;
                 rc = copy_stretch(job, r, first, MIN(first + job->stretch_clusters,
-                                                     job->image->disk_clusters), buf, e);
+                                                     job->image->units), buf, e);
         }
         return rc;
 }
@@ -116,16 +111,16 @@ static int worker(void *ctx, struct err *e)
 
 static int run(struct export_job *job, struct err *e)
 {
-        if (ftruncate(publish_fd(job->publish), (off_t)job->image->hdr.disk_bytes) < 0)
+        if (ftruncate(publish_fd(job->publish), (off_t)job->image->disk_bytes) < 0)
                 return publish_write_error(job->publish, -errno, e);
         return crew_run(crew_size(0), worker, job, e);
 }
 
 int qs_export(struct qs_image *m, const char *raw_path, bool force, struct err *e)
 {
-        uint64_t step = MAX(EXPORT_BYTES, m->cluster_bytes);
+        uint64_t step = MAX(EXPORT_BYTES, 1ull << m->unit_bits);
         struct export_job job = {
-                .image = m, .stretch_clusters = step >> m->hdr.cluster_bits,
+                .image = m, .stretch_clusters = step >> m->unit_bits,
         };
         int rc = publish_new(raw_path, force, &job.publish, e);
 

@@ -3,10 +3,8 @@
 #include "qcowstore/image-priv.h"
 
 #include <errno.h>
-#include <stdatomic.h>
-#include <stdlib.h>
+#include <string.h>
 
-#include "common/auto.h"
 #include "common/bytes.h"
 #include "common/io.h"
 #include "qcowstore/l2entry.h"
@@ -25,6 +23,17 @@ int image_pread(const struct qs_image *m, void *buf, size_t bytes, uint64_t offs
                 return err_set(e, -rc, "read %s at offset %llu", what,
                                (unsigned long long)offset);
         return 0;
+}
+
+int image_pread_data(const struct qs_image *m, void *buf, size_t bytes, uint64_t offset,
+                     struct err *e)
+{
+        size_t there = bytes;
+
+        if (!m->hdr.format_version)
+                there = MIN(bytes, m->info.file_bytes - MIN(offset, m->info.file_bytes));
+        memset((uint8_t *)buf + there, 0, bytes - there);
+        return there ? image_pread(m, buf, there, offset, "its data", e) : 0;
 }
 
 /* File offsets of n clusters of the VM-state area that share an L2 table. */
@@ -100,57 +109,5 @@ int image_state_read(void *ctx, uint64_t offset, void *buf, size_t bytes, struct
                 }
                 offset += n * m->cluster_bytes;
         }
-        return 0;
-}
-
-static int load_l2(struct qs_image *m, uint64_t l1, uint64_t **ret, struct err *e)
-{
-        AUTO_FREE uint64_t *table = malloc(m->cluster_bytes);
-        uint64_t *present = NULL;
-
-        if (!table)
-                return err_set(e, ENOMEM, "read an L2 table");
-
-        int rc = image_pread_verified(m, table, m->l1[l1], 1, "an L2 table", e);
-
-        for (uint64_t i = 0; rc == 0 && i < layout_l2_entries(m->hdr.cluster_bits); i++) {
-                struct l2entry entry;
-                const char *wrong;
-
-                table[i] = be64toh(table[i]);
-                wrong = l2entry_decode(table[i], m->hdr.cluster_bits, m->bound, &entry);
-                if (!wrong && entry.kind == L2_ZERO)
-                        wrong = "an L2 entry has the ZERO bit";
-                if (wrong)
-                        return err_msg(e, EBADMSG, "%s", wrong);
-        }
-        if (rc < 0)
-                return rc;
-        if (atomic_compare_exchange_strong(&m->l2[l1], &present, table))
-                *ret = ptr_take(&table);
-        else
-                *ret = present;
-        return 0;
-}
-
-int image_l2_entry(struct qs_image *m, uint64_t cluster, uint64_t *ret, struct err *e)
-{
-        uint64_t l1 = cluster >> (m->hdr.cluster_bits - 3);
-
-        ASSERT(cluster < m->disk_clusters);
-        if (m->l1[l1] == 0) {
-                *ret = 0;
-                return 0;
-        }
-
-        uint64_t *table = atomic_load_explicit(&m->l2[l1], memory_order_acquire);
-
-        if (!table) {
-                int rc = load_l2(m, l1, &table, e);
-
-                if (rc < 0)
-                        return rc;
-        }
-        *ret = table[cluster & (layout_l2_entries(m->hdr.cluster_bits) - 1)];
         return 0;
 }

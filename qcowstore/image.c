@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* opening: see image-priv.h for the order of things */
+/* opening one layer: see image-priv.h for the order of things */
 #include "qcowstore/image-priv.h"
 
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include "common/io.h"
 #include "qcowstore/imglock.h"
 #include "qcowstore/l2entry.h"
+#include "qcowstore/legacy.h"
 #include "qcowstore/sum.h"
 
 /* A 512-byte read may meet another program's write half-way; a real damage
@@ -67,6 +68,8 @@ static int parse_snapshots(struct qs_image *m, const uint8_t *bytes, size_t len,
 
                 if (rc < 0)
                         return rc;
+                if (!s->complete && m->hdr.version > 2)
+                        return err_msg(e, EBADMSG, "a snapshot has extra data of a wrong size");
                 if (!inside(m, s->l1_offset, s->l1_entries * 8ull))
                         return err_msg(e, EBADMSG, "the L1 table of snapshot '%s' lies outside "
                                        "the file: it is truncated or damaged", s->tag);
@@ -99,7 +102,26 @@ static int read_snapshots(struct qs_image *m, uint64_t file_bytes, struct err *e
         return rc < 0 ? rc : parse_snapshots(m, bytes, len, e);
 }
 
-int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e)
+/* Opens nothing; that is image-parent.c's. */
+static int read_parent_name(struct qs_image *m, struct err *e)
+{
+        const struct imghdr *h = &m->hdr;
+
+        if (!h->backing_offset)
+                return 0;
+        m->parent_name = calloc(1, h->backing_bytes + 1);
+        if (!m->parent_name)
+                return err_set(e, ENOMEM, "read the name of the backing file");
+
+        int rc = image_pread(m, m->parent_name, h->backing_bytes, h->backing_offset,
+                             "the name of the backing file", e);
+
+        if (rc == 0 && strlen(m->parent_name) != h->backing_bytes)
+                return err_msg(e, EBADMSG, "the name of the backing file is damaged");
+        return rc;
+}
+
+static int open_file(struct qs_image *m, int fd, const char *path, struct err *e)
 {
         struct stat st;
 
@@ -109,20 +131,30 @@ int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *
                 return err_set(e, errno, "open");
         if (!S_ISREG(st.st_mode))
                 return err_msg(e, EINVAL, "not a regular file");
+        m->dev = st.st_dev;
+        m->ino = st.st_ino;
+        m->info.file_bytes = (uint64_t)st.st_size;
+        return imglock_read(m->fd, e);
+}
 
-        int rc = imglock_read(m->fd, e);
+int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e)
+{
+        int rc = open_file(m, fd, path, e);
+        uint64_t bytes = m->info.file_bytes;
 
         if (rc == 0)
-                rc = read_header(m, (uint64_t)st.st_size, e);
+                rc = read_header(m, bytes, e);
         if (rc < 0)
                 return rc;
         m->cluster_bytes = layout_cluster_bytes(m->hdr.cluster_bits);
-        m->bound = ALIGN_UP((uint64_t)st.st_size, m->cluster_bytes);
-        m->disk_clusters = layout_clusters(m->hdr.disk_bytes, m->hdr.cluster_bits);
-        m->disk_l1 = layout_l1_entries(m->hdr.disk_bytes, m->hdr.cluster_bits);
-        m->info.file_bytes = (uint64_t)st.st_size;
+        m->bound = ALIGN_UP(bytes, m->cluster_bytes);
+        m->disk_bytes = m->hdr.disk_bytes;
+        m->disk_clusters = layout_clusters(m->disk_bytes, m->hdr.cluster_bits);
+        m->disk_l1 = imghdr_l1_entries(&m->hdr, m->disk_bytes);
         rc = check_places(m, e);
-        return rc < 0 ? rc : read_snapshots(m, (uint64_t)st.st_size, e);
+        if (rc == 0)
+                rc = read_parent_name(m, e);
+        return rc < 0 ? rc : read_snapshots(m, bytes, e);
 }
 
 static int choose_snapshot(struct qs_image *m, const char *tag, struct err *e)
@@ -130,9 +162,8 @@ static int choose_snapshot(struct qs_image *m, const char *tag, struct err *e)
         uint32_t n = m->hdr.snapshots;
 
         if (!tag) {
-                if (n)
-                        m->snapshot = &m->snapshots[m->hdr.format_version
-                                                    ? m->hdr.default_snapshot : n - 1];
+                if (m->hdr.format_version)
+                        m->snapshot = &m->snapshots[m->hdr.default_snapshot];
                 return 0;
         }
         for (uint32_t i = 0; i < n && !m->snapshot; i++) {
@@ -164,7 +195,8 @@ static int read_l1(struct qs_image *m, uint64_t offset, uint32_t entries, uint8_
 static int take_l1(struct qs_image *m, const uint8_t *raw, uint32_t entries, struct err *e)
 {
         m->l1 = calloc((size_t)entries + 1, sizeof(*m->l1));
-        m->l2 = calloc(m->disk_l1 + 1, sizeof(*m->l2));
+        m->l1_used = MIN(entries, m->disk_l1);
+        m->l2 = calloc(m->l1_used + 1, sizeof(*m->l2));
         if (!m->l1 || !m->l2)
                 return err_set(e, ENOMEM, "read an L1 table");
         for (uint32_t i = 0; i < entries; i++) {
@@ -273,26 +305,61 @@ static int open_ours(struct qs_image *m, struct err *e)
 
 /* A file of ours whose extension was lost must not pass as somebody's plain
  * QCOW2 file: its VM state tells. */
+static int refuse_headless(struct qs_image *m, struct err *e)
+{
+        struct qs_image probe = *m;
+        const struct snapshot *s = m->hdr.snapshots ? &m->snapshots[m->hdr.snapshots - 1] : NULL;
+        AUTO_FREE uint8_t *raw = NULL;
+        uint8_t magic[8];
+        bool ours;
+
+        if (!s || m->hdr.extended_l2 || s->l1_entries <= m->disk_l1 ||
+            s->state_bytes < sizeof(magic))
+                return 0;
+        probe.snapshot = s;
+
+        int rc = read_l1(&probe, s->l1_offset, s->l1_entries, &raw, e);
+
+        if (rc == 0)
+                rc = take_l1(&probe, raw, s->l1_entries, e);
+        ours = s->ours ||
+               (rc == 0 && image_state_read(&probe, 0, magic, sizeof(magic), NULL) == 0 &&
+                sectoc_magic(magic, sizeof(magic)));
+        free(probe.l1);
+        free(probe.l2);
+        if (ours)
+                return err_msg(e, EBADMSG, "the snapback header extension is missing: the header "
+                               "is damaged or was changed by another program");
+        return rc;
+}
+
+/* The disk of a snapshot may have another size; behind it is VM state. */
+static int take_snapshot_disk(struct qs_image *m, struct err *e)
+{
+        if (m->snapshot->disk_bytes)
+                m->disk_bytes = m->snapshot->disk_bytes;
+        if (m->disk_bytes > QS_DISK_BYTES_MAX)
+                return err_msg(e, ENOTSUP, "a disk of more than 64 TiB is not supported");
+        m->disk_clusters = layout_clusters(m->disk_bytes, m->hdr.cluster_bits);
+        m->disk_l1 = imghdr_l1_entries(&m->hdr, m->disk_bytes);
+        return 0;
+}
+
 static int open_foreign(struct qs_image *m, struct err *e)
 {
         const struct snapshot *s = m->snapshot;
-        uint8_t magic[8];
-
-        if (!s || s->l1_entries <= m->disk_l1 || s->state_bytes < sizeof(magic))
-                return 0;
-
         AUTO_FREE uint8_t *raw = NULL;
-        int rc = read_l1(m, s->l1_offset, s->l1_entries, &raw, e);
+        int rc = refuse_headless(m, e);
 
-        if (rc == 0)
-                rc = take_l1(m, raw, s->l1_entries, e);
+        if (rc == 0 && s)
+                rc = take_snapshot_disk(m, e);
         if (rc < 0)
                 return rc;
-        if (s->ours || (image_state_read(m, 0, magic, sizeof(magic), NULL) == 0 &&
-                        sectoc_magic(magic, sizeof(magic))))
-                return err_msg(e, EBADMSG, "the snapback header extension is missing: the header "
-                               "is damaged or was changed by another program");
-        return 0;
+
+        uint32_t entries = s ? s->l1_entries : m->hdr.l1_entries;
+
+        rc = read_l1(m, s ? s->l1_offset : m->hdr.l1_offset, entries, &raw, e);
+        return rc < 0 ? rc : take_l1(m, raw, entries, e);
 }
 
 static void fill_info(struct qs_image *m)
@@ -301,9 +368,13 @@ static void fill_info(struct qs_image *m)
 
         i->format_version = m->hdr.format_version;
         memcpy(i->uuid, m->hdr.uuid, sizeof(i->uuid));
-        i->cluster_bits = m->hdr.cluster_bits;
-        i->disk_bytes = m->hdr.disk_bytes;
+        i->disk_bytes = m->disk_bytes;
         i->compress = m->hdr.zstd ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+        i->parent = m->parent_name;
+        i->layers = 1;
+        m->unit_bits = MAX(m->hdr.cluster_bits, QS_CLUSTER_BITS_MIN);
+        m->units = layout_clusters(m->disk_bytes, m->unit_bits);
+        i->cluster_bits = m->unit_bits;
         if (m->snapshot) {
                 memcpy(i->tag, m->snapshot->tag, sizeof(i->tag));
                 i->date_ns = m->snapshot->date_ns;
@@ -312,44 +383,64 @@ static void fill_info(struct qs_image *m)
         }
 }
 
-int qs_image_open(int fd, const char *path, const char *tag, struct qs_image **ret,
-                  struct err *e)
+static int open_native(struct qs_image *m, const char *tag, struct err *e)
+{
+        int rc = choose_snapshot(m, tag, e);
+
+        if (rc == 0)
+                rc = m->hdr.format_version ? open_ours(m, e) : open_foreign(m, e);
+        if (rc == 0)
+                fill_info(m);
+        return rc;
+}
+
+int image_open_layer(int fd, const char *path, const char *tag, struct qs_image **ret,
+                     struct err *e)
 {
         struct qs_image *m = calloc(1, sizeof(*m));
 
         if (!m)
-                return err_set(e, ENOMEM, "image '%s'", path);
+                return err_set(e, ENOMEM, "open");
         m->fd = -1;
 
         int rc = image_open_tables(m, fd, path, e);
 
+        if (rc == 0 && m->hdr.aes)
+                rc = err_msg(e, ENOTSUP, "it is encrypted (AES)");
         if (rc == 0)
-                rc = choose_snapshot(m, tag, e);
-        if (rc == 0)
-                rc = m->hdr.format_version ? open_ours(m, e) : open_foreign(m, e);
+                rc = open_native(m, tag, e);
         if (rc < 0) {
                 qs_image_close(m);
-                return err_in(e, rc, "image '%s'", path);
+                return rc;
         }
-        fill_info(m);
         *ret = m;
         return 0;
 }
 
-void qs_image_close(struct qs_image *m)
+static void close_layer(struct qs_image *m)
 {
-        if (!m)
-                return;
-        for (uint64_t i = 0; m->l2 && i < m->disk_l1; i++)
+        for (uint64_t i = 0; m->l2 && i < m->l1_used; i++)
                 free(atomic_load_explicit(&m->l2[i], memory_order_relaxed));
         sumtree_free(m->checksums);
         sumtree_free(m->hostsums);
+        legacy_close(m->legacy);
         free(m->l2);
         free(m->l1);
         free(m->snapshots);
+        free(m->parent_name);
         free(m->path);
         fd_close(&m->fd);
         free(m);
+}
+
+void qs_image_close(struct qs_image *m)
+{
+        while (m) {
+                struct qs_image *parent = m->parent;
+
+                close_layer(m);
+                m = parent;
+        }
 }
 
 const struct qs_image_info *qs_image_info(const struct qs_image *m)

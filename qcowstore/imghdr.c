@@ -12,14 +12,22 @@
 #define MAGIC 0x514649fbu
 #define HEADER_BYTES 112u
 #define HEADER_BYTES_MIN 104u
+#define HEADER_BYTES_V2 72u
+#define REFCOUNT_ORDER_V2 4u
 #define REFCOUNT_ORDER_MAX 6u
+#define CLUSTER_BITS_MIN 9u             /* of QCOW2; ours have QS_CLUSTER_BITS_MIN */
 
 #define INCOMPAT_DIRTY (1ull << 0)      /* refcounts may be stale: harmless to readers */
 #define INCOMPAT_CORRUPT (1ull << 1)
 #define INCOMPAT_DATA_FILE (1ull << 2)
 #define INCOMPAT_COMPRESSION (1ull << 3)
 #define INCOMPAT_EXTENDED_L2 (1ull << 4)
-#define INCOMPAT_TOLERATED (INCOMPAT_DIRTY | INCOMPAT_COMPRESSION)
+#define INCOMPAT_KNOWN (INCOMPAT_DIRTY | INCOMPAT_COMPRESSION | INCOMPAT_EXTENDED_L2)
+#define EXTENDED_L2_CLUSTER_BITS_MIN 14u
+
+#define CRYPT_AES 1u
+
+#define EXT_BACKING_FORMAT 0xe2792acau
 
 #define EXT_TYPE 0x534e4150u
 #define EXT_BYTES 80u
@@ -72,31 +80,47 @@ void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES])
         imghdr_seal(sector);
 }
 
-/* 0 = foreign file, else where the extension's data start */
-static int find_extension(const uint8_t *bytes, size_t len, size_t *ret, struct err *e)
+static int check_header_length(const uint8_t *bytes, const struct imghdr *h, size_t *ret,
+                               struct err *e)
 {
-        size_t at = get_be32(bytes + 100);
+        size_t n = h->version == 2 ? HEADER_BYTES_V2 : get_be32(bytes + 100);
 
-        *ret = 0;
-        if (at < HEADER_BYTES_MIN || !IS_ALIGNED(at, 8))
-                return err_msg(e, EBADMSG, "the header length %zu is wrong", at);
-        while (at + 8 <= len) {
+        if (h->version > 2 && (n < HEADER_BYTES_MIN || !IS_ALIGNED(n, 8)))
+                return err_msg(e, EBADMSG, "the header length %zu is wrong", n);
+        *ret = n;
+        return 0;
+}
+
+/* *ret_ours: 0 = foreign file, else where our extension's data start. The list
+ * ends where the parent's name begins. */
+static int walk_extensions(const uint8_t *bytes, size_t len, struct imghdr *h, size_t *ret_ours,
+                           struct err *e)
+{
+        size_t at = 0;
+        int rc = check_header_length(bytes, h, &at, e);
+        uint64_t backing = get_be64(bytes + 8);
+        size_t end = backing ? MIN(backing, len) : len;
+
+        *ret_ours = 0;
+        while (rc == 0 && at + 8 <= end) {
                 uint32_t type = get_be32(bytes + at);
                 uint32_t n = get_be32(bytes + at + 4);
 
                 at += 8;
                 if (type == 0)
-                        return 0;
-                if (type == EXT_TYPE) {
+                        break;
+                if (type == EXT_TYPE && h->version > 2) {
                         if (n != EXT_BYTES || at + n > LAYOUT_SECTOR_BYTES)
                                 return err_msg(e, EBADMSG, "the snapback header extension was "
                                                "damaged or moved by another program");
-                        *ret = at;
-                        return 0;
+                        *ret_ours = at;
                 }
+                if (type == EXT_BACKING_FORMAT)
+                        h->backing_qcow2 = n == 5 && at + n <= len &&
+                                           memcmp(bytes + at, "qcow2", 5) == 0;
                 at += ALIGN_UP((uint64_t)n, 8);
         }
-        return 0;
+        return rc;
 }
 
 /* After the sum: what is wrong here was written so, by another version. */
@@ -129,9 +153,7 @@ static int check_incompatible(uint64_t bits, struct err *e)
                                "'qemu-img check -r all' on a copy");
         if (bits & INCOMPAT_DATA_FILE)
                 return err_msg(e, ENOTSUP, "an external data file is not supported");
-        if (bits & INCOMPAT_EXTENDED_L2)
-                return err_msg(e, ENOTSUP, "extended L2 entries are not supported");
-        bits &= ~INCOMPAT_TOLERATED;
+        bits &= ~INCOMPAT_KNOWN;
         if (!bits)
                 return 0;
 
@@ -148,24 +170,58 @@ static int check_incompatible(uint64_t bits, struct err *e)
 
 static int check_features(const uint8_t *p, struct imghdr *h, struct err *e)
 {
-        uint64_t incompatible = get_be64(p + 72);
+        uint64_t incompatible = h->version == 2 ? 0 : get_be64(p + 72);
+        uint32_t crypt = get_be32(p + 32);
+        unsigned type = h->version > 2 && get_be32(p + 100) > 104 ? p[104] : 0;
         int rc = check_incompatible(incompatible, e);
 
         if (rc < 0)
                 return rc;
-        if (get_be64(p + 8))
-                return err_msg(e, ENOTSUP, "backing files are not supported: flatten the file "
-                               "with 'qemu-img convert'");
-        if (get_be32(p + 32))
-                return err_msg(e, ENOTSUP, "encryption is not supported");
-
-        unsigned type = get_be32(p + 100) > 104 ? p[104] : 0;
-
+        if (crypt > CRYPT_AES)
+                return err_msg(e, ENOTSUP, "encryption of type %u (LUKS?) is not supported", crypt);
         if (type > 1)
                 return err_msg(e, ENOTSUP, "compression type %u is not supported", type);
+        h->aes = crypt == CRYPT_AES;
         h->zstd = type == 1;
+        h->extended_l2 = incompatible & INCOMPAT_EXTENDED_L2;
         if (h->zstd != !!(incompatible & INCOMPAT_COMPRESSION))
                 return err_msg(e, EBADMSG, "compression type and feature bit disagree");
+        return 0;
+}
+
+static int parse_backing(const uint8_t *p, struct imghdr *h, struct err *e)
+{
+        uint64_t cluster = layout_cluster_bytes(h->cluster_bits);
+
+        h->backing_offset = get_be64(p + 8);
+        h->backing_bytes = h->backing_offset ? get_be32(p + 16) : 0;
+        if (h->backing_offset && h->backing_bytes == 0)
+                h->backing_offset = 0;          /* so has QEMU it: no parent */
+        if (h->backing_bytes > IMGHDR_BACKING_MAX || h->backing_offset > cluster ||
+            h->backing_bytes > cluster - h->backing_offset)
+                return err_msg(e, EBADMSG, "the name of the backing file is too long or lies "
+                               "outside the header");
+        return 0;
+}
+
+static int check_fields(const struct imghdr *h, struct err *e)
+{
+        uint64_t cluster = layout_cluster_bytes(h->cluster_bits);
+
+        if (h->disk_bytes > QS_DISK_BYTES_MAX)
+                return err_msg(e, ENOTSUP, "a disk of more than 64 TiB is not supported");
+        if (h->refcount_order > REFCOUNT_ORDER_MAX)
+                return err_msg(e, EBADMSG, "the refcount width is out of range");
+        if (h->l1_entries > LAYOUT_L1_ENTRIES_MAX ||
+            h->l1_entries < imghdr_l1_entries(h, h->disk_bytes))
+                return err_msg(e, EBADMSG, "the L1 table has a wrong size");
+        if (h->reftable_clusters == 0 ||
+            h->reftable_clusters > MAX(LAYOUT_REFTABLE_BYTES_MAX / cluster, 1))
+                return err_msg(e, EBADMSG, "the refcount table has a wrong size");
+        if (h->snapshots > LAYOUT_SNAPSHOTS_MAX)
+                return err_msg(e, EBADMSG, "there are too many snapshots");
+        if (!IS_ALIGNED(h->l1_offset | h->reftable_offset | h->snaptable_offset, cluster))
+                return err_msg(e, EBADMSG, "a table is not aligned to a cluster");
         return 0;
 }
 
@@ -179,56 +235,53 @@ static int parse_fields(const uint8_t *p, struct imghdr *h, struct err *e)
         h->reftable_clusters = get_be32(p + 56);
         h->snapshots = get_be32(p + 60);
         h->snaptable_offset = get_be64(p + 64);
-        h->refcount_order = get_be32(p + 96);
-
-        if (h->cluster_bits < 9 || h->cluster_bits > QS_CLUSTER_BITS_MAX)
+        h->refcount_order = h->version == 2 ? REFCOUNT_ORDER_V2 : get_be32(p + 96);
+        if (h->cluster_bits < CLUSTER_BITS_MIN || h->cluster_bits > QS_CLUSTER_BITS_MAX ||
+            (h->extended_l2 && h->cluster_bits < EXTENDED_L2_CLUSTER_BITS_MIN))
                 return err_msg(e, EBADMSG, "the cluster size is out of range");
-        if (h->cluster_bits < QS_CLUSTER_BITS_MIN)
-                return err_msg(e, ENOTSUP, "clusters of less than 4 KiB are not supported");
-        if (h->disk_bytes > QS_DISK_BYTES_MAX)
-                return err_msg(e, ENOTSUP, "a disk of more than 64 TiB is not supported");
-        if (h->refcount_order > REFCOUNT_ORDER_MAX)
-                return err_msg(e, EBADMSG, "the refcount width is out of range");
+        h->l2_bits = h->cluster_bits - (h->extended_l2 ? 4 : 3);
 
-        uint64_t cluster = layout_cluster_bytes(h->cluster_bits);
+        int rc = check_fields(h, e);
 
-        if (h->l1_entries > LAYOUT_L1_ENTRIES_MAX ||
-            h->l1_entries < layout_l1_entries(h->disk_bytes, h->cluster_bits))
-                return err_msg(e, EBADMSG, "the L1 table has a wrong size");
-        if (h->reftable_clusters == 0 ||
-            h->reftable_clusters > MAX(LAYOUT_REFTABLE_BYTES_MAX / cluster, 1))
-                return err_msg(e, EBADMSG, "the refcount table has a wrong size");
-        if (h->snapshots > LAYOUT_SNAPSHOTS_MAX)
-                return err_msg(e, EBADMSG, "there are too many snapshots");
-        if (!IS_ALIGNED(h->l1_offset | h->reftable_offset | h->snaptable_offset, cluster))
-                return err_msg(e, EBADMSG, "a table is not aligned to a cluster");
+        return rc < 0 ? rc : parse_backing(p, h, e);
+}
+
+uint64_t imghdr_l1_entries(const struct imghdr *h, uint64_t bytes)
+{
+        return DIV_ROUND_UP(layout_clusters(bytes, h->cluster_bits), 1ull << h->l2_bits);
+}
+
+/* What a file of ours cannot have. */
+static int check_ours(const struct imghdr *h, struct err *e)
+{
+        if (h->default_snapshot >= h->snapshots || h->refcount_order != LAYOUT_REFCOUNT_ORDER ||
+            h->cluster_bits < QS_CLUSTER_BITS_MIN || h->extended_l2 || h->aes ||
+            h->backing_offset + h->backing_bytes > LAYOUT_SECTOR_BYTES)
+                return err_msg(e, EBADMSG, "the header contradicts its snapback extension");
         return 0;
 }
 
 int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct err *e)
 {
         struct imghdr h = { 0 };
-        size_t ext;
+        size_t ext = 0;
+        int rc;
 
         if (len < LAYOUT_SECTOR_BYTES || get_be32(bytes) != MAGIC)
                 return err_msg(e, EBADMSG, "not a QCOW2 file");
-        if (get_be32(bytes + 4) != 3)
-                return err_msg(e, ENOTSUP, "QCOW2 version %u is not supported: convert the file "
-                               "with 'qemu-img amend -o compat=1.1'", get_be32(bytes + 4));
-
-        int rc = find_extension(bytes, len, &ext, e);
-
+        h.version = get_be32(bytes + 4);
+        if (h.version != 2 && h.version != 3)
+                return err_msg(e, ENOTSUP, "QCOW version %u is not supported", h.version);
+        rc = walk_extensions(bytes, len, &h, &ext, e);
         if (rc == 0 && ext)
                 rc = parse_extension(bytes, ext, &h, e);
         if (rc == 0)
                 rc = check_features(bytes, &h, e);
         if (rc == 0)
                 rc = parse_fields(bytes, &h, e);
-        if (rc < 0)
-                return rc;
-        if (h.format_version && (h.default_snapshot >= h.snapshots ||
-                                 h.refcount_order != LAYOUT_REFCOUNT_ORDER))
-                return err_msg(e, EBADMSG, "the header contradicts its snapback extension");
-        *ret = h;
-        return 0;
+        if (rc == 0 && h.format_version)
+                rc = check_ours(&h, e);
+        if (rc == 0)
+                *ret = h;
+        return rc;
 }

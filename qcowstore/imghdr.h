@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* imghdr.h - the QCOW2 header with our extension: bytes <-> struct.
  *
+ * Versions 2 and 3 are read, 3 is written. Our extension is looked for in
+ * version 3 only.
+ *
  * Our extension, type 0x534e4150 ("SNAP"), 80 bytes, wholly in sector 0:
  *
  *     0  u32      format_version        8  u8[16]   uuid
@@ -27,11 +30,17 @@
 
 /* as much of the file as the parser wants to see, if there is as much */
 #define IMGHDR_PARSE_BYTES 4096
+/* what QEMU takes */
+#define IMGHDR_BACKING_MAX 1023u
 
 struct imghdr {
+        unsigned version;               /* of QCOW2; 0 is written as 3 */
         unsigned cluster_bits;
+        unsigned l2_bits;               /* an L2 table has 1 << l2_bits entries */
         unsigned refcount_order;
         bool zstd;                      /* compressed clusters are zstd, else zlib */
+        bool extended_l2;               /* entries of 16 bytes, with subclusters */
+        bool aes;                       /* encrypted: not for the native reader */
         uint64_t disk_bytes;
         uint64_t l1_offset;             /* of the active layer */
         uint32_t l1_entries;
@@ -39,6 +48,9 @@ struct imghdr {
         uint32_t reftable_clusters;
         uint64_t snaptable_offset;
         uint32_t snapshots;
+        uint64_t backing_offset;        /* of the parent's name; 0 = no parent */
+        uint32_t backing_bytes;         /* 1..IMGHDR_BACKING_MAX, within cluster 0 */
+        bool backing_qcow2;             /* the file says that the parent is QCOW2 */
         /* our extension; all zero in a foreign file */
         unsigned format_version;
         uint8_t uuid[16];
@@ -51,6 +63,9 @@ struct imghdr {
 /* The result's numbers are in range and its offsets cluster-aligned; whether
  * they lie in the file is for the caller to see. */
 int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct err *e);
+/* L1 entries that cover so many bytes of the disk, rounded up */
+uint64_t imghdr_l1_entries(const struct imghdr *h, uint64_t bytes);
+/* writes no parent's name */
 void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES]);
 /* puts the right sector_sum into a sector that holds our extension at its
  * usual place (also for tests and fuzzers that change a header) */

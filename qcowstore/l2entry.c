@@ -61,6 +61,34 @@ const char *l2entry_decode(uint64_t v, unsigned cluster_bits, uint64_t file_byte
         return NULL;
 }
 
+const char *l2entry_decode_extended(uint64_t v, uint64_t bitmap, unsigned cluster_bits,
+                                    uint64_t file_bytes, struct l2entry *ret)
+{
+        const char *wrong = l2entry_decode(v, cluster_bits, file_bytes, ret);
+
+        if (wrong)
+                return wrong;
+        if (ret->kind == L2_PACKED)
+                return bitmap ? "a compressed cluster has subclusters" : NULL;
+        if (v & ZERO_BIT)
+                return "an extended L2 entry has reserved bits set";
+        if (bitmap >> L2SUB_COUNT & bitmap)
+                return "a subcluster is both data and zeros";
+        if (ret->kind == L2_NONE && (uint32_t)bitmap)
+                return "a subcluster has data without a cluster";
+        return NULL;
+}
+
+enum l2_kind l2entry_sub_kind(const struct l2entry *entry, uint64_t bitmap, unsigned i)
+{
+        ASSERT(i < L2SUB_COUNT);
+        if (entry->kind == L2_PACKED)
+                return L2_PACKED;
+        if (bitmap >> (L2SUB_COUNT + i) & 1)
+                return L2_ZERO;
+        return bitmap >> i & 1 ? L2_RAW : L2_NONE;
+}
+
 uint64_t l2entry_packed(uint64_t offset, uint64_t bytes, unsigned cluster_bits)
 {
         unsigned x = offset_bits(cluster_bits);

@@ -33,6 +33,17 @@ const char *l2entry_decode(uint64_t v, unsigned cluster_bits, uint64_t file_byte
 /* bytes of the stream itself: what decode gives is rounded up to sectors */
 uint64_t l2entry_packed(uint64_t offset, uint64_t bytes, unsigned cluster_bits);
 
+/* ---- extended L2: the entry's second word, two bits a subcluster ---- */
+
+#define L2SUB_COUNT 32u
+
+/* l2entry_decode() of an extended entry, with its bitmap. The result speaks of
+ * the whole cluster: a standard one with a host cluster is L2_RAW. */
+const char *l2entry_decode_extended(uint64_t v, uint64_t bitmap, unsigned cluster_bits,
+                                    uint64_t file_bytes, struct l2entry *ret);
+/* What subcluster i of an entry that passed is. */
+enum l2_kind l2entry_sub_kind(const struct l2entry *entry, uint64_t bitmap, unsigned i);
+
 /* *ret_offset 0 = no L2 table */
 const char *l1entry_decode(uint64_t v, unsigned cluster_bits, uint64_t file_bytes,
                            uint64_t *ret_offset);

@@ -1,35 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* guest RAM and sections out of an open image */
+/* guest RAM and sections out of an open image
+ *
+ * Why nothing is mapped: a mapping shows what the file holds now, not what was
+ * compared with its sum, and a file cut short kills the reader with SIGBUS; no
+ * lock of a file system prevents either. ARCHITECTURE.md has what pread costs. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "common/auto.h"
 #include "qcowstore/image-priv.h"
-#include "qcowstore/l2entry.h"
+#include "qcowstore/legacy.h"
 #include "qcowstore/sum.h"
+#include "qcowstore/unpack.h"
+
+/* Compressed neighbours are fetched together, up to so much. */
+#define WINDOW_BYTES (256u << 10)
 
 struct qs_reader {
         struct qs_image *image;
-        ZSTD_DCtx *zstd;
-        uint8_t *packed;        /* 2 clusters: no entry can ask for more */
+        struct unpack *unpack;
+        /* compressed bytes of a layer's file, during one call */
+        uint8_t *window;
+        size_t window_room;             /* 2 clusters at least: no entry can ask for more */
+        const struct qs_image *window_layer;    /* NULL = empty */
+        uint64_t window_at;
+        uint64_t window_end;
+        /* the last cluster of which only a part was wanted */
+        uint8_t *whole;
+        const struct qs_image *whole_layer;     /* NULL = none */
+        uint64_t whole_cluster;
 };
 
 int qs_reader_new(struct qs_image *m, struct qs_reader **ret, struct err *e)
 {
-        if (m->hdr.format_version == 0)
-                return err_msg(e, ENOTSUP, "image '%s' was not made by snapback and has no "
-                               "checksums: read it with 'qemu-img convert'", m->path);
-
         struct qs_reader *r = calloc(1, sizeof(*r));
+        uint64_t largest = 0;
 
         if (!r)
                 return err_set(e, ENOMEM, "image '%s'", m->path);
+        for (const struct qs_image *layer = m; layer; layer = layer->parent)
+                largest = MAX(largest, layer->cluster_bytes);
         r->image = m;
-        r->zstd = ZSTD_createDCtx();
-        r->packed = malloc(2 * m->cluster_bytes);
-        if (!r->zstd || !r->packed) {
+        r->unpack = unpack_new();
+        r->window_room = MAX(2 * largest, WINDOW_BYTES);
+        r->window = malloc(r->window_room);
+        r->whole = malloc(largest + 1);
+        if (!r->unpack || !r->window || !r->whole) {
                 qs_reader_free(r);
                 return err_set(e, ENOMEM, "image '%s'", m->path);
         }
@@ -41,189 +58,303 @@ void qs_reader_free(struct qs_reader *r)
 {
         if (!r)
                 return;
-        ZSTD_freeDCtx(r->zstd);
-        free(r->packed);
+        unpack_free(r->unpack);
+        free(r->window);
+        free(r->whole);
         free(r);
 }
 
-/* Both guardians of a cluster; one is zero when and only when the other is. */
-static int look_up(struct qs_reader *r, uint64_t cluster, uint64_t *ret_entry,
-                   uint64_t *ret_sum, struct err *e)
+struct qs_image *image_of_reader(const struct qs_reader *r)
 {
-        struct qs_image *m = r->image;
-        uint64_t entry;
-        uint64_t sum;
-        int rc = image_l2_entry(m, cluster, &entry, e);
+        return r->image;
+}
 
-        if (rc == 0)
-                rc = sumtree_get(m->checksums, cluster, &sum, e);
-        if (rc == 0 && (entry == 0) != (sum == 0))
-                rc = err_msg(e, EBADMSG, "L2 table and CHECKSUMS disagree");
+static int in_cluster(const struct qs_reader *r, int rc, uint64_t at, struct err *e)
+{
         if (rc < 0)
-                return err_in(e, rc, "image '%s', cluster %llu", m->path,
-                              (unsigned long long)cluster);
-        *ret_entry = entry;
-        *ret_sum = sum;
-        return 0;
+                err_in(e, rc, "image '%s', cluster %llu", r->image->path,
+                       (unsigned long long)(at >> r->image->unit_bits));
+        return rc;
+}
+
+static int find(struct qs_reader *r, uint64_t at, uint64_t max, struct extent *ret,
+                struct err *e)
+{
+        return in_cluster(r, image_extent(r->image, at, max, ret, e), at, e);
 }
 
 int qs_cluster_kind(struct qs_reader *r, uint64_t cluster, enum qs_kind *ret, struct err *e)
 {
-        uint64_t entry;
-        uint64_t sum;
-        int rc = look_up(r, cluster, &entry, &sum, e);
+        uint64_t n;
 
-        if (rc == 0)
-                *ret = entry == 0 ? QS_ZERO : entry & L2ENTRY_PACKED ? QS_PACKED : QS_RAW;
-        return rc;
+        return qs_extent_at(r, cluster, 1, ret, &n, e);
+}
+
+static enum qs_kind kind_of(enum l2_kind kind)
+{
+        return kind == L2_PACKED ? QS_PACKED : kind == L2_RAW ? QS_RAW : QS_ZERO;
+}
+
+/* A unit may be made of several stretches: it is what is most work of them. */
+static int unit_kind(struct qs_reader *r, uint64_t unit, enum qs_kind *ret, uint64_t *ret_offset,
+                     struct err *e)
+{
+        uint64_t at = unit << r->image->unit_bits;
+        uint64_t end = at + (1ull << r->image->unit_bits);
+        struct extent x;
+
+        static_assert(QS_ZERO < QS_RAW && QS_RAW < QS_PACKED, "ordered by work");
+        *ret = QS_ZERO;
+        for (bool first = true; at < end; at += x.bytes, first = false) {
+                int rc = find(r, at, end - at, &x, e);
+
+                if (rc < 0)
+                        return rc;
+                *ret = MAX(*ret, kind_of(x.kind));
+                if (first)
+                        *ret_offset = x.kind == L2_ZERO ? 0 : x.offset;
+        }
+        return 0;
+}
+
+int qs_extent_at(struct qs_reader *r, uint64_t cluster, uint64_t max, enum qs_kind *ret_kind,
+                 uint64_t *ret_n, struct err *e)
+{
+        const struct qs_image *m = r->image;
+        enum qs_kind kind;
+        uint64_t start;
+
+        ASSERT(max > 0 && cluster < m->units);
+
+        int rc = unit_kind(r, cluster, &kind, &start, e);
+        uint64_t n = 1;
+
+        if (rc == 0 && kind == QS_ZERO)
+                rc = qs_zero_run(r, cluster, max, &n, e);
+        for (; rc == 0 && kind != QS_ZERO && n < MIN(max, m->units - cluster); n++) {
+                enum qs_kind next;
+                uint64_t offset;
+
+                rc = unit_kind(r, cluster + n, &next, &offset, e);
+                if (rc < 0 || next != kind ||
+                    (kind == QS_RAW && offset != start + (n << m->unit_bits)))
+                        break;
+        }
+        if (rc < 0)
+                return rc;
+        *ret_kind = kind;
+        *ret_n = n;
+        return 0;
 }
 
 int qs_zero_run(struct qs_reader *r, uint64_t cluster, uint64_t max, uint64_t *ret,
                 struct err *e)
 {
-        uint64_t n = MIN(max, r->image->disk_clusters - cluster);
+        const struct qs_image *m = r->image;
 
-        ASSERT(cluster <= r->image->disk_clusters);
-        for (uint64_t i = 0; i < n; i++) {
-                uint64_t entry;
-                uint64_t sum;
-                int rc = look_up(r, cluster + i, &entry, &sum, e);
+        ASSERT(cluster <= m->units);
+
+        uint64_t start = cluster << m->unit_bits;
+        uint64_t end = start + (MIN(max, m->units - cluster) << m->unit_bits);
+        uint64_t at = start;
+
+        while (at < end) {
+                struct extent x;
+                int rc = find(r, at, end - at, &x, e);
 
                 if (rc < 0)
                         return rc;
-                if (entry)
-                        n = i;
+                if (x.kind != L2_ZERO)
+                        break;
+                at += x.bytes;
         }
-        *ret = n;
-        return 0;
-}
-
-static int unpack(struct qs_reader *r, const struct l2entry *entry, void *buf, struct err *e)
-{
-        size_t room = r->image->cluster_bytes;
-        int rc = image_pread(r->image, r->packed, entry->bytes, entry->offset, "its data", e);
-
-        if (rc < 0)
-                return rc;
-
-        size_t frame = ZSTD_findFrameCompressedSize(r->packed, entry->bytes);
-
-        if (ZSTD_isError(frame) ||
-            ZSTD_decompressDCtx(r->zstd, buf, room, r->packed, frame) != room)
-                return err_msg(e, EBADMSG, "its data cannot be decompressed: the file is damaged");
+        *ret = (at - start) >> m->unit_bits;
         return 0;
 }
 
 /* INV-VERIFIED */
-static int read_data(struct qs_reader *r, uint64_t v, uint64_t sum, void *buf, struct err *e)
+static int verify(struct qs_image *layer, uint64_t cluster, const uint8_t *bytes, struct err *e)
 {
-        struct qs_image *m = r->image;
-        struct l2entry entry;
-        const char *wrong = l2entry_decode(v, m->hdr.cluster_bits, m->bound, &entry);
+        uint64_t sum;
 
-        ASSERT(!wrong);
-        ASSERT(entry.bytes <= 2 * m->cluster_bytes);
+        if (!layer->checksums)
+                return 0;
 
-        int rc = entry.kind == L2_PACKED
-                 ? unpack(r, &entry, buf, e)
-                 : image_pread(m, buf, m->cluster_bytes, entry.offset, "its data", e);
+        int rc = sumtree_get(layer->checksums, cluster, &sum, e);
+
+        if (rc == 0 && sum_bytes(bytes, layer->cluster_bytes, layer->hdr.hash_seed) != sum)
+                return err_msg(e, EBADMSG, "its data do not match their checksum: the file is "
+                               "damaged");
+        return rc;
+}
+
+static bool in_window(const struct qs_reader *r, const struct extent *x)
+{
+        return r->window_layer == x->layer && x->offset >= r->window_at &&
+               x->offset + x->stream_bytes <= r->window_end;
+}
+
+/* How far the streams of the clusters that follow x lie behind its own. */
+static uint64_t streams_end(struct qs_reader *r, const struct extent *x, uint64_t at,
+                            uint64_t end)
+{
+        uint64_t until = x->offset + x->stream_bytes;
+        struct extent next = *x;
+
+        for (at += x->bytes; at < end; at += next.bytes) {
+                if (image_extent(r->image, at, end - at, &next, NULL) < 0 ||
+                    next.kind != L2_PACKED || next.layer != x->layer ||
+                    next.offset < x->offset || next.offset > until ||
+                    next.offset + next.stream_bytes > x->offset + r->window_room)
+                        break;
+                until = MAX(until, next.offset + next.stream_bytes);
+        }
+        return until;
+}
+
+static int fill_window(struct qs_reader *r, const struct extent *x, uint64_t end, struct err *e)
+{
+        r->window_layer = NULL;
+
+        int rc = image_pread_data(x->layer, r->window, end - x->offset, x->offset, e);
 
         if (rc < 0)
                 return rc;
-        if (sum_bytes(buf, m->cluster_bytes, m->hdr.hash_seed) != sum)
-                return err_msg(e, EBADMSG, "its data do not match their checksum: the file is "
-                               "damaged");
+        r->window_layer = x->layer;
+        r->window_at = x->offset;
+        r->window_end = end;
+        return 0;
+}
+
+static int unpack(struct qs_reader *r, const struct extent *x, void *buf, struct err *e)
+{
+        const struct qs_image *m = x->layer;
+        int rc = in_window(r, x) ? 0 : fill_window(r, x, x->offset + x->stream_bytes, e);
+
+        if (rc < 0)
+                return rc;
+
+        const uint8_t *stream = r->window + (x->offset - r->window_at);
+        bool ok = m->hdr.zstd
+                  ? unpack_zstd(r->unpack, stream, x->stream_bytes, buf, m->cluster_bytes)
+                  : unpack_zlib(r->unpack, stream, x->stream_bytes, buf, m->cluster_bytes);
+
+        return ok ? 0 : err_msg(e, EBADMSG, "its data cannot be decompressed: the file is damaged");
+}
+
+static int read_whole(struct qs_reader *r, const struct extent *x, void *buf, struct err *e)
+{
+        int rc = x->kind == L2_PACKED
+                 ? unpack(r, x, buf, e)
+                 : image_pread_data(x->layer, buf, x->layer->cluster_bytes, x->offset - x->skip, e);
+
+        return rc < 0 ? rc : verify(x->layer, x->cluster, buf, e);
+}
+
+/* Where a cluster is needed as a whole to give a part. */
+static int read_part(struct qs_reader *r, const struct extent *x, void *buf, struct err *e)
+{
+        if (r->whole_layer != x->layer || r->whole_cluster != x->cluster) {
+                r->whole_layer = NULL;
+
+                int rc = read_whole(r, x, r->whole, e);
+
+                if (rc < 0)
+                        return rc;
+                r->whole_layer = x->layer;
+                r->whole_cluster = x->cluster;
+        }
+        memcpy(buf, r->whole + x->skip, x->bytes);
+        return 0;
+}
+
+/* The raw stretch x, grown by those that follow it in guest and file. */
+static uint64_t raw_run(struct qs_reader *r, const struct extent *x, uint64_t at, uint64_t end)
+{
+        uint64_t bytes = x->bytes;
+
+        while (at + bytes < end) {
+                struct extent next;
+
+                if (image_extent(r->image, at + bytes, end - at - bytes, &next, NULL) < 0 ||
+                    next.kind != L2_RAW || next.layer != x->layer ||
+                    next.offset != x->offset + bytes ||
+                    (x->layer->checksums && next.bytes != x->layer->cluster_bytes))
+                        break;
+                bytes += next.bytes;
+        }
+        return bytes;
+}
+
+static int read_raw(struct qs_reader *r, const struct extent *x, uint64_t bytes, uint8_t *buf,
+                    struct err *e)
+{
+        struct qs_image *m = x->layer;
+        int rc = image_pread_data(m, buf, bytes, x->offset, e);
+
+        (void)r;
+        for (uint64_t i = 0; rc == 0 && m->checksums && i < bytes >> m->hdr.cluster_bits; i++)
+                rc = verify(m, x->cluster + i, buf + (i << m->hdr.cluster_bits), e);
+        return rc;
+}
+
+/* The stretch at `at`, or more, as long as it is of one kind; *ret_bytes is what
+ * was read. */
+static int read_stretch(struct qs_reader *r, uint64_t at, uint64_t end, uint8_t *buf,
+                        uint64_t *ret_bytes, struct err *e)
+{
+        struct extent x;
+        int rc = image_extent(r->image, at, end - at, &x, e);
+
+        if (rc < 0)
+                return rc;
+        *ret_bytes = x.bytes;
+        if (x.kind == L2_ZERO) {
+                memset(buf, 0, x.bytes);
+                return 0;
+        }
+
+        bool whole = x.bytes == x.layer->cluster_bytes;
+
+        if (x.kind == L2_RAW && (whole || !x.layer->checksums)) {
+                *ret_bytes = raw_run(r, &x, at, end);
+                rc = read_raw(r, &x, *ret_bytes, buf, e);
+        } else if (whole) {
+                if (!in_window(r, &x))
+                        rc = fill_window(r, &x, streams_end(r, &x, at, end), e);
+                if (rc == 0)
+                        rc = read_whole(r, &x, buf, e);
+        } else {
+                rc = read_part(r, &x, buf, e);
+        }
+        return rc < 0 && x.layer != r->image ? err_in(e, rc, "parent '%s'", x.layer->path) : rc;
+}
+
+int qs_clusters_read(struct qs_reader *r, uint64_t cluster, uint64_t n, void *buf,
+                     struct err *e)
+{
+        const struct qs_image *m = r->image;
+        uint64_t at = cluster << m->unit_bits;
+        uint64_t end = at + (n << m->unit_bits);
+        uint8_t *to = buf;
+
+        ASSERT(cluster <= m->units && n <= m->units - cluster);
+        if (m->legacy)
+                return in_cluster(r, legacy_read(m->legacy, at, to, end - at, e), at, e);
+        r->window_layer = NULL;         /* the file may have grown since */
+        while (at < end) {
+                uint64_t bytes;
+                int rc = read_stretch(r, at, end, to, &bytes, e);
+
+                if (rc < 0)
+                        return in_cluster(r, rc, at, e);
+                at += bytes;
+                to += bytes;
+        }
         return 0;
 }
 
 int qs_cluster_read(struct qs_reader *r, uint64_t cluster, void *buf, struct err *e)
 {
-        uint64_t entry;
-        uint64_t sum;
-        int rc = look_up(r, cluster, &entry, &sum, e);
-
-        if (rc < 0)
-                return rc;
-        if (entry == 0) {
-                memset(buf, 0, r->image->cluster_bytes);
-                return 0;
-        }
-        rc = read_data(r, entry, sum, buf, e);
-        if (rc < 0)
-                return err_in(e, rc, "image '%s', cluster %llu", r->image->path,
-                              (unsigned long long)cluster);
-        return 0;
-}
-
-static int read_section(struct qs_image *m, const struct section *s, uint8_t *data,
-                        struct err *e)
-{
-        int rc = image_state_read(m, s->offset, data, s->bytes, e);
-
-        if (rc < 0)
-                return rc;
-        if (sum_bytes(data, s->bytes, m->hdr.hash_seed) != s->sum)
-                return err_msg(e, EBADMSG, "its data do not match their checksum: the file is "
-                               "damaged");
-        data[s->bytes] = '\0';
-        return 0;
-}
-
-int qs_section_read(struct qs_reader *r, const char *name, void **ret_data, size_t *ret_bytes,
-                    struct err *e)
-{
-        struct qs_image *m = r->image;
-        const struct section *s = sectoc_find(&m->toc, name);
-
-        if (!s || s->flags & SECTION_TREE)
-                return err_msg(e, ENOENT, "image '%s' has no section '%s'", m->path, name);
-
-        AUTO_FREE uint8_t *data = malloc(s->bytes + 1);
-
-        if (!data)
-                return err_set(e, ENOMEM, "image '%s', section '%s'", m->path, name);
-
-        int rc = read_section(m, s, data, e);
-
-        if (rc < 0)
-                return err_in(e, rc, "image '%s', section '%s'", m->path, name);
-        *ret_data = ptr_take(&data);
-        *ret_bytes = s->bytes;
-        return 0;
-}
-
-int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, size_t *ret_n,
-                     struct err *e)
-{
-        struct qs_image *m = calloc(1, sizeof(*m));
-
-        if (!m)
-                return err_set(e, ENOMEM, "image '%s'", path);
-        m->fd = -1;
-
-        int rc = image_open_tables(m, fd, path, e);
-        size_t n = rc == 0 ? m->hdr.snapshots : 0;
-        struct qs_snapshot_info *list = calloc(n + 1, sizeof(*list));
-
-        if (rc == 0 && !list)
-                rc = err_set(e, ENOMEM, "list snapshots");
-        for (size_t i = 0; rc == 0 && i < n; i++) {
-                const struct snapshot *s = &m->snapshots[i];
-
-                memcpy(list[i].id, s->id, sizeof(list[i].id));
-                memcpy(list[i].tag, s->tag, sizeof(list[i].tag));
-                list[i].date_ns = s->date_ns;
-                list[i].vm_clock_ns = s->vm_clock_ns;
-                list[i].state_bytes = s->state_bytes;
-                list[i].is_default = i == (m->hdr.format_version ? m->hdr.default_snapshot
-                                                                 : n - 1);
-        }
-        qs_image_close(m);
-        if (rc < 0) {
-                free(list);
-                return err_in(e, rc, "image '%s'", path);
-        }
-        *ret = list;
-        *ret_n = n;
-        return 0;
+        return qs_clusters_read(r, cluster, 1, buf, e);
 }

@@ -9,7 +9,7 @@
 #include "qcowstore/layout.h"
 
 #define FIXED_BYTES 40u
-#define EXTRA_MIN 16u
+#define EXTRA_COMPLETE 16u
 #define EXTRA_OURS 40u
 #define EXTRA_MAX 1024u
 #define ICOUNT_NONE UINT64_MAX
@@ -62,7 +62,7 @@ int snaptable_parse(const uint8_t *bytes, size_t len, unsigned cluster_bits,
         size_t tag_len = get_be16(p + 14);
         size_t extra = get_be32(p + 36);
 
-        if (extra < EXTRA_MIN || extra > EXTRA_MAX)
+        if (extra > EXTRA_MAX)
                 return err_msg(e, EBADMSG, "a snapshot has extra data of a wrong size");
 
         size_t total = FIXED_BYTES + extra + id_len + tag_len;
@@ -75,11 +75,15 @@ int snaptable_parse(const uint8_t *bytes, size_t len, unsigned cluster_bits,
                 .l1_entries = get_be32(p + 8),
                 .date_ns = get_be32(p + 16) * NS_PER_SEC + get_be32(p + 20),
                 .vm_clock_ns = get_be64(p + 24),
-                .state_bytes = get_be64(p + FIXED_BYTES),
-                .disk_bytes = get_be64(p + FIXED_BYTES + 8),
+                .state_bytes = get_be32(p + 32),
+                .complete = extra >= EXTRA_COMPLETE,
                 .ours = extra == EXTRA_OURS,
         };
 
+        if (s.complete) {
+                s.state_bytes = get_be64(p + FIXED_BYTES);
+                s.disk_bytes = get_be64(p + FIXED_BYTES + 8);
+        }
         if (s.ours)
                 s.toc_sum = get_le64(p + FIXED_BYTES + 24);
         p += FIXED_BYTES + extra;

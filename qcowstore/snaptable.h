@@ -23,7 +23,8 @@ struct snapshot {
         uint64_t date_ns;
         uint64_t vm_clock_ns;
         uint64_t state_bytes;
-        uint64_t disk_bytes;
+        uint64_t disk_bytes;            /* 0 = not said (version 2) */
+        bool complete;                  /* has the sizes that version 3 demands */
         bool ours;                      /* has our tail */
         uint64_t toc_sum;
         char id[16];                    /* longer ones of foreign files are cut */

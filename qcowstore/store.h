@@ -56,15 +56,32 @@ struct qs_image_info {
         uint64_t date_ns;               /* wall clock of the save */
         uint64_t vm_clock_ns;
         uint64_t state_bytes;           /* of the VM-state area */
+        const char *parent;             /* name of the backing file; NULL = none; the image's */
+        unsigned layers;                /* files that were opened: 1 + parents */
 };
 
 /* Opens in constant time, whatever the RAM size: header, L1, snapshot table
  * and section table are checked now; L2 tables and checksum blocks when first
  * used. tag NULL = the default (latest) snapshot. The descriptor is duplicated;
  * path is only for messages. Takes QEMU's shared image locks for its lifetime.
- * Threads: the image may be used by any number of threads until it is closed. */
+ * Threads: the image may be used by any number of threads until it is closed.
+ *
+ * QCOW2 files of other programs (versions 2 and 3) are read too: format_version
+ * is 0, nothing vouches for their bytes, and tag NULL means the active layer. An
+ * image with a backing file is refused: see qs_image_open_at(). */
 int qs_image_open(int fd, const char *path, const char *tag,
                   struct qs_image **ret, struct err *e);
+/* The same for an image that may have parents, which are looked for in the
+ * folder folder_fd and nowhere else: a name without '/' and ':', no symbolic
+ * link, a regular file, declared to be qcow2, no file twice, at most 32. A
+ * parent of a file of ours is the very one it was made from. Whoever opens on
+ * behalf of others must not use this: the name is the image's choice. */
+int qs_image_open_at(int fd, const char *path, const char *tag, int folder_fd,
+                     struct qs_image **ret, struct err *e);
+/* By name, parents in the same folder; QCOW version 1 too, where libqcow is
+ * installed. For a user's own commands. */
+int qs_image_open_path(const char *path, const char *tag, struct qs_image **ret,
+                       struct err *e);
 void qs_image_close(struct qs_image *image);
 const struct qs_image_info *qs_image_info(const struct qs_image *image);
 
@@ -77,16 +94,29 @@ enum qs_kind {
         QS_PACKED,      /* stored compressed                              */
 };
 
+/* Clusters are those of the image: 1 << info.cluster_bits bytes, 4 KiB at least;
+ * their number is disk_bytes >> cluster_bits, rounded up. In files of other
+ * programs and chains of files one may be put together of several pieces: its
+ * kind is then that of the piece that is most work. */
+
 /* What the cluster is, without reading its data (reads its L2 table and
- * checksum block on first use). cluster < disk_bytes >> cluster_bits, rounded up. */
+ * checksum block on first use). */
 int qs_cluster_kind(struct qs_reader *reader, uint64_t cluster, enum qs_kind *ret,
                     struct err *e);
+/* That, and how many clusters from there on, at most max > 0, are of the same
+ * kind; QS_RAW ones also lie one behind the other in one file. */
+int qs_extent_at(struct qs_reader *reader, uint64_t cluster, uint64_t max,
+                 enum qs_kind *ret_kind, uint64_t *ret_n, struct err *e);
 /* The number of clusters from `cluster` on, at most max, that are QS_ZERO. */
 int qs_zero_run(struct qs_reader *reader, uint64_t cluster, uint64_t max, uint64_t *ret,
                 struct err *e);
 /* Reads one whole cluster as plain bytes into buf (1 << cluster_bits), checked
  * against its checksum (INV-VERIFIED); on error buf holds nothing of worth. */
 int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struct err *e);
+/* Reads n clusters that follow each other in as few reads as their places in
+ * the file allow; the rest as above. The message names the first bad one. */
+int qs_clusters_read(struct qs_reader *reader, uint64_t cluster, uint64_t n, void *buf,
+                     struct err *e);
 
 /* A section of the snapshot, whole and checked; the caller frees *ret_data.
  * A NUL follows the data. -ENOENT when there is no such section. */

@@ -128,6 +128,12 @@ static int load_block(struct sumtree *t, uint64_t i, uint64_t **ret, struct err 
         return 0;
 }
 
+bool sumtree_block_empty(const struct sumtree *t, uint64_t index)
+{
+        ASSERT(index < sumtree_entries(t));
+        return t->first[index >> (t->cluster_bits - 3)] == 0;
+}
+
 int sumtree_get(struct sumtree *t, uint64_t index, uint64_t *ret, struct err *e)
 {
         ASSERT(index < sumtree_entries(t));

@@ -17,6 +17,7 @@
 #ifndef QCOWSTORE_SUMTREE_H
 #define QCOWSTORE_SUMTREE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,7 +47,9 @@ int sumtree_open(const struct section *section, unsigned cluster_bits, uint64_t 
 void sumtree_free(struct sumtree *t);
 
 uint64_t sumtree_entries(const struct sumtree *t);
-/* index < sumtree_entries() */
+/* The sum of index and those of its block are all zero, as far as the first
+ * level says; index < sumtree_entries(), also below. */
+bool sumtree_block_empty(const struct sumtree *t, uint64_t index);
 int sumtree_get(struct sumtree *t, uint64_t index, uint64_t *ret, struct err *e);
 
 #endif

@@ -20,8 +20,9 @@ static void look(const uint8_t *data, size_t n)
                 ASSERT(e.text[0]);
                 return;
         }
-        ASSERT(h.cluster_bits >= 12 && h.cluster_bits <= 21);
-        ASSERT(layout_l1_entries(h.disk_bytes, h.cluster_bits) <= h.l1_entries);
+        ASSERT(h.cluster_bits >= (h.format_version ? 12 : 9) && h.cluster_bits <= 21);
+        ASSERT(imghdr_l1_entries(&h, h.disk_bytes) <= h.l1_entries);
+        ASSERT(h.backing_offset + h.backing_bytes <= 1ull << h.cluster_bits);
         if (!h.format_version)
                 return;
         imghdr_encode(&h, one);

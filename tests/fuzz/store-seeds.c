@@ -64,7 +64,7 @@ static void snapshots(const char *folder)
 
 static void entries(const char *folder)
 {
-        uint8_t buf[9 + 5 * 8] = { 4 };
+        uint8_t buf[9 + 5 * 8] = { 16 - 9 };
 
         put_be64(buf + 1, 0x100000ull << 4);
         put_be64(buf + 9, 0x30000);

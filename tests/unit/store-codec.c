@@ -55,14 +55,16 @@ static const struct {
         int rc;
 } changed[] = {
         { "magic",                   0,   32, 1,              -EBADMSG },
-        { "version 2",               4,   32, 2,              -ENOTSUP },
-        { "backing file",            8,   64, 200,            -ENOTSUP },
+        { "version 1",               4,   32, 1,              -ENOTSUP },
+        { "version 4",               4,   32, 4,              -ENOTSUP },
+        { "backing file, no name",   8,   64, 200,            0 },
         { "cluster_bits 8",          20,  32, 8,              -EBADMSG },
-        { "cluster_bits 9",          20,  32, 9,              -ENOTSUP },
+        { "cluster_bits 9",          20,  32, 9,              -EBADMSG },
         { "cluster_bits 22",         20,  32, 22,             -EBADMSG },
         { "disk beyond 64 TiB",      24,  64, UINT64_MAX,     -ENOTSUP },
         { "disk beyond its L1",      24,  64, 2ull << 30,     -EBADMSG },
-        { "encryption",              32,  32, 1,              -ENOTSUP },
+        { "AES",                     32,  32, 1,              -EBADMSG },
+        { "LUKS",                    32,  32, 2,              -ENOTSUP },
         { "huge L1",                 36,  32, UINT32_MAX,     -EBADMSG },
         { "L1 not aligned",          40,  64, 512,            -EBADMSG },
         { "no refcount table",       56,  32, 0,              -EBADMSG },
@@ -72,7 +74,7 @@ static const struct {
         { "dirty is tolerated",      72,  64, 8 | 1,          0 },
         { "corrupt",                 72,  64, 8 | 2,          -EBADMSG },
         { "data file",               72,  64, 8 | 4,          -ENOTSUP },
-        { "extended L2",             72,  64, 8 | 16,         -ENOTSUP },
+        { "extended L2",             72,  64, 8 | 16,         -EBADMSG },
         { "unknown feature",         72,  64, 8 | 1ull << 40, -ENOTSUP },
         { "type without feature",    72,  64, 0,              -EBADMSG },
         { "unknown autoclear",       88,  64, 1ull << 50,     0 },
@@ -103,6 +105,78 @@ static void header_changed(void)
                         fprintf(stderr, "%s: %d %s\n", changed[i].name, rc, e.text);
                 CU_ASSERT_EQUAL(rc, changed[i].rc);
                 CU_ASSERT((rc == 0) == (e.text[0] == '\0'));
+        }
+}
+
+/* The same without our extension: what other programs may write, and not. */
+static const struct {
+        const char *name;
+        unsigned at;
+        unsigned bits;
+        uint64_t value;
+        int rc;
+} foreign[] = {
+        { "nothing",                 112, 32, 0,              0 },
+        { "cluster_bits 9",          20,  32, 9,              -EBADMSG },       /* L1 too short */
+        { "extended L2",             72,  64, 8 | 16,         -EBADMSG },       /* the same */
+        { "AES",                     32,  32, 1,              0 },
+        { "refcount width 16",       96,  32, 4,              0 },
+        { "backing name too long",   16,  32, 1024,           -EBADMSG },
+        { "backing name",            16,  32, 1023,           0 },
+        { "backing name behind",     8,   64, (1 << 14) - 9,  -EBADMSG },
+        { "backing name at the end", 8,   64, (1 << 14) - 10, 0 },
+        { "backing offset huge",     8,   64, UINT64_MAX,     -EBADMSG },
+};
+
+static void header_foreign(void)
+{
+        struct imghdr h = good_header();
+        struct imghdr back;
+
+        for (size_t i = 0; i < ARRAY_SIZE(foreign); i++) {
+                uint8_t sector[LAYOUT_SECTOR_BYTES];
+                struct err e = { 0 };
+
+                imghdr_encode(&h, sector);
+                memset(sector + 112, 0, sizeof(sector) - 112);
+                put_be64(sector + 8, 300);
+                put_be32(sector + 16, 10);
+                if (foreign[i].bits == 32)
+                        put_be32(sector + foreign[i].at, (uint32_t)foreign[i].value);
+                else
+                        put_be64(sector + foreign[i].at, foreign[i].value);
+
+                int rc = imghdr_parse(sector, sizeof(sector), &back, &e);
+
+                if (rc != foreign[i].rc)
+                        fprintf(stderr, "%s: %d %s\n", foreign[i].name, rc, e.text);
+                CU_ASSERT_EQUAL(rc, foreign[i].rc);
+                CU_ASSERT(rc < 0 || back.format_version == 0);
+        }
+}
+
+/* Only "qcow2" is; the list ends at the parent's name. */
+static void header_backing_format(void)
+{
+        static const struct { const char *format; uint64_t name_at; bool qcow2; } formats[] = {
+                { "qcow2", 300, true }, { "raw", 300, false }, { "qcow2x", 300, false },
+                { "qcow", 300, false }, { "qcow2", 112, false },
+        };
+        struct imghdr h = good_header();
+        struct imghdr back;
+
+        for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+                uint8_t sector[LAYOUT_SECTOR_BYTES];
+
+                imghdr_encode(&h, sector);
+                memset(sector + 112, 0, sizeof(sector) - 112);
+                put_be64(sector + 8, formats[i].name_at);
+                put_be32(sector + 16, 3);
+                put_be32(sector + 112, 0xe2792aca);
+                put_be32(sector + 116, (uint32_t)strlen(formats[i].format));
+                memcpy(sector + 120, formats[i].format, strlen(formats[i].format));
+                CU_ASSERT_EQUAL(imghdr_parse(sector, sizeof(sector), &back, NULL), 0);
+                CU_ASSERT_EQUAL(back.backing_qcow2, formats[i].qcow2);
         }
 }
 
@@ -212,6 +286,46 @@ static void l2_entries(void)
         }
 }
 
+static const struct {
+        const char *name;
+        uint64_t v;
+        uint64_t bitmap;
+        bool ok;
+        enum l2_kind first, last;       /* subclusters 0 and 31 */
+} extended[] = {
+        { "nothing",          0,               0,                      true,  L2_NONE, L2_NONE },
+        { "data",             0x30000,         0xffffffff,             true,  L2_RAW,  L2_RAW },
+        { "first",            0x30000,         1,                      true,  L2_RAW,  L2_NONE },
+        { "last zero",        0x30000,         1ull << 63 | 1,         true,  L2_RAW,  L2_ZERO },
+        { "zero, no cluster", 0,               1ull << 32,             true,  L2_ZERO, L2_NONE },
+        { "packed",           1ull << 62 | 0x20000, 0,                 true,
+          L2_PACKED, L2_PACKED },
+        { "both",             0x30000,         1ull << 32 | 1,         false, 0, 0 },
+        { "no cluster",       0,               2,                      false, 0, 0 },
+        { "packed, bitmap",   1ull << 62 | 0x20000, 1,                 false, 0, 0 },
+        { "zero bit",         0x30001,         0,                      false, 0, 0 },
+        { "beyond",           0x100000,        1,                      false, 0, 0 },
+};
+
+static void extended_entries(void)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(extended); i++) {
+                struct l2entry entry = { 0 };
+                const char *wrong = l2entry_decode_extended(extended[i].v, extended[i].bitmap, 16,
+                                                            0x100000, &entry);
+
+                if (!wrong != extended[i].ok)
+                        fprintf(stderr, "%s: %s\n", extended[i].name, wrong);
+                CU_ASSERT_EQUAL(!wrong, extended[i].ok);
+                if (wrong)
+                        continue;
+                CU_ASSERT_EQUAL(l2entry_sub_kind(&entry, extended[i].bitmap, 0),
+                                extended[i].first);
+                CU_ASSERT_EQUAL(l2entry_sub_kind(&entry, extended[i].bitmap, 31),
+                                extended[i].last);
+        }
+}
+
 static void l1_entries(void)
 {
         uint64_t at = 1;
@@ -249,8 +363,10 @@ static void snapshot_entry(void)
         CU_ASSERT_EQUAL(get_be32(buf + 32), 0);         /* 4 GiB and more: only in the extra */
         for (size_t len = 0; len < 40 + 40 + 1 + 14; len++)
                 CU_ASSERT_EQUAL(snaptable_parse(buf, len, 14, &back, &used, NULL), -EBADMSG);
-        put_be32(buf + 36, 8);
-        CU_ASSERT_EQUAL(snaptable_parse(buf, n, 14, &back, &used, NULL), -EBADMSG);
+        put_be32(buf + 32, 77);
+        put_be32(buf + 36, 8);                          /* as version 2 may have it */
+        CU_ASSERT_EQUAL(snaptable_parse(buf, n, 14, &back, &used, NULL), 0);
+        CU_ASSERT(!back.complete && !back.ours && back.state_bytes == 77 && back.disk_bytes == 0);
         put_be32(buf + 36, 2000);
         CU_ASSERT_EQUAL(snaptable_parse(buf, n, 14, &back, &used, NULL), -EBADMSG);
 }
@@ -314,10 +430,13 @@ static void sums(void)
 static const CU_TestInfo cases[] = {
         { "a header comes back", header_round_trip },
         { "a header with one wrong field is refused", header_changed },
+        { "headers of other programs", header_foreign },
+        { "the parent's format", header_backing_format },
         { "newer is not damaged", header_newer },
         { "no flipped bit of sector 0 passes", header_flips },
         { "compressed descriptors of all cluster sizes", packed_descriptors },
         { "L2 entries", l2_entries },
+        { "extended L2 entries", extended_entries },
         { "L1 entries", l1_entries },
         { "a snapshot entry comes back", snapshot_entry },
         { "section tables", section_table },
