@@ -185,7 +185,8 @@ static int read_l1(struct qs_image *m, uint64_t offset, uint32_t entries, uint8_
         if (!raw)
                 return err_set(e, ENOMEM, "read an L1 table");
 
-        int rc = image_pread(m, raw, bytes, offset, "an L1 table", e);
+        int rc = m->hdr.format_version ? image_pread(m, raw, bytes, offset, "an L1 table", e)
+                                       : image_pread_data(m, raw, bytes, offset, e);
 
         if (rc == 0)
                 *ret_clusters = ptr_take(&raw);

@@ -215,6 +215,9 @@ int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, si
 /* RAM of the image as a flat, sparse file at guest-physical offsets; published
  * whole under its name or not at all. */
 int qs_export(struct qs_image *image, const char *raw_path, bool force, struct err *e);
+/* *ret_gpa: the first guest address at which the RAM of the two differs,
+ * UINT64_MAX = none. The smaller one counts as followed by zeros. */
+int qs_compare(struct qs_image *a, struct qs_image *b, uint64_t *ret_gpa, struct err *e);
 /* The other way: a flat file becomes an image without machine state. */
 int qs_import(const char *raw_path, const char *image_path,
               const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,

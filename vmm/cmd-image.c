@@ -15,6 +15,7 @@
 #include "common/json.h"
 #include "common/size.h"
 #include "vmm/cli.h"
+#include "vmm/image-compare.h"
 #include "vmm/meta.h"
 
 static const char help[] =
@@ -22,6 +23,8 @@ static const char help[] =
         "       vmm image verify IMAGE [--json]      that, and every stored byte\n"
         "       vmm image info IMAGE [--json]        what the image is and holds\n"
         "       vmm image list IMAGE [--json]        its snapshots\n"
+        "       vmm image compare IMAGE_A IMAGE_B [--tag TAG] [--json]\n"
+        "                                            do they hold the same memory?\n"
         "       vmm image export IMAGE RAW [--tag TAG] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--force] [--json]\n\n"
@@ -155,7 +158,11 @@ static struct json_object *describe(const char *path, struct qs_image *image)
                 snprintf(uuid + 2 * n, 3, "%02x", i->uuid[n]);
         json_put_str(o, "image", path);
         json_put_u64(o, "format_version", i->format_version);
-        json_put_str(o, "uuid", uuid);
+        json_put_str(o, "uuid", i->format_version ? uuid : "");
+        json_put_bool(o, "checksums", i->format_version > 0);
+        if (i->parent)
+                json_put_str(o, "parent", i->parent);
+        json_put_u64(o, "layers", i->layers);
         json_put_str(o, "tag", i->tag);
         json_put_u64(o, "date_ns", i->date_ns);
         json_put_u64(o, "disk_bytes", i->disk_bytes);
@@ -166,16 +173,31 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         return o;
 }
 
+static void print_origin(struct json_object *o, const struct qs_image_info *i)
+{
+        char date[32];
+
+        if (i->format_version)
+                printf("uuid:     %s\n",
+                       json_object_get_string(json_object_object_get(o, "uuid")));
+        else
+                puts("uuid:     none: made by another program, without checksums");
+        if (i->parent)
+                printf("parent:   %s, %u files in all\n", i->parent, i->layers);
+        if (i->tag[0])
+                printf("snapshot: %s, %s\n", i->tag, date_text(i->date_ns, date, sizeof(date)));
+        else
+                puts("snapshot: none, the active layer");
+}
+
 static void print_info(struct json_object *o, const struct qs_image_info *i)
 {
-        struct json_object *vm, *v;
-        char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX], date[32];
+        struct json_object *vm;
+        char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 
-        json_object_object_get_ex(o, "uuid", &v);
-        printf("image:    %s\nuuid:     %s\nsnapshot: %s, %s\n"
-               "memory:   %s in clusters of %llu, %s\nfile:     %s\n",
-               json_object_get_string(json_object_object_get(o, "image")),
-               json_object_get_string(v), i->tag, date_text(i->date_ns, date, sizeof(date)),
+        printf("image:    %s\n", json_object_get_string(json_object_object_get(o, "image")));
+        print_origin(o, i);
+        printf("memory:   %s in clusters of %llu, %s\nfile:     %s\n",
                size_text(i->disk_bytes, a), 1ull << i->cluster_bits,
                i->compress == QS_COMPRESS_ZSTD ? "zstd" : "not compressed",
                size_text(i->file_bytes, b));
@@ -191,12 +213,9 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
 
 int image_info(const char *path, bool json, struct err *e)
 {
-        AUTO_FD fd = -1;
         struct qs_image *image;
-        int rc = open_image(path, &fd, e);
+        int rc = qs_image_open_path(path, NULL, &image, e);
 
-        if (rc == 0)
-                rc = qs_image_open(fd, path, NULL, &image, e);
         if (rc < 0)
                 return rc;
 
@@ -257,17 +276,20 @@ static int image_list(const struct image_cmd *o, struct err *e)
 
 static int image_export(const struct image_cmd *o, struct err *e)
 {
-        AUTO_FD fd = -1;
         struct qs_image *image;
 
-        if (open_image(o->operands[0], &fd, e) < 0 ||
-            qs_image_open(fd, o->operands[0], o->tag, &image, e) < 0)
+        if (qs_image_open_path(o->operands[0], o->tag, &image, e) < 0)
                 return CLI_FAILED;
 
         int rc = qs_export(image, o->operands[1], o->writer.force, e);
 
         qs_image_close(image);
         return rc < 0 ? CLI_FAILED : 0;
+}
+
+static int image_compare_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_compare(o->operands[0], o->tag, o->operands[1], o->json, e);
 }
 
 static int image_import(const struct image_cmd *o, struct err *e)
@@ -303,6 +325,7 @@ static const struct action {
         { "verify", "image verify IMAGE", 1, image_verify },
         { "info", "image info IMAGE", 1, image_info_cmd },
         { "list", "image list IMAGE", 1, image_list },
+        { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },
         { "export", "image export IMAGE RAW", 2, image_export },
         { "import", "image import RAW IMAGE", 2, image_import },
 };

@@ -13,6 +13,7 @@ _vmm_options() {
 			"--console --foreground --wait --json" ;;
 	list | info) echo "--json" ;;
 	image-import) echo "$format" ;;
+	image-compare) echo "--tag --json" ;;
 	image-export) echo "--tag --force" ;;
 	image-check | image-verify | image-info | image-list) echo "--json" ;;
 	"")      echo "--version" ;;
@@ -48,7 +49,7 @@ _vmm_words() {
 	fi
 	case $command in
 	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
-	image) compgen -W "import export check verify info list" -- "$cur" ;;
+	image) compgen -W "import export compare check verify info list" -- "$cur" ;;
 	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;
