@@ -50,44 +50,131 @@ static int validate(const struct qs_image *m, uint64_t *table, struct err *e)
         return 0;
 }
 
-/* Several threads may load the same table; the first one to publish wins. */
-static int load_l2(struct qs_image *m, uint64_t l1, uint64_t **ret, struct err *e)
+/* Reads a cluster of a table of entries; the caller frees *ret. */
+static int read_table(struct qs_image *m, uint64_t offset, const char *what, uint64_t **ret,
+                      struct err *e)
 {
         AUTO_FREE uint64_t *table = malloc(m->cluster_bytes);
-        uint64_t *present = NULL;
 
         if (!table)
-                return err_set(e, ENOMEM, "read an L2 table");
+                return err_set(e, ENOMEM, "read %s", what);
 
         int rc = m->hdr.format_version
-                 ? image_pread_verified(m, table, m->l1[l1], 1, "an L2 table", e)
-                 : image_pread_data(m, table, m->cluster_bytes, m->l1[l1], e);
+                 ? image_pread_verified(m, table, offset, 1, what, e)
+                 : image_pread_data(m, table, m->cluster_bytes, offset, e);
 
         if (rc == 0)
-                rc = validate(m, table, e);
+                *ret = ptr_take(&table);
+        return rc;
+}
+
+/* Several threads may load the same table; the first one to publish wins. */
+static uint64_t *publish(uint64_t *_Atomic *slot, uint64_t **table)
+{
+        uint64_t *present = NULL;
+
+        return atomic_compare_exchange_strong(slot, &present, *table) ? ptr_take(table) : present;
+}
+
+static unsigned l1_chunk_bits(const struct qs_image *m)
+{
+        return m->hdr.cluster_bits - 3;
+}
+
+static int load_l1(struct qs_image *m, uint64_t chunk, uint64_t **ret, struct err *e)
+{
+        AUTO_FREE uint64_t *table = NULL;
+        uint64_t first = chunk << l1_chunk_bits(m);
+        int rc = read_table(m, m->l1_offset + (chunk << m->hdr.cluster_bits), "the L1 table",
+                            &table, e);
+
         if (rc < 0)
                 return rc;
-        if (atomic_compare_exchange_strong(&m->l2[l1], &present, table))
-                *ret = ptr_take(&table);
-        else
-                *ret = present;
+        /* behind those used is VM state, or nothing at all */
+        for (uint64_t i = 0; i < 1ull << l1_chunk_bits(m) && first + i < m->l1_used; i++) {
+                const char *wrong = l1entry_decode(be64toh(table[i]), m->hdr.cluster_bits,
+                                                   m->bound, &table[i]);
+
+                if (wrong)
+                        return err_msg(e, EBADMSG, "%s", wrong);
+        }
+        *ret = publish(&m->l1[chunk], &table);
         return 0;
 }
 
-/* m->l1[l1] leads to a table */
-static int l2_slot(struct qs_image *m, uint64_t l1, uint64_t cluster, struct slot *ret,
+/* *ret 0 = no L2 table */
+static int l1_entry(struct qs_image *m, uint64_t i, uint64_t *ret, struct err *e)
+{
+        uint64_t chunk = i >> l1_chunk_bits(m);
+
+        *ret = 0;
+        if (i >= m->l1_used)
+                return 0;
+
+        uint64_t *table = atomic_load_explicit(&m->l1[chunk], memory_order_acquire);
+        int rc = table ? 0 : load_l1(m, chunk, &table, e);
+
+        if (rc == 0)
+                *ret = table[i & ((1ull << l1_chunk_bits(m)) - 1)];
+        return rc;
+}
+
+static int load_l2(struct qs_image *m, uint64_t l1, uint64_t offset, uint64_t **ret,
                    struct err *e)
+{
+        AUTO_FREE uint64_t *table = NULL;
+        int rc = read_table(m, offset, "an L2 table", &table, e);
+
+        if (rc == 0)
+                rc = validate(m, table, e);
+        if (rc == 0)
+                *ret = publish(&m->l2[l1], &table);
+        return rc;
+}
+
+/* table_offset: what the L1 entry says, not 0 */
+static int l2_slot(struct qs_image *m, uint64_t l1, uint64_t table_offset, uint64_t cluster,
+                   struct slot *ret, struct err *e)
 {
         uint64_t *table = atomic_load_explicit(&m->l2[l1], memory_order_acquire);
 
         if (!table) {
-                int rc = load_l2(m, l1, &table, e);
+                int rc = load_l2(m, l1, table_offset, &table, e);
 
                 if (rc < 0)
                         return rc;
         }
         *ret = slot_at(m, table, cluster & ((1ull << m->hdr.l2_bits) - 1));
         return 0;
+}
+
+static uint64_t l1_chunks(const struct qs_image *m)
+{
+        return DIV_ROUND_UP(m->l1_used, 1ull << l1_chunk_bits(m));
+}
+
+int image_map_new(struct qs_image *m, struct err *e)
+{
+        m->l1 = calloc(l1_chunks(m) + 1, sizeof(*m->l1));
+        m->l2 = calloc(m->l1_used + 1, sizeof(*m->l2));
+        return m->l1 && m->l2 ? 0 : err_set(e, ENOMEM, "read the L1 table");
+}
+
+void image_map_free(struct qs_image *m)
+{
+        for (uint64_t i = 0; m->l1 && m->l2 && i < m->l1_used; i++) {
+                uint64_t chunk = i >> l1_chunk_bits(m);
+
+                /* what no L1 leads to yet was never touched */
+                if (!atomic_load_explicit(&m->l1[chunk], memory_order_relaxed))
+                        i = ((chunk + 1) << l1_chunk_bits(m)) - 1;
+                else
+                        free(atomic_load_explicit(&m->l2[i], memory_order_relaxed));
+        }
+        for (uint64_t i = 0; m->l1 && i < l1_chunks(m); i++)
+                free(atomic_load_explicit(&m->l1[i], memory_order_relaxed));
+        free(m->l1);
+        free(m->l2);
 }
 
 /* No L2 table: all that it would cover is unallocated. L2 table n and block n
@@ -135,16 +222,19 @@ static int layer_extent(struct qs_image *m, uint64_t at, uint64_t max, struct ex
 {
         uint64_t cluster = at >> m->hdr.cluster_bits;
         uint64_t l1 = cluster >> m->hdr.l2_bits;
-        struct slot slot;
+        struct slot slot = { 0 };
         struct l2entry entry;
 
         *x = (struct extent){ .layer = m, .cluster = cluster,
                               .skip = at & (m->cluster_bytes - 1) };
-        if (l1 >= m->l1_used || m->l1[l1] == 0)
+
+        uint64_t table;
+        int rc = l1_entry(m, l1, &table, e);
+
+        if (rc == 0 && table == 0)
                 return hole(m, at, max, x, e);
-
-        int rc = l2_slot(m, l1, cluster, &slot, e);
-
+        if (rc == 0)
+                rc = l2_slot(m, l1, table, cluster, &slot, e);
         if (rc < 0)
                 return rc;
 

@@ -3,18 +3,18 @@
  *
  * Theory of operation
  *
- * open reads sector 0, both L1 tables, the snapshot table, the section table
- * and the first levels of the two sum trees: that much is constant in the RAM
- * size but for the L1. Everything else is read when first used, and kept: 8
- * bytes of L2 entry (extended: 16) and 8 of sum a cluster that was ever asked
+ * open reads sector 0, the snapshot table, the VM state's part of the L1, the
+ * section table and the first levels of the two sum trees; of these only the
+ * one of CHECKSUMS grows with RAM, 4 MiB a TiB at 4 KiB clusters. Everything
+ * else is read when first used, the L1 by the cluster, and kept: 8 bytes of L2 entry (extended: 16) and 8 of sum a cluster that was ever asked
  * for, in tables of one cluster. That is 0.1 % of the RAM read at 16 KiB, 0.4 %
  * at 4 KiB, less than evicting and its locks or epochs would be worth.
  *
  * What is read from the VM-state area is always verified by a sum of its own
  * (section table, first level, block), so image_state_read() may find its way
  * through an L2 table that nobody vouched for yet; that breaks the circle that
- * HOSTSUMS, which vouches for L2 tables, is itself found through one. L2 tables
- * of the disk are verified against HOSTSUMS and cached.
+ * HOSTSUMS, which vouches for L1 and L2 tables, is itself found through them.
+ * What maps the disk is verified against HOSTSUMS and cached.
  *
  * An image with a backing file is a chain of layers, each an open image: what
  * a layer leaves unallocated is the next one's, and zeros behind the last one
@@ -26,7 +26,7 @@
  *
  * INV-VERIFIED: no byte of guest RAM or of a section leaves qcowstore unless
  *               it matches its sum, if its layer is a file of ours.
- * INV-ONCE:     an L2 table or a block of sums, once published through its
+ * INV-ONCE:     a cluster of L1 or L2 or a block of sums, once published through its
  *               atomic pointer, never changes and lives as long as the image;
  *               so readers need no lock.
  * INV-CHAIN:    a chain has no file twice and at most IMAGE_LAYERS_MAX.
@@ -65,8 +65,10 @@ struct qs_image {
         struct snapshot *snapshots;
         size_t snaptable_bytes;
         const struct snapshot *snapshot;        /* the one opened; NULL = active layer (foreign) */
-        uint64_t *l1;                   /* host-endian, validated */
+        uint64_t l1_offset;             /* of the table that maps what is read */
         uint64_t l1_used;               /* its entries that map the disk */
+        uint64_t *state_l1;             /* those that map VM state; host-endian, validated */
+        uint64_t state_l1_entries;
         struct sectoc toc;
         struct sumtree *checksums;      /* NULL in a foreign file */
         struct sumtree *hostsums;
@@ -77,7 +79,8 @@ struct qs_image {
         uint64_t units;
         struct qs_image_info info;
         /* any thread; NULL -> a validated host-endian table, once (INV-ONCE) */
-        uint64_t *_Atomic *l2;
+        uint64_t *_Atomic *l1;          /* by cluster of the table */
+        uint64_t *_Atomic *l2;          /* by L1 entry */
 };
 
 /* A stretch of guest addresses that one layer answers for in one way. */
@@ -106,6 +109,9 @@ int image_state_locate(const struct qs_image *m, uint64_t cluster, uint64_t *ret
  * are zeros */
 int image_pread_data(const struct qs_image *m, void *buf, size_t bytes, uint64_t offset,
                      struct err *e);
+/* Room for the tables that map the disk, l1_offset and l1_used being set. */
+int image_map_new(struct qs_image *m, struct err *e);
+void image_map_free(struct qs_image *m);
 /* What the guest address `at` and at most max > 0 bytes from there are, through
  * all layers: L2_ZERO, L2_RAW or L2_PACKED. */
 int image_extent(struct qs_image *m, uint64_t at, uint64_t max, struct extent *ret,

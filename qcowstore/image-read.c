@@ -41,13 +41,13 @@ static int locate_batch(const struct qs_image *m, uint64_t cluster, unsigned n, 
                         struct err *e)
 {
         uint64_t per_table = layout_l2_entries(m->hdr.cluster_bits);
-        uint64_t l1 = m->disk_l1 + cluster / per_table;
+        uint64_t l1 = cluster / per_table;
         uint64_t at = cluster % per_table;
 
-        if (l1 >= m->snapshot->l1_entries || m->l1[l1] == 0)
+        if (l1 >= m->state_l1_entries || m->state_l1[l1] == 0)
                 return err_msg(e, EBADMSG, "the VM state has a hole");
 
-        int rc = image_pread(m, offsets, n * 8ull, m->l1[l1] + at * 8, "an L2 table", e);
+        int rc = image_pread(m, offsets, n * 8ull, m->state_l1[l1] + at * 8, "an L2 table", e);
 
         for (unsigned i = 0; rc == 0 && i < n; i++) {
                 struct l2entry entry;

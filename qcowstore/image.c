@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -175,39 +174,37 @@ static int choose_snapshot(struct qs_image *m, const char *tag, struct err *e)
         return 0;
 }
 
-/* The L1 that leads to disk and VM state; *ret_clusters are its raw bytes. */
-static int read_l1(struct qs_image *m, uint64_t offset, uint32_t entries, uint8_t **ret_clusters,
-                   struct err *e)
+/* The part of a snapshot's L1 that maps VM state. Nobody vouched for it yet; what
+ * is read through it has sums of its own. */
+static int read_state_l1(struct qs_image *m, const struct snapshot *s, struct err *e)
 {
-        size_t bytes = ALIGN_UP(entries * 8ull, m->cluster_bytes);
-        AUTO_FREE uint8_t *raw = malloc(bytes + 1);
+        ASSERT(s->l1_entries > m->disk_l1);
 
-        if (!raw)
+        uint64_t n = s->l1_entries - m->disk_l1;
+
+        m->state_l1 = malloc(n * 8);
+        if (!m->state_l1)
                 return err_set(e, ENOMEM, "read an L1 table");
 
-        int rc = m->hdr.format_version ? image_pread(m, raw, bytes, offset, "an L1 table", e)
-                                       : image_pread_data(m, raw, bytes, offset, e);
+        int rc = image_pread(m, m->state_l1, n * 8, s->l1_offset + m->disk_l1 * 8,
+                             "an L1 table", e);
 
-        if (rc == 0)
-                *ret_clusters = ptr_take(&raw);
-        return rc;
-}
-
-static int take_l1(struct qs_image *m, const uint8_t *raw, uint32_t entries, struct err *e)
-{
-        m->l1 = calloc((size_t)entries + 1, sizeof(*m->l1));
-        m->l1_used = MIN(entries, m->disk_l1);
-        m->l2 = calloc(m->l1_used + 1, sizeof(*m->l2));
-        if (!m->l1 || !m->l2)
-                return err_set(e, ENOMEM, "read an L1 table");
-        for (uint32_t i = 0; i < entries; i++) {
-                const char *wrong = l1entry_decode(get_be64(raw + i * 8ull), m->hdr.cluster_bits,
-                                                   m->bound, &m->l1[i]);
+        for (uint64_t i = 0; rc == 0 && i < n; i++) {
+                const char *wrong = l1entry_decode(be64toh(m->state_l1[i]), m->hdr.cluster_bits,
+                                                   m->bound, &m->state_l1[i]);
 
                 if (wrong)
                         return err_msg(e, EBADMSG, "%s", wrong);
         }
-        return 0;
+        m->state_l1_entries = n;
+        return rc;
+}
+
+static int use_l1(struct qs_image *m, uint64_t offset, uint32_t entries, struct err *e)
+{
+        m->l1_offset = offset;
+        m->l1_used = MIN(entries, m->disk_l1);
+        return image_map_new(m, e);
 }
 
 static int open_tree(struct qs_image *m, const char *name, uint64_t min, uint64_t max,
@@ -244,17 +241,6 @@ static int read_sections(struct qs_image *m, struct err *e)
         return 0;
 }
 
-/* The active layer's L1 is not used to read, but QEMU would. */
-static int verify_active_l1(const struct qs_image *m, struct err *e)
-{
-        uint64_t n = layout_clusters(m->hdr.l1_entries * 8ull, m->hdr.cluster_bits);
-        AUTO_FREE uint8_t *raw = malloc((n << m->hdr.cluster_bits) + 1);
-
-        if (!raw)
-                return err_set(e, ENOMEM, "read the active L1 table");
-        return image_pread_verified(m, raw, m->hdr.l1_offset, n, "the active L1 table", e);
-}
-
 static int verify_clusters(const struct qs_image *m, const uint8_t *buf, uint64_t offset,
                            uint64_t clusters, const char *what, struct err *e)
 {
@@ -286,49 +272,32 @@ int image_pread_verified(const struct qs_image *m, void *buf, uint64_t offset,
 static int open_ours(struct qs_image *m, struct err *e)
 {
         const struct snapshot *s = m->snapshot;
-        AUTO_FREE uint8_t *raw = NULL;
 
         if (!s->ours || s->disk_bytes != m->hdr.disk_bytes || s->l1_entries <= m->disk_l1)
                 return err_msg(e, EBADMSG, "snapshot '%s' was not made by snapback", s->tag);
 
-        int rc = read_l1(m, s->l1_offset, s->l1_entries, &raw, e);
+        int rc = use_l1(m, s->l1_offset, s->l1_entries, e);
 
         if (rc == 0)
-                rc = take_l1(m, raw, s->l1_entries, e);
-        if (rc == 0)
-                rc = read_sections(m, e);
-        if (rc == 0)
-                rc = verify_clusters(m, raw, s->l1_offset,
-                                     layout_clusters(s->l1_entries * 8ull, m->hdr.cluster_bits),
-                                     "the L1 table", e);
-        return rc < 0 ? rc : verify_active_l1(m, e);
+                rc = read_state_l1(m, s, e);
+        return rc < 0 ? rc : read_sections(m, e);
 }
 
 /* A file of ours whose extension was lost must not pass as somebody's plain
  * QCOW2 file: its VM state tells. */
 static int refuse_headless(struct qs_image *m, struct err *e)
 {
-        struct qs_image probe = *m;
         const struct snapshot *s = m->hdr.snapshots ? &m->snapshots[m->hdr.snapshots - 1] : NULL;
-        AUTO_FREE uint8_t *raw = NULL;
         uint8_t magic[8];
-        bool ours;
 
         if (!s || m->hdr.extended_l2 || s->l1_entries <= m->disk_l1 ||
             s->state_bytes < sizeof(magic))
                 return 0;
-        probe.snapshot = s;
 
-        int rc = read_l1(&probe, s->l1_offset, s->l1_entries, &raw, e);
+        int rc = read_state_l1(m, s, e);
 
-        if (rc == 0)
-                rc = take_l1(&probe, raw, s->l1_entries, e);
-        ours = s->ours ||
-               (rc == 0 && image_state_read(&probe, 0, magic, sizeof(magic), NULL) == 0 &&
-                sectoc_magic(magic, sizeof(magic)));
-        free(probe.l1);
-        free(probe.l2);
-        if (ours)
+        if (s->ours || (rc == 0 && image_state_read(m, 0, magic, sizeof(magic), NULL) == 0 &&
+                        sectoc_magic(magic, sizeof(magic))))
                 return err_msg(e, EBADMSG, "the snapback header extension is missing: the header "
                                "is damaged or was changed by another program");
         return rc;
@@ -349,18 +318,14 @@ static int take_snapshot_disk(struct qs_image *m, struct err *e)
 static int open_foreign(struct qs_image *m, struct err *e)
 {
         const struct snapshot *s = m->snapshot;
-        AUTO_FREE uint8_t *raw = NULL;
         int rc = refuse_headless(m, e);
 
         if (rc == 0 && s)
                 rc = take_snapshot_disk(m, e);
         if (rc < 0)
                 return rc;
-
-        uint32_t entries = s ? s->l1_entries : m->hdr.l1_entries;
-
-        rc = read_l1(m, s ? s->l1_offset : m->hdr.l1_offset, entries, &raw, e);
-        return rc < 0 ? rc : take_l1(m, raw, entries, e);
+        return s ? use_l1(m, s->l1_offset, s->l1_entries, e)
+                 : use_l1(m, m->hdr.l1_offset, m->hdr.l1_entries, e);
 }
 
 static void fill_info(struct qs_image *m)
@@ -420,13 +385,11 @@ int image_open_layer(int fd, const char *path, const char *tag, struct qs_image 
 
 static void close_layer(struct qs_image *m)
 {
-        for (uint64_t i = 0; m->l2 && i < m->l1_used; i++)
-                free(atomic_load_explicit(&m->l2[i], memory_order_relaxed));
+        image_map_free(m);
         sumtree_free(m->checksums);
         sumtree_free(m->hostsums);
         legacy_close(m->legacy);
-        free(m->l2);
-        free(m->l1);
+        free(m->state_l1);
         free(m->snapshots);
         free(m->parent_name);
         free(m->path);

@@ -50,8 +50,10 @@ void sumtree_free(struct sumtree *t)
 {
         if (!t)
                 return;
-        for (uint64_t i = 0; t->block && i < t->blocks; i++)
-                free(atomic_load_explicit(&t->block[i], memory_order_relaxed));
+        for (uint64_t i = 0; t->first && t->block && i < t->blocks; i++) {
+                if (t->first[i])        /* others were never touched */
+                        free(atomic_load_explicit(&t->block[i], memory_order_relaxed));
+        }
         free(t->block);
         free(t->first);
         free(t);
