@@ -23,7 +23,6 @@
 #define MODE_PATCH 1
 #define MODE_SEAL 2
 #define RAM_BYTES (16u * 4096)
-#define READS_MAX 64
 
 static uint8_t *make_base(size_t *ret_n)
 {
@@ -51,18 +50,6 @@ static uint8_t *make_base(size_t *ret_n)
         kit_gone(folder);
         free(ram.bytes);
         return bytes;
-}
-
-static void patch(uint8_t *file, size_t size, const uint8_t *data, size_t n)
-{
-        while (n >= 5) {
-                size_t at = get_le32(data) % size;
-                size_t len = MIN(MIN(data[4], n - 5), size - at);
-
-                memcpy(file + at, data + 5, len);
-                data += 5 + len;
-                n -= 5 + len;
-        }
 }
 
 /* the cluster that an entry of a table leads to; NULL when outside */
@@ -109,31 +96,6 @@ static void seal(uint8_t *file, size_t size)
         imghdr_seal(file);
 }
 
-static void use(struct qs_image *image)
-{
-        const struct qs_image_info *info = qs_image_info(image);
-        AUTO_FREE uint8_t *buf = malloc((size_t)1 << info->cluster_bits);
-        uint64_t n = DIV_ROUND_UP(info->disk_bytes, 1ull << info->cluster_bits);
-        struct qs_reader *r;
-        void *data;
-        size_t bytes;
-
-        ASSERT(buf);
-        if (qs_reader_new(image, &r, NULL) < 0)
-                return;
-        for (uint64_t i = 0; i < MIN(n, READS_MAX); i++) {
-                uint64_t run;
-                enum qs_kind kind;
-
-                qs_cluster_kind(r, i, &kind, NULL);
-                qs_zero_run(r, i, READS_MAX, &run, NULL);
-                qs_cluster_read(r, i, buf, NULL);
-        }
-        if (qs_section_read(r, "META", &data, &bytes, NULL) == 0)
-                free(data);
-        qs_reader_free(r);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
         static uint8_t *base;           /* made once per process */
@@ -151,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         ASSERT(file);
         memcpy(file, patches ? base : data + 1, size);
         if (patches)
-                patch(file, size, data + 1, n - 1);
+                kit_patch(file, size, data + 1, n - 1);
         if (data[0] & MODE_SEAL)
                 seal(file, size);
 
@@ -160,7 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         struct err e = { 0 };
 
         if (qs_image_open(fd, "fuzz", NULL, &image, &e) == 0) {
-                use(image);
+                kit_touch(image);
                 qs_image_close(image);
         } else {
                 ASSERT(e.text[0]);

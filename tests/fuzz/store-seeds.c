@@ -104,6 +104,30 @@ static void images(const char *folder)
         put(folder, "store-image", "empty", "\0QFI\xfb", 5);
 }
 
+/* one patch each: in the header, the L1, the L2, the compressed data */
+static void foreign(const char *folder)
+{
+        static const uint32_t places[] = { 20, 3 << 12, (4 << 12) + 8, (8 << 12) - 300 };
+        uint8_t buf[1 + 4 * 6];
+        char name[16];
+
+        for (unsigned mode = 0; mode < 16; mode++) {
+                buf[0] = (uint8_t)mode;
+                for (unsigned i = 0; i < 4; i++) {
+                        /* extended files have larger clusters */
+                        uint32_t at = mode & 1 && i ? places[i] << 2 : places[i];
+
+                        put_le32(buf + 1 + i * 6, at);
+                        buf[1 + i * 6 + 4] = 1;
+                        buf[1 + i * 6 + 5] = 0;
+                }
+                snprintf(name, sizeof(name), "mode%u", mode);
+                put(folder, "store-foreign", name, buf, 1);
+                snprintf(name, sizeof(name), "patch%u", mode);
+                put(folder, "store-foreign", name, buf, sizeof(buf));
+        }
+}
+
 int main(int argc, char **argv)
 {
         if (argc != 2) {
@@ -115,5 +139,6 @@ int main(int argc, char **argv)
         entries(argv[1]);
         sections(argv[1]);
         images(argv[1]);
+        foreign(argv[1]);
         return 0;
 }

@@ -11,8 +11,11 @@
 #include <unistd.h>
 
 #include "common/auto.h"
+#include "common/bytes.h"
 #include "common/check.h"
 #include "common/io.h"
+
+#define TOUCH_MAX 64                    /* clusters */
 
 const char kit_meta[] = "{\"version\": 1}";
 
@@ -134,4 +137,43 @@ long kit_check(int fd, int contents)
         int rc = qs_check(fd, "image", contents, NULL, NULL, &report, NULL);
 
         return rc < 0 ? rc : (long)(report.corruptions + report.leaks);
+}
+
+void kit_patch(uint8_t *file, size_t size, const uint8_t *data, size_t n)
+{
+        while (n >= 5) {
+                size_t at = get_le32(data) % size;
+                size_t len = MIN(MIN(data[4], n - 5), size - at);
+
+                memcpy(file + at, data + 5, len);
+                data += 5 + len;
+                n -= 5 + len;
+        }
+}
+
+void kit_touch(struct qs_image *image)
+{
+        const struct qs_image_info *info = qs_image_info(image);
+        AUTO_FREE uint8_t *buf = malloc((size_t)4 << info->cluster_bits);
+        uint64_t n = DIV_ROUND_UP(info->disk_bytes, 1ull << info->cluster_bits);
+        struct qs_reader *r;
+        void *data;
+        size_t bytes;
+
+        ASSERT(buf);
+        if (qs_reader_new(image, &r, NULL) < 0)
+                return;
+        for (uint64_t i = 0; i < MIN(n, TOUCH_MAX); i++) {
+                uint64_t run;
+                enum qs_kind kind;
+
+                qs_cluster_kind(r, i, &kind, NULL);
+                qs_zero_run(r, i, TOUCH_MAX, &run, NULL);
+                qs_cluster_read(r, i, buf, NULL);
+                if (qs_extent_at(r, i, MIN(4, n - i), &kind, &run, NULL) == 0)
+                        qs_clusters_read(r, i, run, buf, NULL);
+        }
+        if (qs_section_read(r, "META", &data, &bytes, NULL) == 0)
+                free(data);
+        qs_reader_free(r);
 }

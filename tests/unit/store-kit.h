@@ -46,4 +46,9 @@ long kit_compare(struct qs_image *image, const uint8_t *model);
 /* findings, or a negative errno of qs_check() */
 long kit_check(int fd, int contents);
 
+/* Patches file: each u32 offset (modulo its size), u8 length, bytes. */
+void kit_patch(uint8_t *file, size_t size, const uint8_t *data, size_t n);
+/* every way to read, over the first clusters; what fails, fails */
+void kit_touch(struct qs_image *image);
+
 #endif
