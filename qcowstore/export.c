@@ -12,6 +12,7 @@
 #include "qcowstore/crew.h"
 #include "qcowstore/image-priv.h"
 #include "qcowstore/publish.h"
+#include "qcowstore/sum.h"
 
 /* zero stretches are cheap to skip only in large steps */
 #define EXPORT_BYTES (8u << 20)
@@ -24,6 +25,32 @@ struct export_job {
         _Atomic bool failed;
 };
 
+/* Other programs store zeros, too; we leave them out. */
+static bool is_hole(const struct qs_image *m, const uint8_t *p, uint64_t bytes)
+{
+        return !m->hdr.format_version && sum_all_zero(p, bytes);
+}
+
+static int write_data(struct export_job *job, const uint8_t *p, uint64_t bytes, uint64_t at)
+{
+        uint64_t step = 1ull << job->image->unit_bits;
+        uint64_t done = 0;
+
+        while (done < bytes) {
+                uint64_t end = done;
+
+                while (end < bytes && !is_hole(job->image, p + end, MIN(step, bytes - end)))
+                        end = MIN(end + step, bytes);
+
+                int rc = io_pwrite_full(publish_fd(job->publish), p + done, end - done, at + done);
+
+                if (rc < 0)
+                        return rc;
+                done = MIN(end + step, bytes);
+        }
+        return 0;
+}
+
 /* Clusters [first, first + n) have data; buf has room for n. */
 static int copy_run(struct export_job *job, struct qs_reader *r, uint64_t first, uint64_t n,
                     uint8_t *buf, struct err *e)
@@ -35,7 +62,7 @@ static int copy_run(struct export_job *job, struct qs_reader *r, uint64_t first,
 
         if (rc < 0)
                 return rc;
-        rc = io_pwrite_full(publish_fd(job->publish), buf, bytes, at);
+        rc = write_data(job, buf, bytes, at);
         return rc < 0 ? publish_write_error(job->publish, rc, e) : 0;
 }
 

@@ -6,9 +6,10 @@
  * open reads sector 0, the snapshot table, the VM state's part of the L1, the
  * section table and the first levels of the two sum trees; of these only the
  * one of CHECKSUMS grows with RAM, 4 MiB a TiB at 4 KiB clusters. Everything
- * else is read when first used, the L1 by the cluster, and kept: 8 bytes of L2 entry (extended: 16) and 8 of sum a cluster that was ever asked
- * for, in tables of one cluster. That is 0.1 % of the RAM read at 16 KiB, 0.4 %
- * at 4 KiB, less than evicting and its locks or epochs would be worth.
+ * else is read when first used, the L1 by the cluster, and kept: 8 bytes of L2
+ * entry (extended: 16) and 8 of sum a cluster that was ever asked for, in tables
+ * of one cluster. That is 0.1 % of the RAM read at 16 KiB, 0.4 % at 4 KiB, less
+ * than evicting and its locks or epochs would be worth.
  *
  * What is read from the VM-state area is always verified by a sum of its own
  * (section table, first level, block), so image_state_read() may find its way

@@ -61,6 +61,25 @@ $make export "$dir/plain" "$dir/x" s1 || fail "export of a snapshot"
 qemu-img convert -l s1 -O raw "$dir/plain" "$dir/y" || fail "convert of a snapshot"
 cmp "$dir/x" "$dir/y" || fail "export of a snapshot differs"
 
+# QCOW 1, and what nobody decrypts here
+qemu-img convert -f raw -O qcow "$dir/a.raw" "$dir/v1" || fail "convert to QCOW 1"
+# QEMU 7.2 writes all of it and exits with 1
+qemu-img convert -c -f raw -O qcow "$dir/a.raw" "$dir/v1c"
+qemu-img compare -f raw -F qcow "$dir/a.raw" "$dir/v1c" >"$dir/log" || fail "convert to QCOW 1, -c"
+for image in v1 v1c; do
+        rm -f "$dir/x"
+        if $make export "$dir/$image" "$dir/x" 2>"$dir/log"; then
+                cmp "$dir/a.raw" "$dir/x" || fail "$image: export differs"
+        else
+                grep -q libqcow "$dir/log" || fail "$image: export"
+        fi
+done
+qemu-img create -q -f qcow2 --object secret,id=s,data=abcdefgh \
+        -o encrypt.format=aes,encrypt.key-secret=s "$dir/aes" 1M >/dev/null 2>&1 &&
+        $make export "$dir/aes" "$dir/y" 2>"$dir/log" && fail "an encrypted file was read"
+test ! -s "$dir/log" || grep -q -e AES -e libqcow "$dir/log" || fail "AES is not named"
+rm -f "$dir/x"
+
 # a refcount too low and one too high are told apart
 for width in 1 8 16 64; do
         qemu-img create -q -f qcow2 -o refcount_bits=$width "$dir/w$width" 8M || fail "create"
