@@ -92,6 +92,44 @@ static void check_kinds(struct qs_image *image, const uint8_t *model, enum qs_co
         qs_reader_free(r);
 }
 
+/* qs_extent_at covers all clusters, each with its kind; qs_clusters_read gives
+ * runs of any kind and length, also over their borders. */
+static void check_runs(struct qs_image *image, const uint8_t *model)
+{
+        const struct qs_image_info *info = qs_image_info(image);
+        uint64_t cluster = 1ull << info->cluster_bits;
+        uint64_t n = DIV_ROUND_UP(info->disk_bytes, cluster);
+        AUTO_FREE uint8_t *buf = malloc(n << info->cluster_bits);
+        struct qs_reader *r;
+        uint64_t state = 9, at = 0, longest = 0;
+        unsigned wrong = 0;
+
+        CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
+        while (at < n && !wrong) {
+                enum qs_kind kind, one;
+                uint64_t run = 0;
+
+                wrong += qs_extent_at(r, at, n - at, &kind, &run, NULL) != 0 || run == 0;
+                for (uint64_t i = 0; i < run; i++)
+                        wrong += qs_cluster_kind(r, at + i, &one, NULL) != 0 || one != kind;
+                at += run;
+                longest = MAX(longest, run);
+        }
+        CU_ASSERT_EQUAL(at, n);
+        CU_ASSERT(n < 8 || longest > 1);
+        for (unsigned i = 0; i < 200; i++) {
+                uint64_t first = store_random(&state) % n;
+                uint64_t many = i == 0 ? n - first : store_random(&state) % MIN(n - first + 1, 40);
+                uint64_t from = first << info->cluster_bits;
+                uint64_t bytes = MIN(many << info->cluster_bits, info->disk_bytes - from);
+
+                wrong += qs_clusters_read(r, first, many, buf, NULL) != 0 ||
+                         memcmp(buf, model + from, bytes) != 0;
+        }
+        CU_ASSERT_EQUAL(wrong, 0);
+        qs_reader_free(r);
+}
+
 static void check_image(const char *path, struct kit_ram *ram, const struct qs_writer_options *o)
 {
         AUTO_FD fd = kit_open(path);
@@ -104,6 +142,7 @@ static void check_image(const char *path, struct kit_ram *ram, const struct qs_w
         CU_ASSERT_EQUAL(qs_image_info(image)->vm_clock_ns, 12345);
         CU_ASSERT_EQUAL(kit_compare(image, ram->bytes), 0);
         check_kinds(image, ram->bytes, o->compress);
+        check_runs(image, ram->bytes);
         check_sections(image, ram);
         qs_image_close(image);
         CU_ASSERT_EQUAL(kit_check(fd, 1), 0);
