@@ -257,7 +257,7 @@ int image_extent(struct qs_image *m, uint64_t at, uint64_t max, struct extent *r
         const struct qs_image *top = m;
 
         ASSERT(max > 0);
-        if (m->legacy) {                /* unknown, and read another way */
+        if (m->legacy && m->hdr.version == 0) {         /* QCOW 1: unknown */
                 *ret = (struct extent){ .kind = L2_RAW, .layer = m, .bytes = max, .offset = at };
                 return 0;
         }

@@ -187,7 +187,8 @@ static int open_folder(const char *path)
         return folder ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-int qs_image_open_path(const char *path, const char *tag, struct qs_image **ret, struct err *e)
+int qs_image_open_path(const char *path, const char *tag, const char *passphrase,
+                       struct qs_image **ret, struct err *e)
 {
         AUTO_FD folder_fd = open_folder(path);
         AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -195,7 +196,7 @@ int qs_image_open_path(const char *path, const char *tag, struct qs_image **ret,
         if (fd < 0)
                 return err_set(e, errno, "open '%s'", path);
         if (legacy_wanted(fd)) {
-                int rc = legacy_open_image(fd, path, tag, ret, e);
+                int rc = legacy_open_image(fd, path, tag, passphrase, ret, e);
 
                 return rc < 0 ? err_in(e, rc, "image '%s'", path) : 0;
         }

@@ -75,7 +75,7 @@ struct qs_image {
         struct sumtree *hostsums;
         char *parent_name;              /* NULL = no backing file */
         struct qs_image *parent;        /* owned */
-        struct legacy *legacy;          /* reads it all instead: QCOW 1, AES */
+        struct legacy *legacy;          /* reads data instead; NULL but for QCOW 1, AES */
         unsigned unit_bits;             /* of the top layer: see above */
         uint64_t units;
         struct qs_image_info info;
@@ -123,6 +123,8 @@ struct qs_image *image_of_reader(const struct qs_reader *r);
 /* *m is zeroed memory to be closed also on failure.
  * header and snapshot table only */
 int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e);
+/* after that, its active layer or a snapshot, and what it says of itself */
+int image_open_native(struct qs_image *m, const char *tag, struct err *e);
 /* one layer: its parents are not looked for */
 int image_open_layer(int fd, const char *path, const char *tag, struct qs_image **ret,
                      struct err *e);

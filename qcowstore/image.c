@@ -349,7 +349,7 @@ static void fill_info(struct qs_image *m)
         }
 }
 
-static int open_native(struct qs_image *m, const char *tag, struct err *e)
+int image_open_native(struct qs_image *m, const char *tag, struct err *e)
 {
         int rc = choose_snapshot(m, tag, e);
 
@@ -374,7 +374,7 @@ int image_open_layer(int fd, const char *path, const char *tag, struct qs_image 
         if (rc == 0 && m->hdr.aes)
                 rc = err_msg(e, ENOTSUP, "it is encrypted (AES)");
         if (rc == 0)
-                rc = open_native(m, tag, e);
+                rc = image_open_native(m, tag, e);
         if (rc < 0) {
                 qs_image_close(m);
                 return rc;

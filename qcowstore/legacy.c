@@ -54,6 +54,7 @@ bool legacy_wanted(int fd)
 struct qcow_table {
         __typeof__(libqcow_file_initialize) *initialize;
         __typeof__(libqcow_file_free) *free;
+        __typeof__(libqcow_file_set_utf8_password) *set_password;
         __typeof__(libqcow_file_open) *open;
         __typeof__(libqcow_file_get_media_size) *media_size;
         __typeof__(libqcow_file_read_buffer_at_offset) *read;
@@ -83,6 +84,7 @@ static int load_library(struct qcow_table *t, struct err *e)
         } symbols[] = {
                 { "libqcow_file_initialize", (void **)&t->initialize },
                 { "libqcow_file_free", (void **)&t->free },
+                { "libqcow_file_set_utf8_password", (void **)&t->set_password },
                 { "libqcow_file_open", (void **)&t->open },
                 { "libqcow_file_get_media_size", (void **)&t->media_size },
                 { "libqcow_file_read_buffer_at_offset", (void **)&t->read },
@@ -112,9 +114,10 @@ static int failed(const struct legacy *l, libqcow_error_t **error, const char *w
                        text[0] ? text : "no reason given");
 }
 
-static int open_locked(struct legacy *l, int fd, struct err *e) REQUIRES(l->lock);
+static int open_locked(struct legacy *l, int fd, const char *passphrase, struct err *e)
+        REQUIRES(l->lock);
 
-static int open_locked(struct legacy *l, int fd, struct err *e)
+static int open_locked(struct legacy *l, int fd, const char *passphrase, struct err *e)
 {
         libqcow_error_t *error = NULL;
         char name[32];
@@ -122,6 +125,8 @@ static int open_locked(struct legacy *l, int fd, struct err *e)
 
         snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
         if (l->lib.initialize(&l->file, &error) != 1 ||
+            (passphrase && l->lib.set_password(l->file, (const uint8_t *)passphrase,
+                                               strlen(passphrase), &error) != 1) ||
             l->lib.open(l->file, name, LIBQCOW_OPEN_READ, &error) != 1 ||
             l->lib.media_size(l->file, &bytes, &error) != 1)
                 return failed(l, &error, "open it", e);
@@ -129,11 +134,11 @@ static int open_locked(struct legacy *l, int fd, struct err *e)
         return 0;
 }
 
-static int open_file(struct legacy *l, int fd, struct err *e)
+static int open_file(struct legacy *l, int fd, const char *passphrase, struct err *e)
 {
         lock_acquire(&l->lock);
 
-        int rc = open_locked(l, fd, e);
+        int rc = open_locked(l, fd, passphrase, e);
 
         lock_release(&l->lock);
         return rc;
@@ -183,7 +188,7 @@ int legacy_read(struct legacy *l, uint64_t offset, void *buf, size_t bytes, stru
         return rc;
 }
 
-static int new_legacy(int fd, struct legacy **ret, struct err *e)
+static int new_legacy(int fd, const char *passphrase, struct legacy **ret, struct err *e)
 {
         struct legacy *l = calloc(1, sizeof(*l));
 
@@ -194,10 +199,12 @@ static int new_legacy(int fd, struct legacy **ret, struct err *e)
 
         int rc = load_library(&l->lib, e);
 
-        return rc < 0 ? rc : open_file(l, fd, e);
+        return rc < 0 ? rc : open_file(l, fd, passphrase, e);
 }
 
-static int fill_image(struct qs_image *m, int fd, const char *path, struct err *e)
+/* Nothing is known of it but its size. */
+static int open_version_1(struct qs_image *m, int fd, const char *path, const char *passphrase,
+                          struct err *e)
 {
         struct stat st;
 
@@ -209,7 +216,7 @@ static int fill_image(struct qs_image *m, int fd, const char *path, struct err *
         int rc = imglock_read(m->fd, e);
 
         if (rc == 0)
-                rc = new_legacy(m->fd, &m->legacy, e);
+                rc = new_legacy(m->fd, passphrase, &m->legacy, e);
         if (rc < 0)
                 return rc;
         if (m->legacy->bytes > QS_DISK_BYTES_MAX)
@@ -225,7 +232,24 @@ static int fill_image(struct qs_image *m, int fd, const char *path, struct err *
         return 0;
 }
 
-static int open_image(int fd, const char *path, struct qs_image **ret, struct err *e)
+static int open_encrypted(struct qs_image *m, int fd, const char *path, const char *passphrase,
+                          struct err *e)
+{
+        int rc = image_open_tables(m, fd, path, e);
+
+        if (rc == 0 && m->hdr.extended_l2)
+                rc = err_msg(e, ENOTSUP, "extended L2 entries are not supported with encryption");
+        if (rc == 0)
+                rc = image_open_native(m, NULL, e);
+        if (rc == 0)
+                rc = new_legacy(m->fd, passphrase, &m->legacy, e);
+        if (rc == 0 && m->legacy->bytes != m->disk_bytes)
+                rc = err_msg(e, EBADMSG, "libqcow sees another size of disk");
+        return rc;
+}
+
+static int open_image(int fd, const char *path, uint32_t version, const char *passphrase,
+                      struct qs_image **ret, struct err *e)
 {
         struct qs_image *m = calloc(1, sizeof(*m));
 
@@ -233,7 +257,8 @@ static int open_image(int fd, const char *path, struct qs_image **ret, struct er
                 return err_set(e, ENOMEM, "open");
         m->fd = -1;
 
-        int rc = fill_image(m, fd, path, e);
+        int rc = version == 1 ? open_version_1(m, fd, path, passphrase, e)
+                              : open_encrypted(m, fd, path, passphrase, e);
 
         if (rc < 0) {
                 qs_image_close(m);
@@ -259,10 +284,13 @@ int legacy_read(struct legacy *l, uint64_t offset, void *buf, size_t bytes, stru
         return err_msg(e, ENOTSUP, "no libqcow");
 }
 
-static int open_image(int fd, const char *path, struct qs_image **ret, struct err *e)
+static int open_image(int fd, const char *path, uint32_t version, const char *passphrase,
+                      struct qs_image **ret, struct err *e)
 {
         (void)fd;
         (void)path;
+        (void)version;
+        (void)passphrase;
         (void)ret;
         return err_msg(e, ENOTSUP, "this snapback was built without libqcow, which reads files of "
                        "this age: convert it with 'qemu-img convert'");
@@ -271,20 +299,19 @@ static int open_image(int fd, const char *path, struct qs_image **ret, struct er
 #endif
 
 /* Nothing but the plain disk is read this way. */
-int legacy_open_image(int fd, const char *path, const char *tag, struct qs_image **ret,
-                      struct err *e)
+int legacy_open_image(int fd, const char *path, const char *tag, const char *passphrase,
+                      struct qs_image **ret, struct err *e)
 {
         uint8_t header[PROBE_BYTES];
 
         if (!read_probe(fd, header))
                 return err_msg(e, EBADMSG, "not a QCOW file");
-        if (crypt_method(header))
-                return err_msg(e, ENOTSUP, "it is encrypted (AES) and there is no way to give its "
-                               "passphrase: decrypt it with 'qemu-img convert'");
+        if (crypt_method(header) && !passphrase)
+                return err_msg(e, ENOKEY, "it is encrypted (AES): give its passphrase");
         if (get_be64(header + 8))
-                return err_msg(e, ENOTSUP, "a backing file of a QCOW 1 image is not supported: "
-                               "flatten it with 'qemu-img convert'");
+                return err_msg(e, ENOTSUP, "a backing file of a QCOW 1 or encrypted image is not "
+                               "supported: flatten it with 'qemu-img convert'");
         if (tag)
-                return err_msg(e, ENOENT, "there is no snapshot '%s' in it", tag);
-        return open_image(fd, path, ret, e);
+                return err_msg(e, ENOENT, "there is no snapshot '%s' in it that can be read", tag);
+        return open_image(fd, path, get_be32(header + 4), passphrase, ret, e);
 }

@@ -314,6 +314,9 @@ static int read_stretch(struct qs_reader *r, uint64_t at, uint64_t end, uint8_t 
                 return 0;
         }
 
+        if (x.layer->legacy)
+                return legacy_read(x.layer->legacy, at, buf, x.bytes, e);
+
         bool whole = x.bytes == x.layer->cluster_bytes;
 
         if (x.kind == L2_RAW && (whole || !x.layer->checksums)) {
@@ -339,8 +342,6 @@ int qs_clusters_read(struct qs_reader *r, uint64_t cluster, uint64_t n, void *bu
         uint8_t *to = buf;
 
         ASSERT(cluster <= m->units && n <= m->units - cluster);
-        if (m->legacy)
-                return in_cluster(r, legacy_read(m->legacy, at, to, end - at, e), at, e);
         r->window_layer = NULL;         /* the file may have grown since */
         while (at < end) {
                 uint64_t bytes;

@@ -78,10 +78,12 @@ int qs_image_open(int fd, const char *path, const char *tag,
  * behalf of others must not use this: the name is the image's choice. */
 int qs_image_open_at(int fd, const char *path, const char *tag, int folder_fd,
                      struct qs_image **ret, struct err *e);
-/* By name, parents in the same folder; QCOW version 1 too, where libqcow is
- * installed. For a user's own commands. */
-int qs_image_open_path(const char *path, const char *tag, struct qs_image **ret,
-                       struct err *e);
+/* By name, parents in the same folder; QCOW version 1 and files encrypted with
+ * AES too, where libqcow is installed. passphrase is for the latter, else NULL;
+ * a wrong one gives wrong bytes, the format cannot tell. -ENOKEY when it is
+ * missing. For a user's own commands. */
+int qs_image_open_path(const char *path, const char *tag, const char *passphrase,
+                       struct qs_image **ret, struct err *e);
 void qs_image_close(struct qs_image *image);
 const struct qs_image_info *qs_image_info(const struct qs_image *image);
 

@@ -12,20 +12,24 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/io.h"
 #include "common/json.h"
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/image-compare.h"
 #include "vmm/meta.h"
 
+#define PASSPHRASE_FILE_MAX 4096u
+
 static const char help[] =
         "usage: vmm image check IMAGE [--json]       structure: tables, references, refcounts\n"
         "       vmm image verify IMAGE [--json]      that, and every stored byte\n"
         "       vmm image info IMAGE [--json]        what the image is and holds\n"
         "       vmm image list IMAGE [--json]        its snapshots\n"
-        "       vmm image compare IMAGE_A IMAGE_B [--tag TAG] [--json]\n"
+        "       vmm image compare IMAGE_A IMAGE_B [--tag TAG]\n"
+        "                        [--passphrase-file FILE] [--json]\n"
         "                                            do they hold the same memory?\n"
-        "       vmm image export IMAGE RAW [--tag TAG] [--force]\n"
+        "       vmm image export IMAGE RAW [--tag TAG] [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--force] [--json]\n\n"
         "RAW is memory as a flat file at guest-physical offsets, holes included.\n\n"
@@ -33,6 +37,8 @@ static const char help[] =
         "  --compress none|zstd[:LEVEL]\n"
         "                      how clusters are stored (default: none)\n"
         "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
+        "  --passphrase-file FILE\n"
+        "                      the first line decrypts an image that QEMU made with AES\n"
         "  --force             replace the target if it exists\n"
         "  --json              print the result as JSON\n"
         "  --help              show this\n";
@@ -43,6 +49,7 @@ enum check_status { CHECK_CLEAN = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_
 struct image_cmd {
         struct qs_writer_options writer;
         const char *tag;
+        char *passphrase;               /* owned; NULL = none */
         bool json;
         bool help;
         char **operands;
@@ -214,7 +221,7 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
 int image_info(const char *path, bool json, struct err *e)
 {
         struct qs_image *image;
-        int rc = qs_image_open_path(path, NULL, &image, e);
+        int rc = qs_image_open_path(path, NULL, NULL, &image, e);
 
         if (rc < 0)
                 return rc;
@@ -278,7 +285,7 @@ static int image_export(const struct image_cmd *o, struct err *e)
 {
         struct qs_image *image;
 
-        if (qs_image_open_path(o->operands[0], o->tag, &image, e) < 0)
+        if (qs_image_open_path(o->operands[0], o->tag, o->passphrase, &image, e) < 0)
                 return CLI_FAILED;
 
         int rc = qs_export(image, o->operands[1], o->writer.force, e);
@@ -289,7 +296,7 @@ static int image_export(const struct image_cmd *o, struct err *e)
 
 static int image_compare_cmd(const struct image_cmd *o, struct err *e)
 {
-        return image_compare(o->operands[0], o->tag, o->operands[1], o->json, e);
+        return image_compare(o->operands[0], o->tag, o->operands[1], o->passphrase, o->json, e);
 }
 
 static int image_import(const struct image_cmd *o, struct err *e)
@@ -330,6 +337,25 @@ static const struct action {
         { "import", "image import RAW IMAGE", 2, image_import },
 };
 
+/* The first line of a file, which may be a pipe. */
+static int read_passphrase(const char *path, char **ret, struct err *e)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        size_t n;
+
+        if (fd < 0)
+                return err_set(e, errno, "open '%s'", path);
+        free(*ret);
+        *ret = NULL;
+
+        int rc = io_read_all(fd, PASSPHRASE_FILE_MAX, ret, &n);
+
+        if (rc < 0)
+                return err_set(e, -rc, "read '%s'", path);
+        (*ret)[strcspn(*ret, "\n")] = '\0';
+        return 0;
+}
+
 static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
 {
         static const struct option longopts[] = {
@@ -337,7 +363,8 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
                 { "compress", required_argument, NULL, 'c' },
                 { "cluster-size", required_argument, NULL, 's' },
                 { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
-                { "help", no_argument, NULL, 'h' }, { 0 },
+                { "help", no_argument, NULL, 'h' },
+                { "passphrase-file", required_argument, NULL, 'p' }, { 0 },
         };
         int c, rc = 0;
 
@@ -348,12 +375,34 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
                 case 'c': rc = cli_parse_compress(optarg, &o->writer, e); break;
                 case 's': rc = cli_parse_cluster_size(optarg, &o->writer, e); break;
                 case 'f': o->writer.force = true; break;
+                case 'p': rc = read_passphrase(optarg, &o->passphrase, e); break;
                 case 'j': o->json = true; break;
                 case 'h': o->help = true; break;
                 default: rc = cli_bad_option("image", argv, e);
                 }
         }
         return rc;
+}
+
+static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
+{
+        if (parse(argc, argv, o, e) < 0)
+                return CLI_FAILED;
+        if (o->help || optind == argc) {
+                cli_help(help);
+                return o->help ? 0 : CLI_FAILED;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+                if (strcmp(actions[i].name, argv[optind]))
+                        continue;
+                optind++;
+                if (cli_operands(argc, argv, actions[i].count, actions[i].operands, e) < 0)
+                        return CLI_FAILED;
+                o->operands = argv + optind;
+                return actions[i].run(o, e);
+        }
+        err_msg(e, EINVAL, "there is no action 'image %s': see 'vmm image --help'", argv[optind]);
+        return CLI_FAILED;
 }
 
 int cmd_image(const struct cli *cli, int argc, char **argv, struct err *e)
@@ -364,21 +413,9 @@ int cmd_image(const struct cli *cli, int argc, char **argv, struct err *e)
         };
 
         (void)cli;
-        if (parse(argc, argv, &o, e) < 0)
-                return CLI_FAILED;
-        if (o.help || optind == argc) {
-                cli_help(help);
-                return o.help ? 0 : CLI_FAILED;
-        }
-        for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
-                if (strcmp(actions[i].name, argv[optind]))
-                        continue;
-                optind++;
-                if (cli_operands(argc, argv, actions[i].count, actions[i].operands, e) < 0)
-                        return CLI_FAILED;
-                o.operands = argv + optind;
-                return actions[i].run(&o, e);
-        }
-        err_msg(e, EINVAL, "there is no action 'image %s': see 'vmm image --help'", argv[optind]);
-        return CLI_FAILED;
+
+        int status = run(&o, argc, argv, e);
+
+        free(o.passphrase);
+        return status;
 }

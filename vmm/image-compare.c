@@ -26,13 +26,13 @@ static void print(const char *path_a, const char *path_b, bool same, uint64_t gp
         cli_print_json(j);
 }
 
-static int compare(struct qs_image *a, const char *path_a, const char *path_b, bool json,
-                   struct err *e)
+static int compare(struct qs_image *a, const char *path_a, const char *path_b,
+                   const char *passphrase, bool json, struct err *e)
 {
         struct qs_image *b;
         uint64_t gpa;
 
-        if (qs_image_open_path(path_b, NULL, &b, e) < 0)
+        if (qs_image_open_path(path_b, NULL, passphrase, &b, e) < 0)
                 return COMPARE_FAILED;
 
         int rc = qs_compare(a, b, &gpa, e);
@@ -45,15 +45,15 @@ static int compare(struct qs_image *a, const char *path_a, const char *path_b, b
         return same ? COMPARE_SAME : COMPARE_DIFFERENT;
 }
 
-int image_compare(const char *path_a, const char *tag, const char *path_b, bool json,
-                  struct err *e)
+int image_compare(const char *path_a, const char *tag, const char *path_b,
+                  const char *passphrase, bool json, struct err *e)
 {
         struct qs_image *a;
 
-        if (qs_image_open_path(path_a, tag, &a, e) < 0)
+        if (qs_image_open_path(path_a, tag, passphrase, &a, e) < 0)
                 return COMPARE_FAILED;
 
-        int status = compare(a, path_a, path_b, json, e);
+        int status = compare(a, path_a, path_b, passphrase, json, e);
 
         qs_image_close(a);
         return status;

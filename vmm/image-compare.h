@@ -12,8 +12,9 @@
 
 enum compare_status { COMPARE_SAME = 0, COMPARE_DIFFERENT = 1, COMPARE_FAILED = 2 };
 
-/* tag: the snapshot of the first one, NULL = its default */
-int image_compare(const char *path_a, const char *tag, const char *path_b, bool json,
-                  struct err *e);
+/* tag: the snapshot of the first one, NULL = its default;
+ * passphrase: of those that are encrypted, NULL = none */
+int image_compare(const char *path_a, const char *tag, const char *path_b,
+                  const char *passphrase, bool json, struct err *e);
 
 #endif

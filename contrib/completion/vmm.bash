@@ -13,8 +13,8 @@ _vmm_options() {
 			"--console --foreground --wait --json" ;;
 	list | info) echo "--json" ;;
 	image-import) echo "$format" ;;
-	image-compare) echo "--tag --json" ;;
-	image-export) echo "--tag --force" ;;
+	image-compare) echo "--tag --passphrase-file --json" ;;
+	image-export) echo "--tag --passphrase-file --force" ;;
 	image-check | image-verify | image-info | image-list) echo "--json" ;;
 	"")      echo "--version" ;;
 	esac
@@ -24,7 +24,7 @@ _vmm_options() {
 # What follows an option; fails when the option takes nothing.
 _vmm_argument() {
 	case $1 in
-	--kernel | --initrd | --console | --pageserver) compgen -f -- "$2" ;;
+	--kernel | --initrd | --console | --pageserver | --passphrase-file) compgen -f -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;

@@ -2,7 +2,7 @@
 /* store-make - images with given parameters, for tests and fuzz corpora.
  *
  *   store-make import RAW IMAGE CLUSTER_BITS none|zstd [TAG]     (--force: -f first)
- *   store-make export IMAGE RAW [TAG]
+ *   store-make export IMAGE RAW [TAG [PASSPHRASE]]
  *   store-make check IMAGE          contents too; status 2 with findings
  *   store-make list IMAGE
  *   store-make ram SEED BYTES RAW   guest-like memory: zeros, text, noise
@@ -44,7 +44,8 @@ static int export(int argc, char **argv, struct err *e)
         if (argc < 2)
                 return err_msg(e, EINVAL, "export needs IMAGE RAW");
 
-        int rc = qs_image_open_path(argv[0], argc > 2 ? argv[2] : NULL, &image, e);
+        int rc = qs_image_open_path(argv[0], argc > 2 && argv[2][0] ? argv[2] : NULL,
+                                    argc > 3 ? argv[3] : NULL, &image, e);
 
         if (rc < 0)
                 return rc;

@@ -144,7 +144,7 @@ static void delta_reads_through(void)
 
                 uint8_t *model = merged(&f, bits[i][1]);
 
-                CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, &image, &e), 0);
+                CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), 0);
                 CU_ASSERT_EQUAL(kit_compare(image, model), 0);
                 CU_ASSERT_EQUAL(qs_image_info(image)->layers, 2);
                 CU_ASSERT_STRING_EQUAL(qs_image_info(image)->parent, "parent");
@@ -173,7 +173,7 @@ static void parent_is_verified(void)
         CU_ASSERT_EQUAL(io_pread_full(fd, &byte, 1, 65536 + 100), 0);
         byte ^= 1;
         CU_ASSERT_EQUAL(io_pwrite_full(fd, &byte, 1, 65536 + 100), 0);
-        CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, &image, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
         for (unsigned i = 0; i < RAM_BYTES / 4096; i++) {
                 if (qs_cluster_read(r, i, buf, &e) < 0) {
@@ -243,7 +243,7 @@ static void hostile_names(void)
                 make_traps(&f);
                 name_parent(f.child, names[i].name, names[i].format, f.uuid);
 
-                int rc = qs_image_open_path(f.child, NULL, &image, &e);
+                int rc = qs_image_open_path(f.child, NULL, NULL, &image, &e);
 
                 if (rc != names[i].rc || !strstr(e.text, names[i].text))
                         fprintf(stderr, "%s: %d %s\n", names[i].name, rc, e.text);
@@ -289,7 +289,7 @@ static void orphan(void)
         put_be64(sector + 8, 0);
         imghdr_seal(sector);
         CU_ASSERT_EQUAL(io_pwrite_full(fd, sector, sizeof(sector), 0), 0);
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, NULL), -EBADMSG);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), -EBADMSG);
         end(&f);
 }
 
@@ -302,7 +302,7 @@ static void other_parent(void)
         name_parent(f.child, "parent", "qcow2", f.uuid);
         unlink(f.parent);
         save(f.parent, &f.parent_ram, 12);      /* the same RAM, another image */
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, NULL), -EBADMSG);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), -EBADMSG);
         end(&f);
 }
 
@@ -318,10 +318,10 @@ static void loop(void)
         uuid_of(f.child, uuid);
         name_parent(f.child, "parent", "qcow2", f.uuid);
         name_parent(f.parent, "child", "qcow2", uuid);
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -ELOOP);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -ELOOP);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "comes back to 'child'"));
         name_parent(f.child, "child", "qcow2", uuid);
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -ELOOP);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -ELOOP);
         end(&f);
 }
 
