@@ -114,11 +114,17 @@ while [ "$images" -lt 3 ] || [ "$(date +%s)" -lt $until ]; do
                 agree layer.0 s1 ;;
         esac
         agree layer.0
-        # compressed guest-like content, streams packed back to back
+        # compressed guest-like content, streams packed back to back; at times the
+        # parent of what follows
         one_of zlib zstd
+        options=compression_type=$w
+        one_of 4k 16k 64k 64k 2M
+        options=$options,cluster_size=$w
         "$make" ram $images $bytes ram && rm -f packed &&
-                qemu-img convert -c -f raw -O qcow2 -o compression_type="$w" ram packed &&
-                agree packed || fail "packed"
+                qemu-img convert -c -f raw -O qcow2 -o "$options" ram packed || fail "packed"
+        agree packed
+        one_of yes no
+        [ $w = no ] || mv packed layer.0
         random 5
         depth=$r
         i=0
