@@ -363,7 +363,7 @@ static int replace_server(struct pager *p, struct err *e)
         if (rc == 0)
                 rc = attach(p, client, true, e);
         if (rc < 0) {
-                ps_client_free(client);
+                ps_client_abandon(client);
                 return rc;
         }
         set_lane(p, lane);
@@ -375,8 +375,7 @@ static void server_lost(struct pager *p)
 {
         struct err e = { 0 };
 
-        ps_client_free(p->client);
-        p->client = NULL;
+        ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");
         while (replace_server(p, &e) < 0) {
                 struct pollfd wake = { .fd = p->wake_fd, .events = POLLIN };
