@@ -287,6 +287,10 @@ int vm_resume(struct vm *vm, struct err *e)
                 return rc;
         vm->state = VM_RUNNING;
         vm->problem[0] = '\0';
+        /* so that the guest's watchdogs do not count the pause; a vCPU that is
+         * not parked has not paused, and a call on it would wait for its page */
+        if (vcpus_paused(vm->vcpus))
+                state_before_resume(&vm->kvm);
         vcpus_resume(vm->vcpus);
         console_input_room(vm->console);
         if (!vm->phases.first_instruction_ns)
