@@ -110,7 +110,7 @@ static void set_lane(struct pager *p, enum ps_lane lane)
         lock_release(&p->lock);
 }
 
-static void wake(struct pager *p)
+static void ring(struct pager *p)
 {
         uint64_t one = 1;
 
@@ -122,7 +122,7 @@ void pager_prefetch(struct pager *p)
         lock_acquire(&p->lock);
         p->want_prefetch = true;
         lock_release(&p->lock);
-        wake(p);
+        ring(p);
 }
 
 enum ps_lane pager_lane(struct pager *p)
@@ -433,7 +433,7 @@ void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)
 
         if (refresh && !p->news.server_down) {
                 p->want_stats = true;
-                wake(p);
+                ring(p);
                 while (p->answers == before && cond_wait_until(&p->answered, &p->lock, deadline_ns))
                         ;
         }
@@ -447,7 +447,16 @@ void pager_retry(struct pager *p)
         lock_acquire(&p->lock);
         p->want_retry = true;
         lock_release(&p->lock);
-        wake(p);
+        ring(p);
+}
+
+void pager_wake(struct pager *p)
+{
+        for (size_t i = 0; i < p->nregions; i++) {
+                const struct ps_region *r = &p->regions[i];
+
+                (void)uffd_wake(p->uffds[r->uffd], r->hva, r->bytes);
+        }
 }
 
 void pager_free(struct pager *p)
@@ -458,7 +467,7 @@ void pager_free(struct pager *p)
                 lock_acquire(&p->lock);
                 p->quit = true;
                 lock_release(&p->lock);
-                wake(p);
+                ring(p);
                 pthread_join(p->watch, NULL);
         }
         ps_client_free(p->client);

@@ -48,6 +48,8 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
               struct pager **ret, struct err *e);
 /* Maps ram (initialised, not mapped), registers it and has it served. */
 int pager_start(struct pager *p, struct ram *ram, struct err *e);
+/* RAM has been unmapped: whoever still waits for one of its pages goes on. */
+void pager_wake(struct pager *p);
 /* Ends watch thread and connection; guest memory must not be used afterwards. */
 void pager_free(struct pager *p);
 

@@ -348,14 +348,28 @@ static void free_events(struct vm *vm)
                 event_base_free(vm->base);
 }
 
+/* A thread that waits for a page may wait for ever: a bad cluster, or no page
+ * server left. Not only vCPUs do: KVM brings pages for them with kernel threads
+ * of its own, and kvm_close() waits for those, beyond the reach of any signal.
+ * Once RAM is unmapped and they are woken they find nothing and come back.
+ * That is no closing of userfaultfds: no hole is filled (INV-HOLE). */
+static bool stop_guest(struct vm *vm)
+{
+        bool stopped = !vm->vcpus || vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+
+        ram_unmap(&vm->ram);
+        if (vm->pager)
+                pager_wake(vm->pager);
+        return stopped || vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+}
+
 void vm_fini(struct vm *vm)
 {
         save_abort(vm);
         control_free(vm->control);
-        /* A thread that waits for a page keeps using all of this, the console
-         * too: the process ends right after, which is the only thing that ends
-         * such a wait. */
-        if (vm->vcpus && vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) < 0) {
+        /* a thread that is stuck in KVM even so keeps using all of this, the
+         * console too: the process ends right after */
+        if (!stop_guest(vm)) {
                 console_hang_up(vm->console);
                 return;
         }
@@ -364,7 +378,6 @@ void vm_fini(struct vm *vm)
         platform_free(vm->platform);
         kvm_close(&vm->kvm);
         pager_free(vm->pager);
-        ram_unmap(&vm->ram);
         qs_image_close(vm->parent);
         free_events(vm);
         fd_close(&vm->wake_fd);
