@@ -424,7 +424,7 @@ static void *watch_thread(void *ctx)
         return NULL;
 }
 
-void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)
+void pager_news(struct pager *p, bool refresh, struct pager_news *ret)
 {
         lock_acquire(&p->lock);
 
@@ -438,7 +438,6 @@ void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)
                         ;
         }
         *ret = p->news;
-        p->news.bad_page = false;
         lock_release(&p->lock);
 }
 
@@ -446,6 +445,7 @@ void pager_retry(struct pager *p)
 {
         lock_acquire(&p->lock);
         p->want_retry = true;
+        p->news.bad_page = false;
         lock_release(&p->lock);
         ring(p);
 }

@@ -62,7 +62,7 @@ static void take_pager_news(struct vm *vm)
 {
         struct pager_news news;
 
-        pager_take_news(vm->pager, false, &news);
+        pager_news(vm->pager, false, &news);
         if (news.stats.resident_ns && !vm->phases.resident_ns) {
                 vm->phases.resident_ns = news.stats.resident_ns;
                 if (vm->want_resident_report) {
@@ -96,8 +96,8 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 
         if (posted & VM_POST_SAVE)
                 save_finish(vm);
-        if (posted & VM_POST_PAGER)
-                take_pager_news(vm);
+        if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE))
+                take_pager_news(vm);    /* a bad page waits until a save is done */
         if (posted & VM_POST_INPUT)
                 console_input_room(vm->console);
         if (posted & VM_POST_ENDED)

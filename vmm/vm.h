@@ -98,7 +98,7 @@ enum vm_post {
         VM_POST_POWER_OFF = 1 << 0,
         VM_POST_RESET = 1 << 1,
         VM_POST_ENDED = 1 << 2,         /* a vCPU cannot go on: end_text says why */
-        VM_POST_PAGER = 1 << 3,         /* look at pager_take_news() */
+        VM_POST_PAGER = 1 << 3,         /* look at pager_news() */
         VM_POST_SAVE = 1 << 4,          /* the save thread is done */
         VM_POST_INPUT = 1 << 5,         /* the serial port takes input again */
 };
