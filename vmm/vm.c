@@ -237,6 +237,7 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
                 fetch_first_page(vm);
         if (vm->reverted)
                 state_before_resume(&vm->kvm);
+        vm->started = true;
         vm->phases.kvm_calls_ns = vm->kvm.in_calls_ns;
         vm->state = paused ? VM_PAUSED : VM_RUNNING;
         if (!paused) {
@@ -334,6 +335,19 @@ void vm_report(struct vm *vm, struct json_object *o, bool last)
                 (void)!io_write_full(vm->report_fd, "\n", 1);
         if (last)
                 fd_close(&vm->report_fd);
+}
+
+void vm_give_up(struct vm *vm, const char *why)
+{
+        AUTO_JSON *o = json_object_new_object();
+
+        json_put_str(o, "error", why);
+        vm_report(vm, o, true);
+        console_hang_up(vm->console);
+        if (vm->console_is_terminal)
+                fprintf(stderr, "vmm: %s\n", why);
+        rundir_release(vm->name);
+        _exit(1);
 }
 
 static void free_events(struct vm *vm)

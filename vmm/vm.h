@@ -3,7 +3,8 @@
  *
  * Built by boot.c's or revert.c's builder, driven by the event loop, changed
  * only through the functions here.
- * Threads: all functions on the event loop's thread, but vm_post() from any.
+ * Threads: all functions on the event loop's thread, but vm_post() and
+ *          vm_give_up() from any.
  */
 #ifndef VMM_VM_H
 #define VMM_VM_H
@@ -89,6 +90,8 @@ struct vm {
         enum vcpus_end end_why;
         char end_text[256];
 
+        /* any thread */
+        _Atomic bool started;           /* no page of its own memory is waited for any more */
         /* any thread, by vm_post() */
         _Atomic unsigned posted;
         int wake_fd;
@@ -124,6 +127,10 @@ int vm_resume(struct vm *vm, struct err *e);
 void vm_stop(struct vm *vm);
 /* The same once the answer to the present request is out, or after a moment. */
 void vm_stop_soon(struct vm *vm);
+
+/* Ends the process of a VM that is being built, from another thread, while its
+ * own waits inside the kernel for what will not come. */
+_Noreturn void vm_give_up(struct vm *vm, const char *why);
 
 /* What `vmm info` prints. */
 struct json_object *vm_describe(struct vm *vm);
