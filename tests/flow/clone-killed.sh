@@ -1,8 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Goal: clones that are killed while they wait for pages do no harm to the
-#       others of the same image (INV-HOLE): KVM finishes their accesses after
-#       their death, and must not leave zero pages in the common cache.
+# Goal: clones that are killed in the midst of their faults do no harm to the
+#       others of the same image, nor to the daemon.
 # Method: a daemon; in each of three rounds a cache of its own (a copy of the
 #       image), one clone that loads slowly and verifies, and beside it five
 #       that are killed with SIGKILL in the midst of their first faults; then
