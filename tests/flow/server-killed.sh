@@ -39,8 +39,9 @@ for lane in shared copy; do
         # the first at once, the others each further into the memory
         for kill in 1 2 3 4 5; do
                 kill_server "$name"
-                within 60 info_least "$name" server_restarts $kill || die "no server after kill $kill"
-                [ "$(field server_down "$work/info")" = false ] || die "$name says its server is down"
+                within 60 info_least "$name" server_restarts $kill ||
+                        die "no server after kill $kill"
+                [ "$(field server_down "$work/info")" = false ] || die "its server is down"
                 present=$(info_field "$name" present_bytes)
                 within 60 has_loaded "$name" $((present + 512 * 1024 * kill)) ||
                         die "$name loads nothing after kill $kill"
