@@ -62,11 +62,9 @@ within 60 info_is vm2 server_down true || die "vm2 does not say that its server 
 # each vCPU comes to a page that is missing, and then both say nothing any more
 within 60 stands_still || die "vm2 runs on without its pages"
 [ "$(passes "$work/vm2.txt")" = 0 ] || die "vm2 passed without its pages"
-# what is asked of it is answered: a pause is noted, whether or not the kernel
-# lets a CPU leave the page that it waits for
-if ! "$vmm" pause vm2 2>"$work/err"; then
-        grep -q "waits\{0,1\} for memory" "$work/err" || die "pause says $(cat "$work/err")"
-fi
+# what can be asked of it is answered; a CPU can park where KVM fetches the page
+# for it asynchronously, else the pause is only noted
+"$vmm" pause vm2 2>"$work/err" || grep -q -E "waits? for" "$work/err" || die "pause"
 [ "$(info_field vm2 state)" = paused ] || die "the pause was not noted"
 "$vmm" resume vm2 || die "resume without a server"
 mv "$work/ps.away" "$work/ps"
