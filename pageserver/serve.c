@@ -307,7 +307,8 @@ static uint64_t passive(struct session *s, const struct serve_ctx *ctx, uint64_t
 
 static void look_at_hold(struct session *s, const struct serve_ctx *ctx, uint64_t now_ns)
 {
-        if (!is_home(s, ctx) || !due(s, now_ns, HOLD_LOOK_NS))
+        /* all of it: resident() says when */
+        if (s->hold_percent >= 100 || !is_home(s, ctx) || !due(s, now_ns, HOLD_LOOK_NS))
                 return;
         if (session_present_bytes(s) >= s->total_bytes / 100 * s->hold_percent)
                 session_hold_done(s);
