@@ -13,6 +13,10 @@
 #include "common/auto.h"
 #include "common/check.h"
 
+#define PAGE_BYTES 4096
+/* more than the largest page that one write may bring with it */
+#define PROBE_BYTES (4 << 20)
+
 #define CACHE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
 struct key {
@@ -67,6 +71,17 @@ static uint64_t memfd_bytes(const struct source *source)
         return ident.clusters << ident.cluster_bits;
 }
 
+bool cache_fills_alone(int fd)
+{
+        char page[PAGE_BYTES] = { 0 };
+        bool alone = pwrite(fd, page, sizeof(page), PAGE_BYTES) == PAGE_BYTES &&
+                     lseek(fd, 0, SEEK_DATA) == PAGE_BYTES &&
+                     lseek(fd, PAGE_BYTES, SEEK_HOLE) == 2 * PAGE_BYTES;
+
+        return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PROBE_BYTES) == 0 &&
+               alone;
+}
+
 static int make_memfd(uint64_t bytes, int *ret_fd, struct err *e)
 {
         AUTO_FD fd = memfd_create("image-cache", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -76,6 +91,10 @@ static int make_memfd(uint64_t bytes, int *ret_fd, struct err *e)
         if (ftruncate(fd, (off_t)bytes) < 0 || fchmod(fd, 0600) < 0 ||
             fcntl(fd, F_ADD_SEALS, CACHE_SEALS) < 0)
                 return err_set(e, errno, "cannot set up the image cache");
+        if (bytes >= 2 * PAGE_BYTES && !cache_fills_alone(fd))
+                return err_msg(e, ENOTSUP, "this host backs shared memory with huge pages, whose "
+                               "parts cannot be brought one by one: use the copy lane, or write "
+                               "'never' to /sys/kernel/mm/transparent_hugepage/shmem_enabled");
         *ret_fd = fd_take(&fd);
         return 0;
 }

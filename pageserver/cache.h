@@ -18,6 +18,7 @@
 #ifndef PAGESERVER_CACHE_H
 #define PAGESERVER_CACHE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "common/err.h"
@@ -38,7 +39,8 @@ struct cache_request {
         unsigned workers;
 };
 
-/* The one that serves this file, tag and uid already, or a new one. */
+/* The one that serves this file, tag and uid already, or a new one. -ENOTSUP where
+ * this host's memfds cannot be filled page by page. */
 int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
               struct err *e);
 /* Of an earlier private server; the descriptors are duplicated. -EBADMSG when
@@ -46,6 +48,11 @@ int cache_get(struct cache_list *list, const struct cache_request *q, struct cac
 int cache_adopt(struct cache_list *list, const struct cache_request *q, int cache_fd,
                 int filled_fd, struct cache **ret, struct err *e);
 void cache_put(struct cache_list *list, struct cache *cache);
+
+/* Whether what is written to a memfd (empty, of two pages or more, and left empty)
+ * appears alone. Where the host backs shared memory with huge pages its
+ * neighbours appear with it, as zeros, and no fault asks for them any more. */
+bool cache_fills_alone(int fd);
 
 struct source *cache_source(const struct cache *cache);
 struct fillmap *cache_map(const struct cache *cache);

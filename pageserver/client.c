@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,18 +27,39 @@ static_assert(sizeof(struct ps_stats) == sizeof(struct psmsg_stats) &&
               offsetof(struct ps_stats, resident_ns) == offsetof(struct psmsg_stats, resident_ns),
               "stats are copied whole");
 
+/* For what a server does at once, on however slow a disk: to answer, and to empty
+ * its socket. One that is stopped or hangs must not hang us. */
+#define ANSWER_SECONDS 30
+#define TAKE_SECONDS 2
+
 /* where a private server finds its socket */
 #define PRIVATE_SOCK 3
 
 struct ps_client {
         int sock;
         pid_t pid;
+        bool holds;                     /* hello asked for memory to be loaded first */
         struct psmsg msg;               /* 15 KiB: not for every caller's stack */
 };
 
 static int gone(struct err *e)
 {
         return err_msg(e, EPIPE, "the page server is gone");
+}
+
+static int silent(struct err *e)
+{
+        return err_msg(e, ETIMEDOUT, "the page server does not answer: end it or start another");
+}
+
+/* 0 seconds = for ever */
+static void wait_at_most(int sock, int option, int seconds)
+{
+        struct timeval t = { .tv_sec = seconds };
+
+        int rc = setsockopt(sock, SOL_SOCKET, option, &t, sizeof(t));
+
+        ASSERT(rc == 0);
 }
 
 static int client_new(int *sock, pid_t pid, struct ps_client **ret, struct err *e)
@@ -48,6 +70,7 @@ static int client_new(int *sock, pid_t pid, struct ps_client **ret, struct err *
                 return err_set(e, ENOMEM, "page server client");
         c->sock = fd_take(sock);
         c->pid = pid;
+        wait_at_most(c->sock, SO_SNDTIMEO, TAKE_SECONDS);
         *ret = c;
         return 0;
 }
@@ -148,6 +171,16 @@ void ps_client_free(struct ps_client *client)
         free(client);
 }
 
+void ps_client_abandon(struct ps_client *client)
+{
+        if (client->pid > 0) {
+                kill(client->pid, SIGKILL);
+                waitpid(client->pid, NULL, 0);
+                client->pid = 0;
+        }
+        ps_client_free(client);
+}
+
 int ps_client_fd(const struct ps_client *client)
 {
         return client->sock;
@@ -164,6 +197,8 @@ static int tell(struct ps_client *c, const int *fds, struct err *e)
 
         if (rc == -EPIPE)
                 return gone(e);
+        if (rc == -EAGAIN)
+                return silent(e);
         return rc < 0 ? err_set(e, -rc, "cannot write to the page server") : 0;
 }
 
@@ -180,6 +215,8 @@ static int hear(struct ps_client *c, int *fds, struct err *e)
 
         if (rc == -EPIPE)
                 return gone(e);
+        if (rc == -EAGAIN)
+                return silent(e);
         if (rc < 0)
                 return err_set(e, -rc, "cannot understand the page server");
         if (c->msg.type == PSMSG_ERROR)
@@ -210,6 +247,9 @@ int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
             (int)sizeof(h->tag))
                 return err_msg(e, EINVAL, "tag '%s' is longer than %u bytes", hello->tag,
                                PSMSG_TAG_MAX);
+
+        client->holds = h->hold_percent > 0;
+        wait_at_most(client->sock, SO_RCVTIMEO, ANSWER_SECONDS);
 
         int rc = tell(client, fds, e);
 
@@ -259,8 +299,11 @@ int ps_client_attach(struct ps_client *client, const struct ps_region *regions, 
         int fds[FDPASS_FDS_MAX];
         int rc = tell(client, uffds, e);
 
+        if (client->holds)              /* loading takes as long as it takes */
+                wait_at_most(client->sock, SO_RCVTIMEO, 0);
         if (rc == 0)
                 rc = hear(client, fds, e);
+        wait_at_most(client->sock, SO_RCVTIMEO, 0);
         if (rc < 0)
                 return rc;
         return client->msg.type == PSMSG_ATTACHED ? 0 : unexpected(client, fds, e);

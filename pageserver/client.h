@@ -17,7 +17,8 @@
  *
  * Threads: one thread at a time per client. The thread that serves a client's
  *          events must never touch guest memory.
- * Errors:  0 or negative errno with a sentence; -EPIPE = the server is gone.
+ * Errors:  0 or negative errno with a sentence; -EPIPE = the server is gone,
+ *          -ETIMEDOUT = it does not answer a hello or an attach, or takes nothing.
  */
 #ifndef PAGESERVER_CLIENT_H
 #define PAGESERVER_CLIENT_H
@@ -106,6 +107,9 @@ int ps_client_spawn(const char *program, struct ps_client **ret, struct err *e);
 void ps_client_free(struct ps_client *client);
 /* poll for reading; hang-up = the server is gone */
 int ps_client_fd(const struct ps_client *client);
+/* The server is lost to us. A spawned one is ended if it should live yet (nobody
+ * else talks to it, its successor gets the same memory) and buried. */
+void ps_client_abandon(struct ps_client *client);
 /* of a spawned server, else 0 */
 pid_t ps_client_pid(const struct ps_client *client);
 

@@ -66,6 +66,17 @@ static int open_copy(struct session *s, const struct psmsg_hello *h, const int *
         return fillmap_open(&ident, -1, &s->map, e);
 }
 
+static int open_lane(struct session *s, const struct psmsg_hello *h, const int *fds,
+                     struct err *e)
+{
+        int rc = h->lane == PSMSG_LANE_COPY ? open_copy(s, h, fds, e) : open_shared(s, h, fds, e);
+
+        if (rc != -ENOTSUP || h->lane != PSMSG_LANE_AUTO || h->has_cache)
+                return rc;
+        log_line(&s->host->log, "client %u: %s", s->id, e->text);
+        return open_copy(s, h, fds, e);
+}
+
 static int send_welcome(struct session *s, struct err *e)
 {
         struct psmsg m = {
@@ -101,7 +112,7 @@ static int hello(struct session *s, const struct psmsg_hello *h, const int *fds,
         if (h->has_cache && h->lane == PSMSG_LANE_COPY)
                 return err_msg(e, EINVAL, "the copy lane has no use for an image cache");
 
-        int rc = h->lane == PSMSG_LANE_COPY ? open_copy(s, h, fds, e) : open_shared(s, h, fds, e);
+        int rc = open_lane(s, h, fds, e);
 
         if (rc < 0)
                 return rc;

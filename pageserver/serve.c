@@ -307,7 +307,8 @@ static uint64_t passive(struct session *s, const struct serve_ctx *ctx, uint64_t
 
 static void look_at_hold(struct session *s, const struct serve_ctx *ctx, uint64_t now_ns)
 {
-        if (!is_home(s, ctx) || !due(s, now_ns, HOLD_LOOK_NS))
+        /* all of it: resident() says when */
+        if (s->hold_percent >= 100 || !is_home(s, ctx) || !due(s, now_ns, HOLD_LOOK_NS))
                 return;
         if (session_present_bytes(s) >= s->total_bytes / 100 * s->hold_percent)
                 session_hold_done(s);
@@ -344,6 +345,22 @@ static bool memory_gone(const struct session *s)
         return true;
 }
 
+/* Kernel threads may still wait, for a client that is dead, for what cannot be
+ * had, and hold its memory. They get zeros of its own, which nobody will see. */
+static void let_dead_go(struct session *s)
+{
+        const struct bits *bad = &s->bad;
+
+        if (bits_count_any(&bad, 1, 0, s->clusters) == 0)
+                return;
+        for (uint64_t c = 0; c < s->clusters; c++) {
+                if (!bits_test(&s->bad, c))
+                        continue;
+                bits_clear(&s->bad, c);
+                (void)sink_zero(&s->sink, gpa_of(s, c), session_cluster_bytes(s));
+        }
+}
+
 /* INV-HOLE */
 static uint64_t background_draining(struct session *s, const struct serve_ctx *ctx,
                                     uint64_t now_ns)
@@ -355,7 +372,10 @@ static uint64_t background_draining(struct session *s, const struct serve_ctx *c
                 s->host->poke(s->host);
                 return SERVE_NEVER;
         }
-        return now_ns + (session_client_dead(s) ? DEAD_LOOK_NS : DRAIN_LOOK_NS);
+        if (!session_client_dead(s))
+                return now_ns + DRAIN_LOOK_NS;
+        let_dead_go(s);
+        return now_ns + DEAD_LOOK_NS;
 }
 
 uint64_t serve_background(struct session *s, struct serve_ctx *ctx, uint64_t now_ns)

@@ -225,8 +225,9 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 static int open_outputs(struct console *c, const struct console_options *o, struct err *e)
 {
         if (o->file) {
-                c->file_fd = open(o->file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
-                                  0600);
+                /* a FIFO nobody reads must not hold us, here or when it is full */
+                c->file_fd = open(o->file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC |
+                                  O_NONBLOCK | O_NOCTTY, 0600);
                 if (c->file_fd < 0)
                         return err_set(e, errno, "open console file '%s'", o->file);
         } else if (o->terminal) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpuid.h - the CPU model of a freshly booted guest (x86-machine.md 3).
+/* cpuid.h - the CPU model of a freshly booted guest.
  *
  * Reverted guests get the saved table instead (state.h).
  */

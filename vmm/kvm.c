@@ -14,8 +14,9 @@
 
 #define KVM_DEVICE "/dev/kvm"
 
-/* KVM's own pages below 4 GiB, in the PCI hole (x86-machine.md 1). Used by VMX
- * without unrestricted guest; to be set before the first vCPU. */
+/* KVM's own pages below 4 GiB, in the PCI hole. Used by VMX without unrestricted
+ * guest; to be set before the first vCPU (KVM_SET_TSS_ADDR and
+ * KVM_SET_IDENTITY_MAP_ADDR in the kernel's Documentation/virt/kvm/api.rst). */
 #define IDENTITY_PAGE_GPA 0xfffbc000ull
 #define TSS_PAGES_GPA 0xfffbd000ull
 

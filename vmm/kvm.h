@@ -42,7 +42,7 @@ int kvm_call(struct kvm *kvm, int fd, unsigned long request, void *arg);
 /* Opens /dev/kvm and checks the API version and the capabilities we cannot do without. */
 int kvm_open(struct kvm *kvm, struct err *e);
 /* VM, memory slots, TSS and identity addresses, irqchip, PIT (RAM is mapped,
- * PROT_NONE is allowed), vCPUs in index order. x86-machine.md 7.4 steps 1-2. */
+ * PROT_NONE is allowed), vCPUs in index order. */
 int kvm_create(struct kvm *kvm, const struct ram *ram, unsigned cpus, struct err *e);
 /* Whatever kvm_open() or kvm_create() returned; a zeroed struct is fine. */
 void kvm_close(struct kvm *kvm);

@@ -60,10 +60,14 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 vm_report(&vm, report, !more);
                 vm_loop(&vm);
         } else {
-                report_failure(&vm, e);
+                vm.report_fd = -1;      /* told below, when the name is free again */
         }
         vm_fini(&vm);
         rundir_release(o->name);
+        if (rc < 0) {
+                vm.report_fd = report_fd;
+                report_failure(&vm, e);
+        }
         return rc;
 }
 

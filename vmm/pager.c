@@ -110,7 +110,7 @@ static void set_lane(struct pager *p, enum ps_lane lane)
         lock_release(&p->lock);
 }
 
-static void wake(struct pager *p)
+static void ring(struct pager *p)
 {
         uint64_t one = 1;
 
@@ -122,7 +122,7 @@ void pager_prefetch(struct pager *p)
         lock_acquire(&p->lock);
         p->want_prefetch = true;
         lock_release(&p->lock);
-        wake(p);
+        ring(p);
 }
 
 enum ps_lane pager_lane(struct pager *p)
@@ -363,7 +363,7 @@ static int replace_server(struct pager *p, struct err *e)
         if (rc == 0)
                 rc = attach(p, client, true, e);
         if (rc < 0) {
-                ps_client_free(client);
+                ps_client_abandon(client);
                 return rc;
         }
         set_lane(p, lane);
@@ -375,8 +375,7 @@ static void server_lost(struct pager *p)
 {
         struct err e = { 0 };
 
-        ps_client_free(p->client);
-        p->client = NULL;
+        ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");
         while (replace_server(p, &e) < 0) {
                 struct pollfd wake = { .fd = p->wake_fd, .events = POLLIN };
@@ -425,7 +424,7 @@ static void *watch_thread(void *ctx)
         return NULL;
 }
 
-void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)
+void pager_news(struct pager *p, bool refresh, struct pager_news *ret)
 {
         lock_acquire(&p->lock);
 
@@ -434,12 +433,11 @@ void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret)
 
         if (refresh && !p->news.server_down) {
                 p->want_stats = true;
-                wake(p);
+                ring(p);
                 while (p->answers == before && cond_wait_until(&p->answered, &p->lock, deadline_ns))
                         ;
         }
         *ret = p->news;
-        p->news.bad_page = false;
         lock_release(&p->lock);
 }
 
@@ -447,8 +445,18 @@ void pager_retry(struct pager *p)
 {
         lock_acquire(&p->lock);
         p->want_retry = true;
+        p->news.bad_page = false;
         lock_release(&p->lock);
-        wake(p);
+        ring(p);
+}
+
+void pager_wake(struct pager *p)
+{
+        for (size_t i = 0; i < p->nregions; i++) {
+                const struct ps_region *r = &p->regions[i];
+
+                (void)uffd_wake(p->uffds[r->uffd], r->hva, r->bytes);
+        }
 }
 
 void pager_free(struct pager *p)
@@ -459,7 +467,7 @@ void pager_free(struct pager *p)
                 lock_acquire(&p->lock);
                 p->quit = true;
                 lock_release(&p->lock);
-                wake(p);
+                ring(p);
                 pthread_join(p->watch, NULL);
         }
         ps_client_free(p->client);

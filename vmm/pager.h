@@ -31,7 +31,8 @@ struct pager_options {
 
 struct pager_news {
         bool resident;
-        bool bad_page;                  /* a vCPU waits for a page that cannot be had */
+        bool bad_page;                  /* a vCPU waits for a page that cannot be had;
+                                           until pager_retry() */
         uint64_t bad_gpa;
         char text[ERR_TEXT_MAX];        /* of the bad page or of a server that cannot be started */
         bool server_down;               /* being retried */
@@ -48,15 +49,16 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
               struct pager **ret, struct err *e);
 /* Maps ram (initialised, not mapped), registers it and has it served. */
 int pager_start(struct pager *p, struct ram *ram, struct err *e);
+/* RAM has been unmapped: whoever still waits for one of its pages goes on. */
+void pager_wake(struct pager *p);
 /* Ends watch thread and connection; guest memory must not be used afterwards. */
 void pager_free(struct pager *p);
 
-/* The latest, with bad_page reset; refresh asks the server first and waits a
- * moment for the answer. */
-void pager_take_news(struct pager *p, bool refresh, struct pager_news *ret);
+/* The latest; refresh asks the server first and waits a moment for the answer. */
+void pager_news(struct pager *p, bool refresh, struct pager_news *ret);
 /* The guest runs: loading in the background may begin. */
 void pager_prefetch(struct pager *p);
-/* Bad pages are tried again. */
+/* Bad pages are tried again and, if they still are, told again. */
 void pager_retry(struct pager *p);
 enum ps_lane pager_lane(struct pager *p);
 

@@ -89,9 +89,29 @@ const struct meta *revert_meta(const struct revert *r)
         return &r->meta;
 }
 
+/* Restoring state makes KVM look at guest memory, and so do we before the first
+ * instruction: on a page that cannot be had the building thread waits for ever,
+ * and there is no event loop yet that could tell. */
+static void give_up_on_bad_page(struct vm *vm)
+{
+        struct pager_news news;
+        struct err e;
+
+        pager_news(vm->pager, false, &news);
+        if (!news.bad_page)
+                return;
+        err_msg(&e, EIO, "VM '%s' cannot be reverted: memory at 0x%llx cannot be loaded: %s",
+                vm->name, (unsigned long long)news.bad_gpa, news.text);
+        vm_give_up(vm, e.text);
+}
+
 static void on_pager_news(void *ctx)
 {
-        vm_post(ctx, VM_POST_PAGER);
+        struct vm *vm = ctx;
+
+        if (!vm->started)
+                give_up_on_bad_page(vm);
+        vm_post(vm, VM_POST_PAGER);
 }
 
 static int start_pager(struct revert *r, struct vm *vm, struct err *e)

@@ -5,10 +5,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -94,18 +94,37 @@ static int still_named(int fd, const char *path)
                a.st_dev == b.st_dev;
 }
 
+/* Locks of the open file (fcntl(2), "Open file description locks"): a command
+ * that only looks takes none, so that it is never in the way of a claim. */
+static bool lock(int fd, int command, short type, struct flock *ret)
+{
+        *ret = (struct flock){ .l_type = type, .l_whence = SEEK_SET };
+        return fcntl(fd, command, ret) == 0;
+}
+
+static bool is_held(int fd)
+{
+        struct flock l;
+
+        return lock(fd, F_OFD_GETLK, F_WRLCK, &l) && l.l_type == F_WRLCK;
+}
+
 static int lock_path(const char *path, const char *name, int *ret_fd, struct err *e)
 {
         for (int i = 0; i < CLAIM_TRIES; i++) {
                 AUTO_FD fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+                struct flock l;
 
                 if (fd < 0)
                         return err_set(e, errno, "open '%s'", path);
-                if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-                        if (errno == EWOULDBLOCK)
+                if (!lock(fd, F_OFD_SETLK, F_WRLCK, &l)) {
+                        if (errno != EAGAIN && errno != EACCES)
+                                return err_set(e, errno, "lock '%s'", path);
+                        if (is_held(fd))
                                 return err_msg(e, EEXIST, "a VM named '%s' is already running: "
                                                "choose another name or stop it", name);
-                        return err_set(e, errno, "lock '%s'", path);
+                        sched_yield();  /* who waited for its end is just leaving */
+                        continue;
                 }
                 if (still_named(fd, path)) {
                         *ret_fd = fd_take(&fd);
@@ -159,7 +178,7 @@ static bool is_running(const char *lock_path_text)
 {
         AUTO_FD fd = open(lock_path_text, O_RDONLY | O_CLOEXEC);
 
-        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        return fd >= 0 && is_held(fd);
 }
 
 int rundir_find(const char *name, struct err *e)
@@ -192,7 +211,9 @@ int rundir_watch(const char *name, int *ret_fd, struct err *e)
 
 void rundir_wait_free(int fd)
 {
-        while (flock(fd, LOCK_SH) < 0 && errno == EINTR)
+        struct flock l;
+
+        while (!lock(fd, F_OFD_SETLKW, F_RDLCK, &l) && errno == EINTR)
                 ;
 }
 

@@ -3,7 +3,7 @@
  *
  * $VMM_RUNTIME_DIR, else $XDG_RUNTIME_DIR/vmm, else /run/vmm; mode 0700. A VM
  * is three files in it:
- *   NAME.lock     held by flock for the life of the VM's process (INV-NAME:
+ *   NAME.lock     locked for the life of the VM's process (INV-NAME:
  *                 whoever holds it is the one VM of that name); holds its pid
  *   NAME.sock     HTTP control socket
  *   NAME.console  the serial line as a stream socket

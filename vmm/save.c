@@ -27,6 +27,8 @@
  * vm_resume refuse), so that "was it running" holds until the end.
  */
 #define SAVE_PAUSE_WAIT_NS (10 * NS_PER_SEC)
+/* a cancelled save waits no longer than this */
+#define SAVE_PAUSE_STEP_NS (100 * NS_PER_MS)
 
 struct save {
         struct vm *vm;
@@ -115,18 +117,31 @@ static int put_ram(struct save *s, struct err *e)
         return rc;
 }
 
+static int pause_guest(struct save *s, uint64_t end_ns, struct err *e)
+{
+        int rc;
+
+        do
+                rc = vcpus_pause(s->vm->vcpus, MIN(clock_now_ns() + SAVE_PAUSE_STEP_NS, end_ns), e);
+        while (rc == -ETIMEDOUT && clock_now_ns() < end_ns && !s->cancelled);
+        return rc;
+}
+
 /* The guest stands still from here to the return. */
 static int copy_paused(struct save *s, struct err *e)
 {
         uint64_t from_ns = clock_now_ns();
-        int rc = vcpus_pause(s->vm->vcpus, from_ns + SAVE_PAUSE_WAIT_NS, e);
+        int rc = pause_guest(s, from_ns + SAVE_PAUSE_WAIT_NS, e);
+        bool paused = rc == 0;
 
         if (rc == 0)
                 rc = put_state(s, e);
         if (rc == 0)
                 rc = put_ram(s, e);
         if (s->was_running && (rc < 0 || s->request.mode == SAVE_RESUME)) {
-                state_before_resume(&s->vm->kvm);
+                /* a call on a vCPU that is not parked would wait for its page */
+                if (paused)
+                        state_before_resume(&s->vm->kvm);
                 vcpus_resume(s->vm->vcpus);
         }
         s->paused_ns = clock_now_ns() - from_ns;

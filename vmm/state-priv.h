@@ -105,7 +105,7 @@ int state_encode(const struct machine_state *m, struct json_object **ret,
 int state_decode(struct json_object *o, const struct state_blob *blob,
                  struct machine_state **ret, struct err *e);
 
-/* state-clock.c: what step 8 of x86-machine.md 7.4 writes to each vCPU */
+/* state-clock.c: what is written to the TSC of each vCPU */
 struct tsc_plan {
         bool by_offset;
         uint64_t offset[VCPUS_MAX];     /* by_offset */
@@ -146,7 +146,7 @@ int state_vcpu_apply_model(struct kvm *kvm, unsigned cpu, struct state_vcpu *v,
                            struct err *e);
 int state_vcpu_apply(struct kvm *kvm, unsigned cpu, struct state_vcpu *v,
                      const struct tsc_plan *plan, struct err *e);
-/* What to write to 0x6e0 (x86-machine.md 7.5, last point). */
+/* What to write to 0x6e0, which is not always what was read. */
 uint64_t state_vcpu_deadline(const struct state_vcpu *v);
 bool state_nested_in_use(const struct kvm_nested_state *n);
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One vCPU: what is read and written, in which order.
  *
- * The three tables are the order (x86-machine.md 7.3, 7.4); beside each step
- * stands what it must come before or after. A step without a function is one
- * ioctl on one struct.
+ * The three tables are the order; beside each step stands what it must come
+ * before or after. A step without a function is one ioctl on one struct.
  *
  * INV-ORDER: KVM checks later values against earlier ones and drops some
  * silently: MSRs before the LAPIC lose the timer and hang an idle guest.

@@ -2,7 +2,7 @@
 /* state.h - everything KVM holds about a guest, as versioned JSON plus blobs.
  *
  * What is saved and in which order it is read and written back, with the
- * reasons: x86-machine.md 7. All vCPUs are parked during save; a VM that is
+ * reasons: state-vm.c, state-vcpu.c. All vCPUs are parked during save; a VM that is
  * loaded has never run. The JSON object "kvm" has version, clock, irqchips,
  * pit and one object a vCPU with named registers; xsave areas and LAPIC pages
  * lie in the blob, referred to by offset and length.
@@ -37,7 +37,7 @@ int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct stat
 void state_before_resume(struct kvm *kvm);
 
 /* Compares two saved states field by field. Calls diff for every field that
- * differs and is not expected to (x86-machine.md 7.6 lists those that move). */
+ * differs and is not expected to (state-compare.c lists those that move). */
 typedef void state_diff_fn(void *ctx, const char *field, const char *was, const char *is);
 int state_compare(struct json_object *a, const struct state_blob *a_blob,
                   struct json_object *b, const struct state_blob *b_blob,

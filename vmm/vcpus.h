@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vcpus.h - the threads that run the guest, and how they are paused.
  *
- * Pausing follows x86-machine.md 7.2: flag, immediate_exit, signal; a thread
- * finishes the exit it holds and enters KVM once more so that pending I/O
- * completes, then parks. A thread that waits for a missing page inside KVM may
- * not come back before the page is served: vcpus_pause() has a deadline and
- * the pause stays requested after it (paging-rules.md).
+ * Pausing is flag, immediate_exit, signal (kvm_run.immediate_exit in the
+ * kernel's Documentation/virt/kvm/api.rst); a thread finishes the exit it holds
+ * and enters KVM once more so that pending I/O completes, then parks. A thread
+ * that waits for a missing page inside KVM may not come back before the page is
+ * served: vcpus_pause() has a deadline and the pause stays requested after it.
  * Threads: all functions from any thread but the vCPUs' own.
  */
 #ifndef VMM_VCPUS_H

@@ -57,7 +57,7 @@ void vm_describe_phases(struct vm *vm, struct json_object *o)
         if (vm->pager) {
                 struct pager_news news;
 
-                pager_take_news(vm->pager, false, &news);
+                pager_news(vm->pager, false, &news);
                 put_first_faults(vm, o, &news.stats);
         }
 }
@@ -67,7 +67,7 @@ static void describe_pager(struct vm *vm, struct json_object *o)
         struct json_object *p = json_object_new_object();
         struct pager_news news;
 
-        pager_take_news(vm->pager, true, &news);
+        pager_news(vm->pager, true, &news);
         json_put_bool(p, "server_down", news.server_down);
         json_put_u64(p, "server_restarts", news.restarts);
         json_put_bool(p, "resident", news.resident);

@@ -62,7 +62,7 @@ static void take_pager_news(struct vm *vm)
 {
         struct pager_news news;
 
-        pager_take_news(vm->pager, false, &news);
+        pager_news(vm->pager, false, &news);
         if (news.stats.resident_ns && !vm->phases.resident_ns) {
                 vm->phases.resident_ns = news.stats.resident_ns;
                 if (vm->want_resident_report) {
@@ -96,8 +96,8 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 
         if (posted & VM_POST_SAVE)
                 save_finish(vm);
-        if (posted & VM_POST_PAGER)
-                take_pager_news(vm);
+        if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE))
+                take_pager_news(vm);    /* a bad page waits until a save is done */
         if (posted & VM_POST_INPUT)
                 console_input_room(vm->console);
         if (posted & VM_POST_ENDED)
@@ -237,6 +237,7 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
                 fetch_first_page(vm);
         if (vm->reverted)
                 state_before_resume(&vm->kvm);
+        vm->started = true;
         vm->phases.kvm_calls_ns = vm->kvm.in_calls_ns;
         vm->state = paused ? VM_PAUSED : VM_RUNNING;
         if (!paused) {
@@ -287,6 +288,10 @@ int vm_resume(struct vm *vm, struct err *e)
                 return rc;
         vm->state = VM_RUNNING;
         vm->problem[0] = '\0';
+        /* so that the guest's watchdogs do not count the pause; a vCPU that is
+         * not parked has not paused, and a call on it would wait for its page */
+        if (vcpus_paused(vm->vcpus))
+                state_before_resume(&vm->kvm);
         vcpus_resume(vm->vcpus);
         console_input_room(vm->console);
         if (!vm->phases.first_instruction_ns)
@@ -332,6 +337,19 @@ void vm_report(struct vm *vm, struct json_object *o, bool last)
                 fd_close(&vm->report_fd);
 }
 
+void vm_give_up(struct vm *vm, const char *why)
+{
+        AUTO_JSON *o = json_object_new_object();
+
+        json_put_str(o, "error", why);
+        vm_report(vm, o, true);
+        console_hang_up(vm->console);
+        if (vm->console_is_terminal)
+                fprintf(stderr, "vmm: %s\n", why);
+        rundir_release(vm->name);
+        _exit(1);
+}
+
 static void free_events(struct vm *vm)
 {
         if (vm->wake_event)
@@ -344,14 +362,28 @@ static void free_events(struct vm *vm)
                 event_base_free(vm->base);
 }
 
+/* A thread that waits for a page may wait for ever: a bad cluster, or no page
+ * server left. Not only vCPUs do: KVM brings pages for them with kernel threads
+ * of its own, and kvm_close() waits for those, beyond the reach of any signal.
+ * Once RAM is unmapped and they are woken they find nothing and come back.
+ * That is no closing of userfaultfds: no hole is filled (INV-HOLE). */
+static bool stop_guest(struct vm *vm)
+{
+        bool stopped = !vm->vcpus || vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+
+        ram_unmap(&vm->ram);
+        if (vm->pager)
+                pager_wake(vm->pager);
+        return stopped || vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+}
+
 void vm_fini(struct vm *vm)
 {
         save_abort(vm);
         control_free(vm->control);
-        /* A thread that waits for a page keeps using all of this, the console
-         * too: the process ends right after, which is the only thing that ends
-         * such a wait. */
-        if (vm->vcpus && vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) < 0) {
+        /* a thread that is stuck in KVM even so keeps using all of this, the
+         * console too: the process ends right after */
+        if (!stop_guest(vm)) {
                 console_hang_up(vm->console);
                 return;
         }
@@ -360,7 +392,6 @@ void vm_fini(struct vm *vm)
         platform_free(vm->platform);
         kvm_close(&vm->kvm);
         pager_free(vm->pager);
-        ram_unmap(&vm->ram);
         qs_image_close(vm->parent);
         free_events(vm);
         fd_close(&vm->wake_fd);

@@ -3,7 +3,8 @@
  *
  * Built by boot.c's or revert.c's builder, driven by the event loop, changed
  * only through the functions here.
- * Threads: all functions on the event loop's thread, but vm_post() from any.
+ * Threads: all functions on the event loop's thread, but vm_post() and
+ *          vm_give_up() from any.
  */
 #ifndef VMM_VM_H
 #define VMM_VM_H
@@ -89,6 +90,8 @@ struct vm {
         enum vcpus_end end_why;
         char end_text[256];
 
+        /* any thread */
+        _Atomic bool started;           /* no page of its own memory is waited for any more */
         /* any thread, by vm_post() */
         _Atomic unsigned posted;
         int wake_fd;
@@ -98,7 +101,7 @@ enum vm_post {
         VM_POST_POWER_OFF = 1 << 0,
         VM_POST_RESET = 1 << 1,
         VM_POST_ENDED = 1 << 2,         /* a vCPU cannot go on: end_text says why */
-        VM_POST_PAGER = 1 << 3,         /* look at pager_take_news() */
+        VM_POST_PAGER = 1 << 3,         /* look at pager_news() */
         VM_POST_SAVE = 1 << 4,          /* the save thread is done */
         VM_POST_INPUT = 1 << 5,         /* the serial port takes input again */
 };
@@ -124,6 +127,10 @@ int vm_resume(struct vm *vm, struct err *e);
 void vm_stop(struct vm *vm);
 /* The same once the answer to the present request is out, or after a moment. */
 void vm_stop_soon(struct vm *vm);
+
+/* Ends the process of a VM that is being built, from another thread, while its
+ * own waits inside the kernel for what will not come. */
+_Noreturn void vm_give_up(struct vm *vm, const char *why);
 
 /* What `vmm info` prints. */
 struct json_object *vm_describe(struct vm *vm);

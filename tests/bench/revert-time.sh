@@ -28,7 +28,8 @@ trap cleanup EXIT
 trap 'exit 1' INT TERM
 
 make_image() {
-        "$vmm" run make --demo --memory "$1" --cmdline "range=32M" --console "$work/make.txt" >/dev/null
+        "$vmm" run make --demo --memory "$1" --cmdline "range=32M" \
+                --console "$work/make.txt" >/dev/null
         timeout 60 tail -n +1 -F "$work/make.txt" 2>/dev/null | grep -q -m 1 '^verified PASS 3'
         "$vmm" save make "$work/$1.qcow2" --stop >/dev/null
 }
@@ -56,7 +57,8 @@ row() {
         k=$(median "$file" 2)
         o=$(median "$file" 3)
         printf '%-8s %-12s %12s %12s %12s\n' "$1" "$3" "$f" "$k" "$o"
-        json="$json$sep{\"memory\": \"$1\", \"how\": \"$3\", \"first_instruction_us\": $f, \"kvm_us\": $k, \"own_us\": $o}"
+        json="$json$sep{\"memory\": \"$1\", \"how\": \"$3\", \"first_instruction_us\": $f,"
+        json="$json \"kvm_us\": $k, \"own_us\": $o}"
         sep=', '
 }
 
@@ -87,5 +89,7 @@ ratio=$(awk -v a="$(median "$work/4G.--postcopy" 1)" -v b="$(median "$work/256M.
 floor=$(awk -v a="$(median "$work/4G.--postcopy" 1)" -v b="$(median "$work/4G.--postcopy" 2)" \
         'BEGIN { printf "%.2f", a / b }')
 printf 'postcopy, 4 GiB against 256 MiB: %s x; against its own KVM calls: %s x\n' "$ratio" "$floor"
-printf '{"bench": "revert-time", "rounds": %s, "kernel": "%s", "rows": [%s], "ratio_4g_256m": %s, "ratio_floor": %s}\n' \
-        "$rounds" "$(uname -r)" "$json" "$ratio" "$floor" >bench-revert-time.json
+{
+        printf '{"bench": "revert-time", "rounds": %s, "kernel": "%s", ' "$rounds" "$(uname -r)"
+        printf '"rows": [%s], "ratio_4g_256m": %s, "ratio_floor": %s}\n' "$json" "$ratio" "$floor"
+} >bench-revert-time.json

@@ -13,6 +13,13 @@ run_demo vm1 --memory 128M --cpus 2 --cmdline "start=128M rate=128M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
 save_and_stop vm1 "$files/state.qcow2"
 
+revert_slowly() {
+        name=$1
+        shift
+        revert "$name" "$files/state.qcow2" --postcopy --prefetch 10M \
+                --pageserver "$work/pages.sock" "$@"
+}
+
 kill_daemon() {
         kill -9 "$daemon"
         within 30 ended "$daemon" || die "the daemon does not end"
@@ -29,8 +36,8 @@ comes_through() {
 
 # not started again: each guest gets a server of its own
 start_daemon
-revert vm2 "$files/state.qcow2" --postcopy --pageserver "$work/pages.sock" --prefetch 10M
-revert vm3 "$files/state.qcow2" --postcopy --pageserver "$work/pages.sock" --prefetch 10M --lane copy
+revert_slowly vm2
+revert_slowly vm3 --lane copy
 [ -z "$(server_pid vm2)$(server_pid vm3)" ] || die "a guest of the daemon has a server of its own"
 kill_daemon
 comes_through vm2
@@ -43,8 +50,8 @@ stop vm2 vm3
 # started again before the guests look for another: they go back to it. They
 # look at once, so it has to be there already when the old one dies.
 start_daemon
-revert vm4 "$files/state.qcow2" --postcopy --pageserver "$work/pages.sock" --prefetch 10M
-revert vm5 "$files/state.qcow2" --postcopy --pageserver "$work/pages.sock" --prefetch 10M
+revert_slowly vm4
+revert_slowly vm5
 old=$daemon
 rm "$work/pages.sock"
 start_daemon

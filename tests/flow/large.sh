@@ -13,7 +13,7 @@ need_uffd
 run_demo vm1 --memory 4G --cpus 2 --cmdline "range=64M start=64M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 save_and_stop vm1 "$files/state.qcow2"
-[ "$(stat -c %s "$files/state.qcow2")" -lt $((80 << 20)) ] || die "RAM that was never used is stored"
+[ "$(stat -c %s "$files/state.qcow2")" -lt $((80 << 20)) ] || die "unused RAM is stored"
 revert vm2 "$files/state.qcow2" --postcopy --wait
 goes_on "$work/vm2.txt" "$saved"
 [ "$(info_field vm2 present_bytes)" = $((4 << 30)) ] || die "not all of it is there"

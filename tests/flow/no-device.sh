@@ -46,21 +46,24 @@ refuses "/dev/kvm.*it is not KVM" "$vmm" revert "$files/state.qcow2" --name vm1 
 umount /dev/kvm
 
 # no page server
-refuses "SNAPBACK_PAGESERVER='/no/where' is not a program" \
-        env SNAPBACK_PAGESERVER=/no/where "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy
-refuses "SNAPBACK_PAGESERVER='$work' is not a program" \
-        env SNAPBACK_PAGESERVER="$work" "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy
 printf '#!/bin/sh\nexit 1\n' >"$work/dies"
 chmod 755 "$work/dies"
-refuses "page server|pageserver" \
-        env SNAPBACK_PAGESERVER="$work/dies" "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy
-refuses "none.sock" "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy --pageserver "$work/none.sock"
-refuses "'$work/none'" "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy --pageserver "$work/none"
+postcopy="$vmm revert $files/state.qcow2 --name vm1 --postcopy"
+# shellcheck disable=SC2086 # words
+{
+        refuses "SNAPBACK_PAGESERVER='/no/where' is not a program" \
+                env SNAPBACK_PAGESERVER=/no/where $postcopy
+        refuses "SNAPBACK_PAGESERVER='$work' is not a program" \
+                env SNAPBACK_PAGESERVER="$work" $postcopy
+        refuses "page server|pageserver" env SNAPBACK_PAGESERVER="$work/dies" $postcopy
+        refuses "none.sock" $postcopy --pageserver "$work/none.sock"
+        refuses "'$work/none'" $postcopy --pageserver "$work/none"
+}
 start_daemon
 kill -9 "$daemon"
 within 30 ended "$daemon" || die "the daemon does not end"
-refuses "pages.sock" \
-        "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy --pageserver "$work/pages.sock"
+# shellcheck disable=SC2086
+refuses "pages.sock" $postcopy --pageserver "$work/pages.sock"
 # what a dead daemon left behind is in nobody's way
 start_daemon
 revert vm2 "$files/state.qcow2" --postcopy --pageserver "$work/pages.sock"
@@ -76,7 +79,7 @@ if [ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 0 ]; then
         [ ! -e /dev/userfaultfd ] || mount --bind "$work/none" /dev/userfaultfd
         powerless="setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace"
         # shellcheck disable=SC2086
-        refuses "userfaultfd" $powerless "$vmm" revert "$files/state.qcow2" --name vm1 --postcopy
+        refuses "userfaultfd" $powerless $postcopy
         # without --postcopy it is not needed
         # shellcheck disable=SC2086
         $powerless "$vmm" revert "$files/state.qcow2" --name vm3 --console "$work/vm3.txt" ||

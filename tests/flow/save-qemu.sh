@@ -21,6 +21,6 @@ for options in "" "--compress zstd" "--compress zstd --cluster-size 64K"; do
         qemu-img convert -O raw "$files/state.qcow2" "$files/theirs.raw" || die "qemu-img convert"
         "$vmm" image export "$files/state.qcow2" "$files/ours.raw" --force || die "export"
         cmp "$files/ours.raw" "$files/theirs.raw" || die "QEMU reads other bytes, $options"
-        "$payload_verify" "$files/theirs.raw" >"$work/out" || die "what QEMU reads is not one instant"
+        "$payload_verify" "$files/theirs.raw" >"$work/out" || die "QEMU reads no one instant"
 done
 stop vm1

@@ -39,8 +39,9 @@ for lane in shared copy; do
         # the first at once, the others each further into the memory
         for kill in 1 2 3 4 5; do
                 kill_server "$name"
-                within 60 info_least "$name" server_restarts $kill || die "no server after kill $kill"
-                [ "$(field server_down "$work/info")" = false ] || die "$name says its server is down"
+                within 60 info_least "$name" server_restarts $kill ||
+                        die "no server after kill $kill"
+                [ "$(field server_down "$work/info")" = false ] || die "its server is down"
                 present=$(info_field "$name" present_bytes)
                 within 60 has_loaded "$name" $((present + 512 * 1024 * kill)) ||
                         die "$name loads nothing after kill $kill"
@@ -61,8 +62,9 @@ within 60 info_is vm2 server_down true || die "vm2 does not say that its server 
 # each vCPU comes to a page that is missing, and then both say nothing any more
 within 60 stands_still || die "vm2 runs on without its pages"
 [ "$(passes "$work/vm2.txt")" = 0 ] || die "vm2 passed without its pages"
-# what can be asked of it is answered: a pause is only noted, the CPUs cannot park
-refuses "waits? for" "$vmm" pause vm2
+# what can be asked of it is answered; a CPU can park where KVM fetches the page
+# for it asynchronously, else the pause is only noted
+"$vmm" pause vm2 2>"$work/err" || grep -q -E "waits? for" "$work/err" || die "pause"
 [ "$(info_field vm2 state)" = paused ] || die "the pause was not noted"
 "$vmm" resume vm2 || die "resume without a server"
 mv "$work/ps.away" "$work/ps"

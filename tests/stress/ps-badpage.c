@@ -2,10 +2,14 @@
 /* Goal: INV-VERIFIED: a cluster that cannot be read never reaches the guest: its
  *       client hears which and why, the thread waits, everything else goes on, and
  *       after a repair a retry brings the right bytes.
+ *       A client that dies meanwhile is not kept from going (INV-HOLE).
  * Method: bad clusters in the image, with and without prefetch, in both lanes. */
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/stress/ps-guest.h"
@@ -93,6 +97,66 @@ static void play(const char *socket_path, enum ps_lane lane, uint64_t prefetch)
                prefetch ? "on" : "off");
 }
 
+/* The client is a process of its own; another one, in the place of KVM's kernel
+ * threads, reads its memory, which keeps that alive beyond its death. */
+static pid_t dying_client(const char *socket_path, struct guest *g, int ready)
+{
+        pid_t pid = fork();
+        struct err e;
+
+        TEST(pid >= 0);
+        if (pid > 0)
+                return pid;
+        MUST(ps_client_connect(socket_path, &g->client, &e), &e);
+        guest_map(g, PS_LANE_SHARED, PS_PREFETCH_OFF, 0);
+        guest_attach(g, false);
+        TEST(write(ready, &g->ram, sizeof(g->ram)) == sizeof(g->ram));
+        for (;;)
+                pause();
+}
+
+static pid_t reader_of(pid_t pid, char *hva)
+{
+        char byte;
+        struct iovec here = { .iov_base = &byte, .iov_len = 1 };
+        struct iovec there = { .iov_base = hva, .iov_len = 1 };
+        pid_t reader = fork();
+
+        TEST(reader >= 0);
+        if (reader == 0)
+                _exit(process_vm_readv(pid, &here, 1, &there, 1, 0) == 1 && byte == 0 ? 0 : 1);
+        return reader;
+}
+
+static void die_waiting(const char *socket_path)
+{
+        struct guest g = {
+                .image = { .seed = 5, .disk_bytes = 8 << 20, .cluster_bits = CLUSTER_BITS },
+        };
+        int pipe_fds[2], status;
+        char *ram;
+
+        spoil(&g.image);
+        g.image_fd = fake_image_file(&g.image);
+        TEST(pipe(pipe_fds) == 0);
+
+        pid_t client = dying_client(socket_path, &g, pipe_fds[1]);
+
+        TEST(read(pipe_fds[0], &ram, sizeof(ram)) == sizeof(ram));
+
+        pid_t reader = reader_of(client, ram + (g.image.bad[0] << CLUSTER_BITS));
+
+        usleep(100 * 1000);
+        TEST(waitpid(reader, &status, WNOHANG) == 0);
+        kill(client, SIGKILL);
+        TEST(waitpid(client, NULL, 0) == client);
+        /* without the server's help this waits for ever, and alarm() ends the test */
+        TEST(waitpid(reader, &status, 0) == reader);
+        TEST(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        close(g.image_fd);
+        printf("ok: a client that dies waiting is let go\n");
+}
+
 int main(void)
 {
         struct test_server server;
@@ -105,6 +169,7 @@ int main(void)
         play(server.path, PS_LANE_SHARED, PS_PREFETCH_UNLIMITED);
         play(server.path, PS_LANE_COPY, PS_PREFETCH_OFF);
         play(server.path, PS_LANE_COPY, PS_PREFETCH_UNLIMITED);
+        die_waiting(server.path);
         test_server_stop(&server);
         return 0;
 }

@@ -84,6 +84,42 @@ static void a_dead_holder_leaves_the_name_free(void)
         fd_close(&fd);
 }
 
+/* Somebody who looks must not look like somebody who holds. */
+static void looking_is_not_holding(void)
+{
+        int go[2];
+        char c;
+        unsigned refused = 0;
+
+        CU_ASSERT_EQUAL_FATAL(pipe(go), 0);
+
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                (void)!write(go[1], "x", 1);
+                for (;;)
+                        rundir_find("three", NULL);
+        }
+        CU_ASSERT_EQUAL(read(go[0], &c, 1), 1);
+        for (int i = 0; i < 2000; i++) {
+                int fd;
+
+                if (rundir_claim("three", &fd, NULL) < 0) {
+                        refused++;
+                        continue;
+                }
+                if (i % 2)
+                        rundir_release("three");
+                fd_close(&fd);
+        }
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        close(go[0]);
+        close(go[1]);
+        CU_ASSERT_EQUAL(refused, 0);
+        rundir_release("three");
+}
+
 static int collect(void *ctx, const char *name)
 {
         strcat(ctx, name);
@@ -129,6 +165,7 @@ static const CU_TestInfo cases[] = {
         { "names are checked", names_are_checked },
         { "a name is claimed once", a_name_is_claimed_once },
         { "a dead holder leaves the name free", a_dead_holder_leaves_the_name_free },
+        { "looking is not holding", looking_is_not_holding },
         { "only running ones are listed", only_running_ones_are_listed },
         { "a folder too long for sockets is refused", a_long_folder_is_refused },
         CU_TEST_INFO_NULL,

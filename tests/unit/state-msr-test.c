@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: every MSR that reads is saved once; only what differs is written; what
- *       is refused is judged as x86-machine.md 7.6 says.
+ *       is refused is judged as state-msr.c says.
  * Method: a KVM of memory that stops at what it refuses (state-fake.h). */
 #include <errno.h>
 #include <stdlib.h>

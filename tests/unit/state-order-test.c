@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: the state of a VM arrives in another one, read and written in the
- *       orders that x86-machine.md 7.3 and 7.4 ask for.
+ *       orders that state-vcpu.c and state-vm.c give reasons for.
  * Method: a KVM of memory that logs its calls (state-fake.h). */
 #include <errno.h>
 #include <stdio.h>
