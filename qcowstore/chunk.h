@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "qcowstore/dedup.h"
 #include "qcowstore/layout.h"
 #include "qcowstore/store.h"
 
@@ -20,13 +21,28 @@
 #define CHUNK_BYTES (1u << 20)
 #define CHUNK_CLUSTERS_MAX (CHUNK_BYTES >> QS_CLUSTER_BITS_MIN)
 
+/* ZERO    nothing is stored
+ * RAW     to be stored as it is
+ * PACKED  to be stored as the stream that was made of it
+ * SHARED  an earlier cluster of the file or of the chunk is equal
+ *
+ * RAW, PACKED -> SHARED and SHARED, PACKED -> RAW by the placer, which knows
+ * what came before. */
+enum chunk_kind { CHUNK_ZERO, CHUNK_RAW, CHUNK_PACKED, CHUNK_SHARED };
+
 struct chunk_cluster {
-        enum qs_kind kind;
+        enum chunk_kind kind;
         uint32_t at;                    /* of the stream in chunk->streams */
         uint32_t bytes;                 /* of the stream */
+        uint32_t same;                  /* SHARED, entry 0: with this cluster of the chunk */
         uint64_t sum;                   /* of the plain content; 0 = all zero */
+        struct dedup_key key;           /* of the plain content, unless ZERO */
         uint64_t entry;                 /* for the L2 table, from the placer */
+        struct dedup_slot *slot;        /* placer only: remembers the entry */
 };
+
+/* to find equal clusters of a chunk; a later key takes an earlier one's place */
+#define CHUNK_HASH 1024
 
 struct chunk {
         /* constant */
@@ -35,6 +51,7 @@ struct chunk {
         enum qs_compress compress;
         int level;
         uint64_t seed;
+        const struct dedup *dedup;
         void *zstd;
         uint8_t *buf;                   /* room for plain content, if the source needs it */
         uint8_t *head;                  /* a cluster of room, directly before streams */
@@ -44,9 +61,9 @@ struct chunk {
         uint64_t first;                 /* guest cluster */
         unsigned n;
         const uint8_t *plain;           /* n clusters */
-        unsigned raw;                   /* clusters of each kind */
-        unsigned packed;
+        unsigned count[4];              /* clusters of each kind */
         size_t stream_bytes;
+        uint16_t last[CHUNK_HASH];      /* cluster with such a key, plus 1 */
         struct chunk_cluster cluster[CHUNK_CLUSTERS_MAX];
 };
 
@@ -55,13 +72,18 @@ static inline size_t chunk_bytes(unsigned cluster_bits)
         return MAX(CHUNK_BYTES, layout_cluster_bytes(cluster_bits));
 }
 
-/* NULL without memory */
+/* dedup is borrowed. NULL without memory */
 struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int level,
-                        uint64_t seed);
+                        uint64_t seed, const struct dedup *dedup);
 void chunk_free(struct chunk *c);
 
 /* n clusters at guest cluster `first`; plain NULL = all zero. plain is
  * borrowed until the next call. */
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain);
+
+/* The placer's: cluster i is of another kind than it seemed; then, once, what
+ * is left of the streams is made contiguous. */
+void chunk_turn(struct chunk *c, unsigned i, enum chunk_kind kind);
+void chunk_close_gaps(struct chunk *c);
 
 #endif

@@ -8,6 +8,10 @@
  * only, not on timing (INV-ORDER). Nothing is written in here; it hands out
  * what to write where, and the thread does so after it has left.
  *
+ * First it settles what is new (dedup.h): a cluster whose content the file has
+ * refers to the place of that. One that has too many references is stored
+ * again, raw, since its stream may not have been made (INV-COUNT).
+ *
  * Space is given out at the end of the file. A chunk's raw clusters are one
  * run. Streams go on where the last one ended: the host cluster at pack_at is
  * filled only in part, its bytes wait in `tail`. A stream must be contiguous,
@@ -46,9 +50,10 @@ struct placement {
         struct placer_run run[2];       /* of streams: rest of the old tail, new clusters */
 };
 
-/* Host clusters from 1 on; refs counts them, with room for `room`, and is the
- * caller's. NULL without memory. */
-struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room);
+/* Host clusters from 1 on; refs counts them, with room for `room`; both it and
+ * dedup are the caller's. NULL without memory. */
+struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room,
+                          struct dedup *dedup);
 void placer_free(struct placer *p);
 
 /* Waits for its turn; fills in the entries of the chunk's clusters. false when

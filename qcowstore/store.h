@@ -108,10 +108,12 @@ struct qs_writer_options {
         bool force;                     /* replace an existing file */
 };
 
+/* Guest clusters, by what became of them. */
 struct qs_writer_stats {
         uint64_t clusters_zero;
         uint64_t clusters_raw;
         uint64_t clusters_packed;
+        uint64_t clusters_shared;       /* their content was stored already */
         uint64_t ram_bytes;             /* looked at */
         uint64_t file_bytes;            /* of the published file */
 };

@@ -35,6 +35,7 @@ struct ram_job {
         struct stretch stretch[QS_RAM_RANGES_MAX];
         size_t n_stretches;
         uint64_t chunks;
+        struct dedup *dedup;
         struct placer *placer;
         /* any thread */
         _Atomic uint64_t next;
@@ -42,6 +43,7 @@ struct ram_job {
         atomic_flag in_progress;        /* a thread is in the progress function */
         _Atomic uint64_t raw;
         _Atomic uint64_t packed;
+        _Atomic uint64_t shared;
         _Atomic uint64_t zero;
 };
 
@@ -211,7 +213,7 @@ static int write_raw(struct qs_writer *w, const struct chunk *c, uint64_t offset
         int n = 0;
 
         for (unsigned i = 0; i < c->n; i++) {
-                if (c->cluster[i].kind != QS_RAW)
+                if (c->cluster[i].kind != CHUNK_RAW)
                         continue;
 
                 uint8_t *p = (uint8_t *)(uintptr_t)c->plain + ((size_t)i << c->cluster_bits);
@@ -252,7 +254,7 @@ static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err 
 {
         uint64_t entries = layout_l2_entries(c->cluster_bits);
 
-        if (c->raw + c->packed == 0)
+        if (c->count[CHUNK_ZERO] == c->n)
                 return 0;
 
         /* a chunk is aligned to its size and never crosses an L2 table */
@@ -269,9 +271,10 @@ static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err 
 
 static void add_stats(struct ram_job *job, const struct chunk *c)
 {
-        job->raw += c->raw;
-        job->packed += c->packed;
-        job->zero += c->n - c->raw - c->packed;
+        job->raw += c->count[CHUNK_RAW];
+        job->packed += c->count[CHUNK_PACKED];
+        job->shared += c->count[CHUNK_SHARED];
+        job->zero += c->count[CHUNK_ZERO];
 }
 
 /* 0, STOPPED when another thread failed, or a negative errno */
@@ -314,7 +317,7 @@ static int worker(void *ctx, struct err *e)
         struct ram_job *job = ctx;
         struct qs_writer *w = job->w;
         struct chunk *c = chunk_new(w->cluster_bits, w->options.compress, w->options.zstd_level,
-                                    w->seed);
+                                    w->seed, job->dedup);
         int rc = c ? 0 : err_set(e, ENOMEM, "prepare guest memory");
 
         while (rc == 0) {
@@ -348,10 +351,30 @@ static int finish(struct ram_job *job, struct err *e)
                 return err_msg(e, ECANCELED, "cancelled");
         w->stats = (struct qs_writer_stats){
                 .clusters_zero = job->zero, .clusters_raw = job->raw,
-                .clusters_packed = job->packed, .ram_bytes = job->total_bytes,
+                .clusters_packed = job->packed, .clusters_shared = job->shared,
+                .ram_bytes = job->total_bytes,
         };
         w->ram_done = true;
         return 0;
+}
+
+static int place_all(struct ram_job *job, struct err *e)
+{
+        struct qs_writer *w = job->w;
+        uint64_t clusters = job->chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
+        uint64_t room = 1 + clusters;           /* INV-ROOM of the placer, and the header */
+        int rc = writer_make_room(w, room, e);
+
+        if (rc < 0)
+                return rc;
+        job->dedup = dedup_new(w->seed, clusters, w->refs_max);
+        if (job->dedup)
+                job->placer = placer_new(w->cluster_bits, w->refs, room, job->dedup);
+        if (!job->placer)
+                return err_set(e, ENOMEM, "place guest memory");
+        rc = crew_run((unsigned)MIN(crew_size(w->options.threads), MAX(job->chunks, 1)), worker,
+                      job, e);
+        return rc < 0 ? rc : finish(job, e);
 }
 
 int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t n,
@@ -372,19 +395,8 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
 
         plan_chunks(&job);
 
-        /* INV-ROOM of the placer, and the header */
-        uint64_t room = 1 + job.chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
-
-        rc = writer_make_room(w, room, e);
-        if (rc < 0)
-                return rc;
-        job.placer = placer_new(w->cluster_bits, w->refs, room);
-        if (!job.placer)
-                return err_set(e, ENOMEM, "place guest memory");
-        rc = crew_run((unsigned)MIN(crew_size(w->options.threads), MAX(job.chunks, 1)), worker,
-                      &job, e);
-        if (rc == 0)
-                rc = finish(&job, e);
+        rc = place_all(&job, e);
         placer_free(job.placer);
+        dedup_free(job.dedup);
         return rc;
 }
