@@ -2,8 +2,8 @@
 /* chunk.h - a stretch of guest RAM on its way into a file: what each cluster
  * of it is, its sum, its compressed stream.
  *
- * Ownership: a chunk has its own buffers, of about three times its size, and
- *            belongs to one thread. No I/O here.
+ * Ownership: a chunk has its own buffers, of about twice its size, and belongs
+ *            to one thread at a time. No I/O here.
  */
 #ifndef QCOWSTORE_CHUNK_H
 #define QCOWSTORE_CHUNK_H
@@ -41,6 +41,18 @@ struct chunk_cluster {
         struct dedup_slot *slot;        /* placer only: remembers the entry */
 };
 
+/* whole host clusters, in the chunk's memory */
+struct placer_run {
+        const uint8_t *data;
+        uint64_t offset;
+        size_t bytes;                   /* 0 = none */
+};
+
+struct placement {
+        uint64_t raw_offset;            /* of the first raw cluster; they follow each other */
+        struct placer_run run[2];       /* of streams: rest of the old tail, new clusters */
+};
+
 /* to find equal clusters of a chunk; a later key takes an earlier one's place */
 #define CHUNK_HASH 1024
 
@@ -52,7 +64,7 @@ struct chunk {
         int level;
         uint64_t seed;
         const struct dedup *dedup;
-        void *zstd;
+        struct ZSTD_CCtx_s *zstd;
         uint8_t *buf;                   /* room for plain content, if the source needs it */
         uint8_t *head;                  /* a cluster of room, directly before streams */
         uint8_t *streams;               /* back to back */
@@ -61,10 +73,13 @@ struct chunk {
         uint64_t first;                 /* guest cluster */
         unsigned n;
         const uint8_t *plain;           /* n clusters */
+        uint64_t ram_bytes;             /* the caller's: of guest RAM in it */
         unsigned count[4];              /* clusters of each kind */
         size_t stream_bytes;
         uint16_t last[CHUNK_HASH];      /* cluster with such a key, plus 1 */
         struct chunk_cluster cluster[CHUNK_CLUSTERS_MAX];
+        struct placement to;            /* from the placer */
+        struct chunk *next;             /* of a list of whoever has it */
 };
 
 static inline size_t chunk_bytes(unsigned cluster_bits)

@@ -12,7 +12,6 @@
 
 struct placer {
         struct lock lock;
-        struct cond turn;
         /* constant */
         unsigned cluster_bits;
         uint64_t room;
@@ -21,6 +20,8 @@ struct placer {
         /* under the lock */
         bool stopped GUARDED_BY(lock);
         uint64_t next_ticket GUARDED_BY(lock);
+        /* those that came early, by their tickets */
+        struct chunk *early[PLACER_AHEAD_MAX] GUARDED_BY(lock);
         uint64_t end GUARDED_BY(lock);          /* of the file so far, in bytes */
         uint64_t pack_at GUARDED_BY(lock);      /* of the next stream */
         uint8_t *tail;                          /* content of the cluster at pack_at */
@@ -34,7 +35,6 @@ struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room,
         if (!p)
                 return NULL;
         lock_init(&p->lock);
-        cond_init(&p->turn);
         p->cluster_bits = cluster_bits;
         p->refs = refs;
         p->room = room;
@@ -54,7 +54,6 @@ void placer_free(struct placer *p)
 {
         if (!p)
                 return;
-        cond_fini(&p->turn);
         lock_fini(&p->lock);
         free(p->tail);
         free(p);
@@ -247,29 +246,44 @@ static void place_locked(struct placer *p, struct chunk *c, struct placement *re
         ASSERT(p->end >> p->cluster_bits <= p->room);
 }
 
-bool placer_place(struct placer *p, uint64_t ticket, struct chunk *c, struct placement *ret)
+/* All whose turn has come. */
+static struct chunk *place_ready_locked(struct placer *p) REQUIRES(p->lock)
 {
-        bool go;
+        struct chunk *first = NULL;
+        struct chunk **last = &first;
+        struct chunk *c;
 
-        *ret = (struct placement){ 0 };
-        lock_acquire(&p->lock);
-        while (!p->stopped && p->next_ticket != ticket)
-                cond_wait(&p->turn, &p->lock);
-        go = !p->stopped;
-        if (go) {
-                place_locked(p, c, ret);
+        while ((c = p->early[p->next_ticket % PLACER_AHEAD_MAX])) {
+                p->early[p->next_ticket % PLACER_AHEAD_MAX] = NULL;
+                c->to = (struct placement){ 0 };
+                c->next = NULL;
+                place_locked(p, c, &c->to);
                 p->next_ticket++;
-                cond_broadcast(&p->turn);
+                *last = c;
+                last = &c->next;
+        }
+        return first;
+}
+
+struct chunk *placer_place(struct placer *p, uint64_t ticket, struct chunk *c)
+{
+        struct chunk *ready = NULL;
+
+        lock_acquire(&p->lock);
+        if (!p->stopped) {
+                ASSERT(ticket - p->next_ticket < PLACER_AHEAD_MAX);
+                ASSERT(!p->early[ticket % PLACER_AHEAD_MAX]);
+                p->early[ticket % PLACER_AHEAD_MAX] = c;
+                ready = place_ready_locked(p);
         }
         lock_release(&p->lock);
-        return go;
+        return ready;
 }
 
 void placer_stop(struct placer *p)
 {
         lock_acquire(&p->lock);
         p->stopped = true;
-        cond_broadcast(&p->turn);
         lock_release(&p->lock);
 }
 
