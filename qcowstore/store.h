@@ -121,7 +121,8 @@ struct qs_writer_stats {
 /* Where plain RAM comes from. Called from several threads at once for
  * disjoint spans; a span never crosses a range and starts cluster-aligned.
  * Returns the bytes themselves, which must not change until qs_writer_ram()
- * returns, or, when they must be fetched, buf filled with them; *ret_zero = true says that all are zero and nothing need be looked at.
+ * returns, or, when they must be fetched, buf filled with them;
+ * *ret_zero = true says that all are zero and nothing need be looked at.
  * NULL with *e set on failure. */
 struct qs_ram_source {
         const void *(*span)(void *ctx, uint64_t gpa, size_t bytes, void *buf,
