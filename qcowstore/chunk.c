@@ -2,6 +2,7 @@
 #include "qcowstore/chunk.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <zstd.h>
 
 #include "qcowstore/sum.h"
@@ -10,7 +11,7 @@
 #define BUF_ALIGN 4096
 
 struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int level,
-                        uint64_t seed)
+                        uint64_t seed, const struct dedup *dedup)
 {
         struct chunk *c = calloc(1, sizeof(*c));
         size_t cluster = layout_cluster_bytes(cluster_bits);
@@ -22,6 +23,7 @@ struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int le
         c->compress = compress;
         c->level = level;
         c->seed = seed;
+        c->dedup = dedup;
         c->buf = aligned_alloc(BUF_ALIGN, c->bytes);
         if (compress == QS_COMPRESS_ZSTD) {
                 c->zstd = ZSTD_createCCtx();
@@ -67,21 +69,32 @@ static bool pack(struct chunk *c, struct chunk_cluster *k, const uint8_t *plain)
         return true;
 }
 
-static void classify(struct chunk *c, struct chunk_cluster *k, const uint8_t *plain)
+/* Is there such a cluster already? *k is the chunk's cluster i. */
+static bool is_shared(struct chunk *c, struct chunk_cluster *k, unsigned i)
+{
+        uint16_t *last = &c->last[k->key.word[0] % CHUNK_HASH];
+
+        if (*last && dedup_equal(&c->cluster[*last - 1].key, &k->key)) {
+                k->same = *last - 1u;
+                return true;
+        }
+        *last = (uint16_t)(i + 1);
+        return dedup_known(c->dedup, &k->key);
+}
+
+static enum chunk_kind classify(struct chunk *c, unsigned i, const uint8_t *plain)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
+        struct chunk_cluster *k = &c->cluster[i];
 
-        *k = (struct chunk_cluster){ .kind = QS_ZERO };
+        *k = (struct chunk_cluster){ .kind = CHUNK_ZERO };
         if (!plain || sum_all_zero(plain, cluster))
-                return;
+                return CHUNK_ZERO;
         k->sum = sum_bytes(plain, cluster, c->seed);
-        if (pack(c, k, plain)) {
-                k->kind = QS_PACKED;
-                c->packed++;
-        } else {
-                k->kind = QS_RAW;
-                c->raw++;
-        }
+        k->key = dedup_key(c->dedup, plain, cluster);
+        if (is_shared(c, k, i))
+                return CHUNK_SHARED;
+        return pack(c, k, plain) ? CHUNK_PACKED : CHUNK_RAW;
 }
 
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
@@ -90,9 +103,37 @@ void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
         c->first = first;
         c->n = n;
         c->plain = plain;
-        c->raw = c->packed = 0;
         c->stream_bytes = 0;
-        for (unsigned i = 0; i < n; i++)
-                classify(c, &c->cluster[i],
-                         plain ? c->plain + ((size_t)i << c->cluster_bits) : NULL);
+        memset(c->count, 0, sizeof(c->count));
+        memset(c->last, 0, sizeof(c->last));
+        for (unsigned i = 0; i < n; i++) {
+                const uint8_t *p = plain ? c->plain + ((size_t)i << c->cluster_bits) : NULL;
+
+                c->cluster[i].kind = classify(c, i, p);
+                c->count[c->cluster[i].kind]++;
+        }
+}
+
+void chunk_turn(struct chunk *c, unsigned i, enum chunk_kind kind)
+{
+        c->count[c->cluster[i].kind]--;
+        c->cluster[i].kind = kind;
+        c->count[kind]++;
+}
+
+void chunk_close_gaps(struct chunk *c)
+{
+        size_t to = 0;
+
+        for (unsigned i = 0; i < c->n; i++) {
+                struct chunk_cluster *k = &c->cluster[i];
+
+                if (k->kind != CHUNK_PACKED)
+                        continue;
+                if (k->at != to)
+                        memmove(c->streams + to, c->streams + k->at, k->bytes);
+                k->at = (uint32_t)to;
+                to += k->bytes;
+        }
+        c->stream_bytes = to;
 }

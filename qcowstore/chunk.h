@@ -2,8 +2,8 @@
 /* chunk.h - a stretch of guest RAM on its way into a file: what each cluster
  * of it is, its sum, its compressed stream.
  *
- * Ownership: a chunk has its own buffers, of about three times its size, and
- *            belongs to one thread. No I/O here.
+ * Ownership: a chunk has its own buffers, of about twice its size, and belongs
+ *            to one thread at a time. No I/O here.
  */
 #ifndef QCOWSTORE_CHUNK_H
 #define QCOWSTORE_CHUNK_H
@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "qcowstore/dedup.h"
 #include "qcowstore/layout.h"
 #include "qcowstore/store.h"
 
@@ -20,13 +21,40 @@
 #define CHUNK_BYTES (1u << 20)
 #define CHUNK_CLUSTERS_MAX (CHUNK_BYTES >> QS_CLUSTER_BITS_MIN)
 
+/* ZERO    nothing is stored
+ * RAW     to be stored as it is
+ * PACKED  to be stored as the stream that was made of it
+ * SHARED  an earlier cluster of the file or of the chunk is equal
+ *
+ * RAW, PACKED -> SHARED and SHARED, PACKED -> RAW by the placer, which knows
+ * what came before. */
+enum chunk_kind { CHUNK_ZERO, CHUNK_RAW, CHUNK_PACKED, CHUNK_SHARED };
+
 struct chunk_cluster {
-        enum qs_kind kind;
+        enum chunk_kind kind;
         uint32_t at;                    /* of the stream in chunk->streams */
         uint32_t bytes;                 /* of the stream */
+        uint32_t same;                  /* SHARED, entry 0: with this cluster of the chunk */
         uint64_t sum;                   /* of the plain content; 0 = all zero */
+        struct dedup_key key;           /* of the plain content, unless ZERO */
         uint64_t entry;                 /* for the L2 table, from the placer */
+        struct dedup_slot *slot;        /* placer only: remembers the entry */
 };
+
+/* whole host clusters, in the chunk's memory */
+struct placer_run {
+        const uint8_t *data;
+        uint64_t offset;
+        size_t bytes;                   /* 0 = none */
+};
+
+struct placement {
+        uint64_t raw_offset;            /* of the first raw cluster; they follow each other */
+        struct placer_run run[2];       /* of streams: rest of the old tail, new clusters */
+};
+
+/* to find equal clusters of a chunk; a later key takes an earlier one's place */
+#define CHUNK_HASH 1024
 
 struct chunk {
         /* constant */
@@ -35,7 +63,8 @@ struct chunk {
         enum qs_compress compress;
         int level;
         uint64_t seed;
-        void *zstd;
+        const struct dedup *dedup;
+        struct ZSTD_CCtx_s *zstd;
         uint8_t *buf;                   /* room for plain content, if the source needs it */
         uint8_t *head;                  /* a cluster of room, directly before streams */
         uint8_t *streams;               /* back to back */
@@ -44,10 +73,13 @@ struct chunk {
         uint64_t first;                 /* guest cluster */
         unsigned n;
         const uint8_t *plain;           /* n clusters */
-        unsigned raw;                   /* clusters of each kind */
-        unsigned packed;
+        uint64_t ram_bytes;             /* the caller's: of guest RAM in it */
+        unsigned count[4];              /* clusters of each kind */
         size_t stream_bytes;
+        uint16_t last[CHUNK_HASH];      /* cluster with such a key, plus 1 */
         struct chunk_cluster cluster[CHUNK_CLUSTERS_MAX];
+        struct placement to;            /* from the placer */
+        struct chunk *next;             /* of a list of whoever has it */
 };
 
 static inline size_t chunk_bytes(unsigned cluster_bits)
@@ -55,13 +87,18 @@ static inline size_t chunk_bytes(unsigned cluster_bits)
         return MAX(CHUNK_BYTES, layout_cluster_bytes(cluster_bits));
 }
 
-/* NULL without memory */
+/* dedup is borrowed. NULL without memory */
 struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int level,
-                        uint64_t seed);
+                        uint64_t seed, const struct dedup *dedup);
 void chunk_free(struct chunk *c);
 
 /* n clusters at guest cluster `first`; plain NULL = all zero. plain is
  * borrowed until the next call. */
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain);
+
+/* The placer's: cluster i is of another kind than it seemed; then, once, what
+ * is left of the streams is made contiguous. */
+void chunk_turn(struct chunk *c, unsigned i, enum chunk_kind kind);
+void chunk_close_gaps(struct chunk *c);
 
 #endif

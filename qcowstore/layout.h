@@ -14,9 +14,10 @@
  *                  section table, snapshot table
  *
  * One internal snapshot. The active layer has the same L2 tables as the disk
- * part of the snapshot, so those tables and RAM have refcount 2 (a host
- * cluster of packed streams 2 per stream that touches it); no entry of ours
- * has COPIED. All-zero clusters are unallocated; the ZERO bit is never written.
+ * part of the snapshot, so those tables have refcount 2, and RAM 2 per guest
+ * cluster that refers to it (a host cluster of packed streams 2 per reference
+ * to each stream that touches it): equal clusters are stored once (dedup.h).
+ * No entry of ours has COPIED. All-zero clusters are unallocated; the ZERO bit is never written.
  *
  * The snapshot's VM-state area lies in the guest address space behind the
  * disk, from the next L1 entry on; its clusters are raw with refcount 1:

@@ -12,30 +12,33 @@
 
 struct placer {
         struct lock lock;
-        struct cond turn;
         /* constant */
         unsigned cluster_bits;
         uint64_t room;
         uint32_t *refs;
+        struct dedup *dedup;
         /* under the lock */
         bool stopped GUARDED_BY(lock);
         uint64_t next_ticket GUARDED_BY(lock);
+        /* those that came early, by their tickets */
+        struct chunk *early[PLACER_AHEAD_MAX] GUARDED_BY(lock);
         uint64_t end GUARDED_BY(lock);          /* of the file so far, in bytes */
         uint64_t pack_at GUARDED_BY(lock);      /* of the next stream */
         uint8_t *tail;                          /* content of the cluster at pack_at */
 };
 
-struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room)
+struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room,
+                          struct dedup *dedup)
 {
         struct placer *p = calloc(1, sizeof(*p));
 
         if (!p)
                 return NULL;
         lock_init(&p->lock);
-        cond_init(&p->turn);
         p->cluster_bits = cluster_bits;
         p->refs = refs;
         p->room = room;
+        p->dedup = dedup;
         lock_acquire(&p->lock);
         p->end = p->pack_at = layout_cluster_bytes(cluster_bits);
         lock_release(&p->lock);
@@ -51,7 +54,6 @@ void placer_free(struct placer *p)
 {
         if (!p)
                 return;
-        cond_fini(&p->turn);
         lock_fini(&p->lock);
         free(p->tail);
         free(p);
@@ -76,7 +78,7 @@ static void place_raw_locked(struct placer *p, struct chunk *c, struct placement
 {
         ret->raw_offset = p->end;
         for (unsigned i = 0; i < c->n; i++) {
-                if (c->cluster[i].kind != QS_RAW)
+                if (c->cluster[i].kind != CHUNK_RAW)
                         continue;
                 c->cluster[i].entry = p->end;
                 count(p, p->end, layout_cluster_bytes(p->cluster_bits));
@@ -106,7 +108,7 @@ static void append_locked(struct placer *p, struct chunk *c, size_t from, size_t
         for (unsigned i = 0; i < c->n; i++) {
                 struct chunk_cluster *k = &c->cluster[i];
 
-                if (k->kind != QS_PACKED || k->at < from || k->at >= from + bytes)
+                if (k->kind != CHUNK_PACKED || k->at < from || k->at >= from + bytes)
                         continue;
                 k->entry = l2entry_packed(p->pack_at + (k->at - from), k->bytes, p->cluster_bits);
                 count(p, p->pack_at + (k->at - from), k->bytes);
@@ -124,7 +126,7 @@ static size_t fitting_locked(struct placer *p, const struct chunk *c) REQUIRES(p
         for (unsigned i = 0; i < c->n; i++) {
                 const struct chunk_cluster *k = &c->cluster[i];
 
-                if (k->kind != QS_PACKED)
+                if (k->kind != CHUNK_PACKED)
                         continue;
                 if (k->at + k->bytes > room)
                         break;
@@ -165,9 +167,74 @@ static void place_streams_locked(struct placer *p, struct chunk *c, struct place
         append_locked(p, c, done, c->stream_bytes - done, &ret->run[1]);
 }
 
+/* true = a stream that was made is not needed */
+static bool settle_one_locked(struct placer *p, struct chunk *c, unsigned i) REQUIRES(p->lock)
+{
+        struct chunk_cluster *k = &c->cluster[i];
+        struct dedup_slot *slot = dedup_claim(p->dedup, &k->key);
+        bool had_stream = k->kind == CHUNK_PACKED;
+
+        if (!slot) {
+                /* the index is full: then equal clusters of one chunk are all */
+                ASSERT(k->kind != CHUNK_SHARED ||
+                       dedup_equal(&c->cluster[k->same].key, &k->key)); /* INV-KNOWN */
+                return false;
+        }
+        if (slot->refs > 0 && slot->refs < dedup_limit(p->dedup)) {
+                slot->refs++;
+                k->entry = slot->entry;
+                k->same = slot->owner;
+                chunk_turn(c, i, CHUNK_SHARED);
+                return had_stream;
+        }
+        ASSERT(slot->refs > 0 || k->kind != CHUNK_SHARED);              /* INV-KNOWN */
+        if (slot->refs > 0)
+                chunk_turn(c, i, CHUNK_RAW);                            /* INV-COUNT */
+        slot->refs = 1;
+        slot->entry = 0;
+        slot->owner = i;
+        k->slot = slot;
+        return had_stream && k->kind == CHUNK_RAW;
+}
+
+static void settle_locked(struct placer *p, struct chunk *c) REQUIRES(p->lock)
+{
+        bool gaps = false;
+
+        for (unsigned i = 0; i < c->n; i++) {
+                if (c->cluster[i].kind != CHUNK_ZERO)
+                        gaps |= settle_one_locked(p, c, i);
+        }
+        if (gaps)
+                chunk_close_gaps(c);
+}
+
+/* All has its place: remember those of new contents, refer to the others. */
+static void refer_locked(struct placer *p, struct chunk *c) REQUIRES(p->lock)
+{
+        for (unsigned i = 0; i < c->n; i++) {
+                struct chunk_cluster *k = &c->cluster[i];
+                struct l2entry at;
+
+                if (k->slot)
+                        k->slot->entry = k->entry;
+                if (k->kind != CHUNK_SHARED)
+                        continue;
+                if (k->entry == 0)
+                        k->entry = c->cluster[k->same].entry;
+
+                const char *wrong = l2entry_decode(k->entry, p->cluster_bits, p->end, &at);
+
+                ASSERT(!wrong);
+                count(p, at.offset, at.bytes);
+        }
+}
+
 static void place_locked(struct placer *p, struct chunk *c, struct placement *ret)
         REQUIRES(p->lock)
 {
+        settle_locked(p, c);
+
         bool streams_first = joined_locked(p);
 
         if (streams_first)
@@ -175,32 +242,48 @@ static void place_locked(struct placer *p, struct chunk *c, struct placement *re
         place_raw_locked(p, c, ret);
         if (!streams_first)
                 place_streams_locked(p, c, ret);
+        refer_locked(p, c);
         ASSERT(p->end >> p->cluster_bits <= p->room);
 }
 
-bool placer_place(struct placer *p, uint64_t ticket, struct chunk *c, struct placement *ret)
+/* All whose turn has come. */
+static struct chunk *place_ready_locked(struct placer *p) REQUIRES(p->lock)
 {
-        bool go;
+        struct chunk *first = NULL;
+        struct chunk **last = &first;
+        struct chunk *c;
 
-        *ret = (struct placement){ 0 };
-        lock_acquire(&p->lock);
-        while (!p->stopped && p->next_ticket != ticket)
-                cond_wait(&p->turn, &p->lock);
-        go = !p->stopped;
-        if (go) {
-                place_locked(p, c, ret);
+        while ((c = p->early[p->next_ticket % PLACER_AHEAD_MAX])) {
+                p->early[p->next_ticket % PLACER_AHEAD_MAX] = NULL;
+                c->to = (struct placement){ 0 };
+                c->next = NULL;
+                place_locked(p, c, &c->to);
                 p->next_ticket++;
-                cond_broadcast(&p->turn);
+                *last = c;
+                last = &c->next;
+        }
+        return first;
+}
+
+struct chunk *placer_place(struct placer *p, uint64_t ticket, struct chunk *c)
+{
+        struct chunk *ready = NULL;
+
+        lock_acquire(&p->lock);
+        if (!p->stopped) {
+                ASSERT(ticket - p->next_ticket < PLACER_AHEAD_MAX);
+                ASSERT(!p->early[ticket % PLACER_AHEAD_MAX]);
+                p->early[ticket % PLACER_AHEAD_MAX] = c;
+                ready = place_ready_locked(p);
         }
         lock_release(&p->lock);
-        return go;
+        return ready;
 }
 
 void placer_stop(struct placer *p)
 {
         lock_acquire(&p->lock);
         p->stopped = true;
-        cond_broadcast(&p->turn);
         lock_release(&p->lock);
 }
 

@@ -3,10 +3,15 @@
  *
  * Theory of operation
  *
- * Threads prepare chunks in any order; the placer lets them through one at a
- * time in the order of their tickets, so the layout depends on the content
- * only, not on timing (INV-ORDER). Nothing is written in here; it hands out
- * what to write where, and the thread does so after it has left.
+ * Threads prepare chunks in any order; the placer places them one at a time in
+ * the order of their tickets, so the layout depends on the content only, not
+ * on timing (INV-ORDER). Nobody waits: a chunk that comes early stays here, and
+ * the thread that brings the one before it gets both. Nothing is written in
+ * here; the thread does so afterwards.
+ *
+ * First it settles what is new (dedup.h): a cluster whose content the file has
+ * refers to the place of that. One that has too many references is stored
+ * again, raw, since its stream may not have been made (INV-COUNT).
  *
  * Space is given out at the end of the file. A chunk's raw clusters are one
  * run. Streams go on where the last one ended: the host cluster at pack_at is
@@ -34,27 +39,19 @@
 
 struct placer;
 
-/* whole host clusters, in the chunk's memory */
-struct placer_run {
-        const uint8_t *data;
-        uint64_t offset;
-        size_t bytes;                   /* 0 = none */
-};
-
-struct placement {
-        uint64_t raw_offset;            /* of the first raw cluster; they follow each other */
-        struct placer_run run[2];       /* of streams: rest of the old tail, new clusters */
-};
-
-/* Host clusters from 1 on; refs counts them, with room for `room`, and is the
- * caller's. NULL without memory. */
-struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room);
+/* Host clusters from 1 on; refs counts them, with room for `room`; both it and
+ * dedup are the caller's. NULL without memory. */
+struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room,
+                          struct dedup *dedup);
 void placer_free(struct placer *p);
 
-/* Waits for its turn; fills in the entries of the chunk's clusters. false when
- * placer_stop() was called. Each ticket from 0 on must come exactly once. */
-bool placer_place(struct placer *p, uint64_t ticket, struct chunk *c, struct placement *ret);
-/* nobody waits any more; any thread */
+/* Takes over the chunk and returns those whose turn has come, in order by
+ * `next`, each with its entries and `to`: the caller's to write. NULL = none,
+ * or placer_stop() was called. Each ticket from 0 on must come exactly once,
+ * and fewer than PLACER_AHEAD_MAX may be on their way. */
+#define PLACER_AHEAD_MAX 128
+struct chunk *placer_place(struct placer *p, uint64_t ticket, struct chunk *c);
+/* nothing is placed any more; any thread */
 void placer_stop(struct placer *p);
 /* The last tail, to be written by the caller; it stays the placer's memory.
  * Returns the number of host clusters used. When all threads are done. */

@@ -140,18 +140,21 @@ struct qs_writer_options {
         bool force;                     /* replace an existing file */
 };
 
+/* Guest clusters, by what became of them. */
 struct qs_writer_stats {
         uint64_t clusters_zero;
         uint64_t clusters_raw;
         uint64_t clusters_packed;
+        uint64_t clusters_shared;       /* their content was stored already */
         uint64_t ram_bytes;             /* looked at */
         uint64_t file_bytes;            /* of the published file */
 };
 
 /* Where plain RAM comes from. Called from several threads at once for
  * disjoint spans; a span never crosses a range and starts cluster-aligned.
- * Returns the bytes themselves or, when they must be fetched, buf filled with
- * them; *ret_zero = true says that all are zero and nothing need be looked at.
+ * Returns the bytes themselves, which must not change until qs_writer_ram()
+ * returns, or, when they must be fetched, buf filled with them;
+ * *ret_zero = true says that all are zero and nothing need be looked at.
  * NULL with *e set on failure. */
 struct qs_ram_source {
         const void *(*span)(void *ctx, uint64_t gpa, size_t bytes, void *buf,

@@ -23,6 +23,7 @@ struct qs_writer {
         uint64_t cluster_bytes;
         uint64_t seed;
         uint64_t disk_l1;
+        uint32_t refs_max;              /* of a content; tests lower it */
         /* one per L1 entry of the disk: NULL = all zero, else an L2 table and,
          * behind it, the block of CHECKSUMS for the same clusters; host-endian.
          * Put there by the first thread that needs it. */

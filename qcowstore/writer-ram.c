@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* guest RAM into the file: threads take chunks by a counter, prepare them, are
- * let through the placer in guest-physical order and write */
+/* guest RAM into the file: threads take chunks by a counter and prepare them;
+ * the placer, in guest-physical order, says where they go; then they are
+ * written by whoever brought the one that the others had to wait for */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +11,11 @@
 
 #include "common/auto.h"
 #include "common/io.h"
-#include "qcowstore/chunk.h"
+#include "qcowstore/chunkpool.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/placer.h"
 #include "qcowstore/sum.h"
 #include "qcowstore/writer-priv.h"
-
-#define STOPPED 1
 
 /* Neighbouring chunks that all hold guest RAM. */
 struct stretch {
@@ -35,15 +35,20 @@ struct ram_job {
         struct stretch stretch[QS_RAM_RANGES_MAX];
         size_t n_stretches;
         uint64_t chunks;
+        struct dedup *dedup;
         struct placer *placer;
+        struct chunkpool *pool;
         /* any thread */
         _Atomic uint64_t next;
         _Atomic uint64_t done_bytes;
         atomic_flag in_progress;        /* a thread is in the progress function */
         _Atomic uint64_t raw;
         _Atomic uint64_t packed;
+        _Atomic uint64_t shared;
         _Atomic uint64_t zero;
 };
+
+static_assert(CREW_MAX + CHUNKPOOL_SPARE < PLACER_AHEAD_MAX, "each ticket has a chunk");
 
 static int check_ranges(const struct qs_writer *w, const struct qs_ram_range *r, size_t n,
                         struct err *e)
@@ -151,8 +156,7 @@ static int compose(struct ram_job *job, struct chunk *c, uint64_t gpa, const uin
         return 0;
 }
 
-static int fetch(struct ram_job *job, struct chunk *c, uint64_t gpa, uint64_t *ret_bytes,
-                 struct err *e)
+static int fetch(struct ram_job *job, struct chunk *c, uint64_t gpa, struct err *e)
 {
         struct qs_ram_range only = { 0 };
         const uint8_t *plain = NULL;
@@ -177,7 +181,7 @@ static int fetch(struct ram_job *job, struct chunk *c, uint64_t gpa, uint64_t *r
                 return rc;
         chunk_fill(c, gpa >> c->cluster_bits,
                    (unsigned)layout_clusters(end - gpa, c->cluster_bits), plain);
-        *ret_bytes = bytes;
+        c->ram_bytes = bytes;
         return 0;
 }
 
@@ -211,7 +215,7 @@ static int write_raw(struct qs_writer *w, const struct chunk *c, uint64_t offset
         int n = 0;
 
         for (unsigned i = 0; i < c->n; i++) {
-                if (c->cluster[i].kind != QS_RAW)
+                if (c->cluster[i].kind != CHUNK_RAW)
                         continue;
 
                 uint8_t *p = (uint8_t *)(uintptr_t)c->plain + ((size_t)i << c->cluster_bits);
@@ -252,7 +256,7 @@ static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err 
 {
         uint64_t entries = layout_l2_entries(c->cluster_bits);
 
-        if (c->raw + c->packed == 0)
+        if (c->count[CHUNK_ZERO] == c->n)
                 return 0;
 
         /* a chunk is aligned to its size and never crosses an L2 table */
@@ -269,34 +273,14 @@ static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err 
 
 static void add_stats(struct ram_job *job, const struct chunk *c)
 {
-        job->raw += c->raw;
-        job->packed += c->packed;
-        job->zero += c->n - c->raw - c->packed;
+        job->raw += c->count[CHUNK_RAW];
+        job->packed += c->count[CHUNK_PACKED];
+        job->shared += c->count[CHUNK_SHARED];
+        job->zero += c->count[CHUNK_ZERO];
 }
 
-/* 0, STOPPED when another thread failed, or a negative errno */
-static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct err *e)
+static int tell_progress(struct ram_job *job, uint64_t bytes, struct err *e)
 {
-        struct qs_writer *w = job->w;
-        struct placement to;
-        uint64_t bytes;
-        int rc = fetch(job, c, chunk_gpa(job, i), &bytes, e);
-
-        if (rc < 0)
-                return rc;
-        if (!placer_place(job->placer, i, c, &to))
-                return STOPPED;
-        rc = write_raw(w, c, to.raw_offset);
-        for (size_t k = 0; rc == 0 && k < ARRAY_SIZE(to.run); k++)
-                rc = write_run(w, &to.run[k]);
-        if (rc < 0)
-                return publish_write_error(w->publish, rc, e);
-        rc = note_clusters(w, c, e);
-        if (rc < 0)
-                return rc;
-
-        add_stats(job, c);
-
         uint64_t done = atomic_fetch_add(&job->done_bytes, bytes) + bytes;
 
         if (job->progress && !atomic_flag_test_and_set(&job->in_progress)) {
@@ -309,25 +293,78 @@ static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct er
         return 0;
 }
 
+/* Lets the kernel begin to write what nobody will change any more, so that
+ * little is left to wait for at the end. Only a hint: errors come by fdatasync. */
+static void start_writeback(struct qs_writer *w, const struct chunk *c)
+{
+        uint64_t raw = (uint64_t)c->count[CHUNK_RAW] << w->cluster_bits;
+        int fd = publish_fd(w->publish);
+
+        if (raw)
+                sync_file_range(fd, (off_t)c->to.raw_offset, (off_t)raw, SYNC_FILE_RANGE_WRITE);
+        for (size_t k = 0; k < ARRAY_SIZE(c->to.run); k++) {
+                if (c->to.run[k].bytes)
+                        sync_file_range(fd, (off_t)c->to.run[k].offset,
+                                        (off_t)c->to.run[k].bytes, SYNC_FILE_RANGE_WRITE);
+        }
+}
+
+static int write_chunk(struct ram_job *job, const struct chunk *c, struct err *e)
+{
+        struct qs_writer *w = job->w;
+        int rc = write_raw(w, c, c->to.raw_offset);
+
+        for (size_t k = 0; rc == 0 && k < ARRAY_SIZE(c->to.run); k++)
+                rc = write_run(w, &c->to.run[k]);
+        if (rc < 0)
+                return publish_write_error(w->publish, rc, e);
+        start_writeback(w, c);
+        rc = note_clusters(w, c, e);
+        if (rc < 0)
+                return rc;
+        add_stats(job, c);
+        return tell_progress(job, c->ram_bytes, e);
+}
+
+/* Chunk i of guest RAM into c, and all that can be placed then into the file. */
+static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct err *e)
+{
+        int rc = fetch(job, c, chunk_gpa(job, i), e);
+
+        if (rc < 0)
+                return rc;
+        c = placer_place(job->placer, i, c);
+        while (rc == 0 && c) {
+                struct chunk *next = c->next;
+
+                rc = write_chunk(job, c, e);
+                chunkpool_give(job->pool, c);
+                c = next;
+        }
+        return rc;
+}
+
 static int worker(void *ctx, struct err *e)
 {
         struct ram_job *job = ctx;
-        struct qs_writer *w = job->w;
-        struct chunk *c = chunk_new(w->cluster_bits, w->options.compress, w->options.zstd_level,
-                                    w->seed);
-        int rc = c ? 0 : err_set(e, ENOMEM, "prepare guest memory");
+        struct chunk *c;
+        int rc = 0;
 
-        while (rc == 0) {
+        while (rc == 0 && (c = chunkpool_take(job->pool))) {
+                /* with the chunk in hand, so that who has the lowest goes on */
                 uint64_t i = atomic_fetch_add(&job->next, 1);
 
-                if (i >= job->chunks)
+                if (i >= job->chunks) {
+                        chunkpool_give(job->pool, c);
                         break;
+                }
                 rc = one_chunk(job, c, i, e);
         }
-        chunk_free(c);
-        if (rc < 0)
+        if (rc < 0) {
                 placer_stop(job->placer);
-        return MIN(rc, 0);
+                chunkpool_stop(job->pool);
+        }
+        return rc;
 }
 
 /* The last tail; then the file's space is ours again. */
@@ -348,10 +385,34 @@ static int finish(struct ram_job *job, struct err *e)
                 return err_msg(e, ECANCELED, "cancelled");
         w->stats = (struct qs_writer_stats){
                 .clusters_zero = job->zero, .clusters_raw = job->raw,
-                .clusters_packed = job->packed, .ram_bytes = job->total_bytes,
+                .clusters_packed = job->packed, .clusters_shared = job->shared,
+                .ram_bytes = job->total_bytes,
         };
         w->ram_done = true;
         return 0;
+}
+
+static int save_all(struct ram_job *job, struct err *e)
+{
+        struct qs_writer *w = job->w;
+        unsigned threads = (unsigned)MIN(crew_size(w->options.threads), MAX(job->chunks, 1));
+        uint64_t clusters = job->chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
+        uint64_t room = 1 + clusters;           /* INV-ROOM of the placer, and the header */
+        unsigned chunks = (unsigned)MIN(threads + CHUNKPOOL_SPARE, MAX(job->chunks, 1));
+        int rc = writer_make_room(w, room, e);
+
+        if (rc < 0)
+                return rc;
+        job->dedup = dedup_new(w->seed, clusters, w->refs_max);
+        if (job->dedup) {
+                job->placer = placer_new(w->cluster_bits, w->refs, room, job->dedup);
+                job->pool = chunkpool_new(chunks, w->cluster_bits, w->options.compress,
+                                          w->options.zstd_level, w->seed, job->dedup);
+        }
+        if (!job->placer || !job->pool)
+                return err_set(e, ENOMEM, "place guest memory");
+        rc = crew_run(threads, worker, job, e);
+        return rc < 0 ? rc : finish(job, e);
 }
 
 int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t n,
@@ -372,19 +433,9 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
 
         plan_chunks(&job);
 
-        /* INV-ROOM of the placer, and the header */
-        uint64_t room = 1 + job.chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
-
-        rc = writer_make_room(w, room, e);
-        if (rc < 0)
-                return rc;
-        job.placer = placer_new(w->cluster_bits, w->refs, room);
-        if (!job.placer)
-                return err_set(e, ENOMEM, "place guest memory");
-        rc = crew_run((unsigned)MIN(crew_size(w->options.threads), MAX(job.chunks, 1)), worker,
-                      &job, e);
-        if (rc == 0)
-                rc = finish(&job, e);
+        rc = save_all(&job, e);
+        chunkpool_free(job.pool);
         placer_free(job.placer);
+        dedup_free(job.dedup);
         return rc;
 }

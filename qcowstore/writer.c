@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "common/auto.h"
+#include "qcowstore/dedup.h"
 #include "qcowstore/layout.h"
 
 /* L1 entries that sections and sums may need beyond the disk's, at worst */
@@ -52,6 +53,7 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
         w->cluster_bits = o->cluster_bits;
         w->cluster_bytes = layout_cluster_bytes(o->cluster_bits);
         w->disk_l1 = layout_l1_entries(o->disk_bytes, o->cluster_bits);
+        w->refs_max = dedup_refs_max(o->cluster_bits);
         w->used = 1;
         if (getrandom(&w->seed, sizeof(w->seed), 0) != sizeof(w->seed))
                 return err_set(e, errno, "create '%s': get random bytes", path);

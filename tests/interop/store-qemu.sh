@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Goal: QEMU's tools find nothing to complain of in our images, read RAM from
 #       the active layer and from the snapshot, and list it.
-# Method: guest-like memory, every cluster size, with and without zstd.
+# Method: guest-like memory, a part of it twice, so that clusters are shared;
+#       every cluster size, with and without zstd.
 command -v qemu-img >/dev/null || { echo "skipped: no qemu-img"; exit 77; }
 make=./tests/interop/store-make
 dir=$(mktemp -d) || exit 1
@@ -11,6 +12,7 @@ trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*" >&2; exit 1; }
 
 $make ram 7 9003008 "$dir/a.raw" || fail "ram"
+dd if="$dir/a.raw" of="$dir/a.raw" bs=2M count=2 seek=6 conv=notrunc status=none || fail "dd"
 truncate -s 20004864 "$dir/a.raw"               # 4 KiB-aligned, a hole at its end
 
 for bits in 12 13 14 15 16 17 18 19 20 21; do

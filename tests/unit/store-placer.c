@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: the placer keeps INV-WRITTEN and INV-ROOM, counts what QCOW2 counts,
- *       and every stream lies whole where its entry says.
+/* Goal: the placer keeps INV-WRITTEN, INV-ROOM, INV-COUNT, counts what QCOW2
+ *       counts, stores equal clusters once, and every stream lies whole where
+ *       its entry says.
  * Method: random chunks of all mixtures; what is handed out is written into a
- *       flat file in memory and compared with a model. */
+ *       flat file in memory and compared with a model, which remembers contents
+ *       by their number. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,50 +16,94 @@
 
 #define CHUNKS 300
 
+/* contents that come again and again; all others come once */
+#define COMMON 200
+
+/* what the store should know of a common content */
+struct known {
+        uint64_t entry;                 /* 0 = of cluster owner of this chunk */
+        uint32_t refs;                  /* 0 = not remembered */
+        unsigned owner;
+};
+
+/* of a cluster of a chunk */
+struct expected {
+        uint32_t content;
+        uint32_t bytes;                 /* of the stream, whether it was made or not */
+        uint64_t at;                    /* of the stream; 0 = none of its own */
+        struct known of;                /* SHARED: with what */
+};
+
 struct model {
         unsigned bits;
+        uint64_t room;
+        uint64_t contents_max;
+        uint32_t refs_max;
         uint8_t *file;
         uint32_t *refs;                 /* as they should be */
         uint8_t *written;               /* times, per host cluster */
-        uint64_t room;
+        struct expected (*expected)[CHUNK_CLUSTERS_MAX];
+        uint64_t contents;
+        struct known known[COMMON];
         unsigned wrong;
+        unsigned shared;
 };
 
 /* streams are runs of one non-zero byte, so that stray bytes are seen */
-static uint8_t mark(uint64_t chunk, unsigned i)
+static uint8_t mark(uint32_t content)
 {
-        return (uint8_t)(1 + (chunk * 31 + i) % 255);
+        return (uint8_t)(1 + content % 255);
 }
 
-static void fill_chunk(struct chunk *c, uint64_t n, uint64_t *state)
+/* All that a content is follows from its number. */
+static enum chunk_kind content_kind(uint32_t content, unsigned mix)
+{
+        return content < COMMON ? CHUNK_RAW + content % 2 : mix;
+}
+
+static void fill_cluster(struct model *m, struct chunk *c, unsigned i, struct expected *x,
+                         unsigned mix, uint64_t *state)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
-        unsigned mix = (unsigned)(store_random(state) % 5);
+        struct chunk_cluster *k = &c->cluster[i];
+        enum chunk_kind kind = content_kind(x->content, mix);
+
+        *k = (struct chunk_cluster){ .kind = kind };
+        if (kind == CHUNK_ZERO)
+                return;
+        k->key = (struct dedup_key){ { (x->content + 1) * 0x9e3779b97f4a7c15, x->content } };
+        /* what is known need not be compressed */
+        if (x->content < COMMON && m->known[x->content].refs && store_random(state) % 2) {
+                k->kind = CHUNK_SHARED;
+                return;
+        }
+        if (kind != CHUNK_PACKED)
+                return;
+        k->at = (uint32_t)c->stream_bytes;
+        k->bytes = x->bytes = 1 + (uint32_t)(x->content * 7919ull % (cluster - 1));
+        memset(c->streams + k->at, mark(x->content), k->bytes);
+        c->stream_bytes += k->bytes;
+}
+
+static void fill_chunk(struct model *m, struct chunk *c, uint64_t n, uint64_t *state)
+{
+        size_t cluster = layout_cluster_bytes(c->cluster_bits);
+        unsigned mix = (unsigned)(store_random(state) % 4);
 
         c->n = (unsigned)(1 + store_random(state) % (c->bytes / cluster));
-        c->raw = c->packed = 0;
         c->stream_bytes = 0;
+        memset(c->count, 0, sizeof(c->count));
         for (unsigned i = 0; i < c->n; i++) {
-                struct chunk_cluster *k = &c->cluster[i];
+                struct expected *x = &m->expected[n][i];
 
-                *k = (struct chunk_cluster){ .kind = QS_ZERO };
-                switch (mix == 4 ? store_random(state) % 3 : mix) {
-                case 1:
-                        k->kind = QS_RAW;
-                        c->raw++;
-                        break;
-                case 2:
-                case 3:
-                        k->kind = QS_PACKED;
-                        k->at = (uint32_t)c->stream_bytes;
-                        k->bytes = (uint32_t)(1 + store_random(state) % (cluster - 1));
-                        memset(c->streams + k->at, mark(n, i), k->bytes);
-                        c->stream_bytes += k->bytes;
-                        c->packed++;
-                        break;
-                default:
-                        break;
-                }
+                *x = (struct expected){
+                        .content = (uint32_t)(COMMON + n * CHUNK_CLUSTERS_MAX + i),
+                };
+                if (store_random(state) % 4 == 0)
+                        x->content = (uint32_t)(store_random(state) % COMMON);
+                fill_cluster(m, c, i, x, mix == 3 ? (unsigned)(store_random(state) % 3) : mix,
+                             state);
+                c->count[c->cluster[i].kind]++;
         }
 }
 
@@ -76,116 +122,189 @@ static void count(struct model *m, uint64_t offset, uint64_t bytes)
                 m->refs[i] += 2;
 }
 
-/* raw clusters count as written; where streams are is remembered in `where` */
-static void look_at(struct model *m, const struct chunk *c, const struct placement *to,
-                    uint64_t *where)
+/* What should become of cluster i of a chunk, given what came before. */
+static enum chunk_kind settle(struct model *m, unsigned i, struct expected *x,
+                              enum chunk_kind own)
+{
+        struct known *k = x->content < COMMON ? &m->known[x->content] : NULL;
+
+        if (own == CHUNK_ZERO)
+                return CHUNK_ZERO;
+        if (k && k->refs > 0 && k->refs < m->refs_max) {
+                k->refs++;
+                x->of = *k;
+                m->shared++;
+                return CHUNK_SHARED;
+        }
+        if (k && k->refs > 0) {
+                *k = (struct known){ 0, 1, i };
+                return CHUNK_RAW;                                       /* INV-COUNT */
+        }
+        if (m->contents < m->contents_max) {
+                m->contents++;
+                if (k)
+                        *k = (struct known){ 0, 1, i };
+        }
+        return own;
+}
+
+static void look_at_one(struct model *m, const struct chunk *c, unsigned i, struct expected *x,
+                        uint64_t *raw)
+{
+        const struct chunk_cluster *k = &c->cluster[i];
+        struct l2entry entry;
+
+        m->wrong += l2entry_decode(k->entry, m->bits, m->room << m->bits, &entry) != NULL;
+        count(m, entry.offset, entry.bytes);
+        if (k->kind == CHUNK_RAW) {
+                m->wrong += entry.kind != L2_RAW || entry.offset != *raw;
+                m->wrong += m->written[*raw >> m->bits]++ != 0;
+                *raw += 1ull << m->bits;
+        } else if (k->kind == CHUNK_PACKED) {
+                m->wrong += entry.kind != L2_PACKED;
+                x->at = entry.offset;
+        } else {
+                m->wrong += k->entry != (x->of.entry ? x->of.entry
+                                                     : c->cluster[x->of.owner].entry);
+        }
+}
+
+/* own: what each cluster was before it was placed. Raw clusters count as
+ * written; where new streams are is remembered. */
+static void look_at(struct model *m, const struct chunk *c, const enum chunk_kind *own,
+                    const struct placement *to, struct expected *x)
 {
         uint64_t raw = to->raw_offset;
 
         for (unsigned i = 0; i < c->n; i++) {
-                struct l2entry entry;
+                m->wrong += c->cluster[i].kind != settle(m, i, &x[i], own[i]);
+                if (own[i] != CHUNK_ZERO)
+                        look_at_one(m, c, i, &x[i], &raw);
+        }
+        for (unsigned i = 0; i < COMMON; i++) {
+                struct known *k = &m->known[i];
 
-                where[i] = 0;
-                if (c->cluster[i].kind == QS_ZERO)
-                        continue;
-                m->wrong += l2entry_decode(c->cluster[i].entry, m->bits, m->room << m->bits,
-                                           &entry) != NULL;
-                count(m, entry.offset, entry.bytes);
-                if (c->cluster[i].kind == QS_RAW) {
-                        m->wrong += entry.kind != L2_RAW || entry.offset != raw;
-                        m->wrong += m->written[raw >> m->bits]++ != 0;
-                        raw += 1ull << m->bits;
-                } else {
-                        m->wrong += entry.kind != L2_PACKED;
-                        where[i] = entry.offset;
-                }
+                if (k->refs && !k->entry)
+                        k->entry = c->cluster[k->owner].entry;
         }
 }
 
 /* takes the streams out of the file; what then is left is slack */
-static void take_streams(struct model *m, uint64_t n, const uint64_t *where,
-                         const uint32_t *bytes)
+static void take_streams(struct model *m, const struct expected *x)
 {
         for (unsigned i = 0; i < CHUNK_CLUSTERS_MAX; i++) {
-                for (uint32_t k = 0; where[i] && k < bytes[i]; k++) {
-                        m->wrong += m->file[where[i] + k] != mark(n, i);
-                        m->file[where[i] + k] = 0;
+                for (uint32_t k = 0; x[i].at && k < x[i].bytes; k++) {
+                        m->wrong += m->file[x[i].at + k] != mark(x[i].content);
+                        m->file[x[i].at + k] = 0;
                 }
         }
 }
-
-static void run(unsigned bits, uint64_t seed)
+static void place_all(struct model *m, struct placer *p, struct chunk *c, uint64_t seed)
 {
-        struct chunk *c = chunk_new(bits, QS_COMPRESS_ZSTD, 1, 1);
-        uint64_t room = 1 + CHUNKS * (chunk_bytes(bits) >> bits);
-        struct model m = { bits, calloc(room, 1ull << bits), calloc(room, 4), calloc(room, 1),
-                           room, 0 };
-        uint32_t *refs = calloc(room, sizeof(*refs));
-        struct placer *p = placer_new(bits, refs, room);
-        uint64_t (*where)[CHUNK_CLUSTERS_MAX] = calloc(CHUNKS, sizeof(*where));
-        uint32_t (*bytes)[CHUNK_CLUSTERS_MAX] = calloc(CHUNKS, sizeof(*bytes));
         struct placer_run tail;
-        struct placement to;
 
         for (uint64_t n = 0; n < CHUNKS; n++) {
-                fill_chunk(c, n, &seed);
-                m.wrong += !placer_place(p, n, c, &to);
-                look_at(&m, c, &to, where[n]);
+                enum chunk_kind own[CHUNK_CLUSTERS_MAX];
+
+                fill_chunk(m, c, n, &seed);
                 for (unsigned i = 0; i < c->n; i++)
-                        bytes[n][i] = c->cluster[i].bytes;
-                write_run(&m, &to.run[0]);
-                write_run(&m, &to.run[1]);
+                        own[i] = c->cluster[i].kind;
+                m->wrong += placer_place(p, n, c) != c || c->next;
+                look_at(m, c, own, &c->to, m->expected[n]);
+                write_run(m, &c->to.run[0]);
+                write_run(m, &c->to.run[1]);
         }
 
         uint64_t used = placer_finish(p, &tail);
 
-        write_run(&m, &tail);
-        for (uint64_t n = 0; n < CHUNKS; n++)
-                take_streams(&m, n, where[n], bytes[n]);
-        CU_ASSERT_EQUAL(m.wrong, 0);
-        CU_ASSERT(used <= room);                                        /* INV-ROOM */
+        write_run(m, &tail);
+        CU_ASSERT(used <= m->room);                                     /* INV-ROOM */
         for (uint64_t i = 1; i < used; i++)
-                m.wrong += m.written[i] != 1;                           /* INV-WRITTEN */
+                m->wrong += m->written[i] != 1;                         /* INV-WRITTEN */
+}
+
+static void run(unsigned bits, uint64_t contents_max, uint32_t refs_max, uint64_t seed)
+{
+        uint64_t room = 1 + CHUNKS * (chunk_bytes(bits) >> bits);
+        struct dedup *dedup = dedup_new(1, contents_max, refs_max);
+        struct chunk *c = chunk_new(bits, QS_COMPRESS_ZSTD, 1, 1, dedup);
+        struct model m = {
+                .bits = bits, .room = room, .contents_max = contents_max, .refs_max = refs_max,
+                .file = calloc(room, 1ull << bits), .refs = calloc(room, 4),
+                .written = calloc(room, 1), .expected = calloc(CHUNKS, sizeof(*m.expected)),
+        };
+        uint32_t *refs = calloc(room, sizeof(*refs));
+        struct placer *p = placer_new(bits, refs, room, dedup);
+
+        place_all(&m, p, c, seed);
         CU_ASSERT_EQUAL(m.wrong, 0);
+        CU_ASSERT(m.shared > 0);
         CU_ASSERT_EQUAL(memcmp(refs, m.refs, room * sizeof(*refs)), 0);
+        for (uint64_t n = 0; n < CHUNKS; n++)
+                take_streams(&m, m.expected[n]);
+        CU_ASSERT_EQUAL(m.wrong, 0);
         for (uint64_t i = 0; i < room << bits; i++)
                 m.wrong += m.file[i] != 0;
         CU_ASSERT_EQUAL(m.wrong, 0);                                    /* zero slack */
         placer_free(p);
         chunk_free(c);
+        dedup_free(dedup);
         free(m.file);
         free(m.refs);
         free(m.written);
+        free(m.expected);
         free(refs);
-        free(where);
-        free(bytes);
 }
 
 static void random_chunks(void)
 {
-        run(14, 1);
-        run(16, 2);
-        run(18, 3);
+        run(14, 1 << 20, 1u << 30, 1);
+        run(16, 1 << 20, 1u << 30, 2);
+        run(18, 1 << 20, 1u << 30, 3);
 }
 
-static void stopped(void)
+static void many_references(void)
+{
+        run(14, 1 << 20, 3, 4);
+        run(16, 1 << 20, 2, 5);
+}
+
+static void full_index(void)
+{
+        run(14, 900, 1u << 30, 6);
+        run(16, 60, 2, 7);
+}
+
+/* INV-ORDER: who comes early is handed out with the one that was missing. */
+static void early(void)
 {
         uint32_t refs[8] = { 0 };
-        struct placer *p = placer_new(12, refs, 8);
-        struct chunk *c = chunk_new(12, QS_COMPRESS_NONE, 0, 1);
-        struct placement to;
+        struct dedup *dedup = dedup_new(1, 8, 8);
+        struct placer *p = placer_new(12, refs, 8, dedup);
+        struct chunk *c[5];
 
-        chunk_fill(c, 0, 1, NULL);
-        CU_ASSERT(placer_place(p, 0, c, &to));
+        for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+                c[i] = chunk_new(12, QS_COMPRESS_NONE, 0, 1, dedup);
+                chunk_fill(c[i], i * 256, 1, NULL);
+        }
+        CU_ASSERT_PTR_NULL(placer_place(p, 1, c[1]));
+        CU_ASSERT_PTR_NULL(placer_place(p, 3, c[3]));
+        CU_ASSERT_PTR_EQUAL(placer_place(p, 0, c[0]), c[0]);
+        CU_ASSERT_PTR_EQUAL(c[0]->next, c[1]);
+        CU_ASSERT_PTR_NULL(c[1]->next);
         placer_stop(p);
-        CU_ASSERT(!placer_place(p, 5, c, &to));         /* does not wait for 1 to 4 */
-        chunk_free(c);
+        CU_ASSERT_PTR_NULL(placer_place(p, 2, c[2]));
+        for (unsigned i = 0; i < ARRAY_SIZE(c); i++)
+                chunk_free(c[i]);
         placer_free(p);
+        dedup_free(dedup);
 }
 
 static const CU_TestInfo cases[] = {
         { "random chunks against a model", random_chunks },
-        { "a stopped placer lets everybody go", stopped },
+        { "contents with too many references get copies", many_references },
+        { "an index that is full forgets nothing", full_index },
+        { "chunks that come early wait here, not their threads", early },
         CU_TEST_INFO_NULL,
 };
 
