@@ -9,7 +9,7 @@ need_kvm
 
 run_demo vm1 --memory 128M --cpus 2 --cmdline "start=64M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
-last=0
+last=-1
 n=0
 for options in "" "--cluster-size 4K" "--cluster-size 2M" "--compress zstd" \
                "--compress zstd:9 --cluster-size 64K --paused --tag later"; do
