@@ -317,6 +317,7 @@ static int image_import(const struct image_cmd *o, struct err *e)
                 json_put_u64(j, "clusters_zero", stats.clusters_zero);
                 json_put_u64(j, "clusters_raw", stats.clusters_raw);
                 json_put_u64(j, "clusters_packed", stats.clusters_packed);
+                json_put_u64(j, "clusters_shared", stats.clusters_shared);
                 cli_print_json(j);
         }
         return 0;

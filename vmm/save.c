@@ -164,6 +164,7 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
         json_put_u64(clusters, "zero", stats->clusters_zero);
         json_put_u64(clusters, "raw", stats->clusters_raw);
         json_put_u64(clusters, "packed", stats->clusters_packed);
+        json_put_u64(clusters, "shared", stats->clusters_shared);
         json_object_object_add(o, "clusters", clusters);
         s->result = o;
 }
