@@ -25,14 +25,20 @@
 #define INCOMPAT_KNOWN (INCOMPAT_DIRTY | INCOMPAT_COMPRESSION | INCOMPAT_EXTENDED_L2)
 #define EXTENDED_L2_CLUSTER_BITS_MIN 14u
 
+#define AUTOCLEAR_OURS (1ull << 63)
+#define AUTOCLEAR_AT 88u
+
 #define CRYPT_AES 1u
 
 #define EXT_BACKING_FORMAT 0xe2792acau
 
 #define EXT_TYPE 0x534e4150u
-#define EXT_BYTES 80u
+#define EXT_BYTES 96u
 #define EXT_AT (HEADER_BYTES + 8)
+#define FLAG_PARENT 1u
+#define FLAGS_KNOWN FLAG_PARENT
 #define EXT_SUM 64u
+#define EXT_KEPT_BYTES 72u              /* up to and with what every version has */
 
 /* sector_sum of a sector whose extension data start at `ext` */
 static uint64_t sector_sum(const uint8_t *sector, size_t ext)
@@ -47,6 +53,12 @@ static uint64_t sector_sum(const uint8_t *sector, size_t ext)
 void imghdr_seal(uint8_t sector[LAYOUT_SECTOR_BYTES])
 {
         put_le64(sector + EXT_AT + EXT_SUM, sector_sum(sector, EXT_AT));
+}
+
+void imghdr_mark_parent(uint8_t sector[LAYOUT_SECTOR_BYTES])
+{
+        put_le32(sector + EXT_AT + 4, get_le32(sector + EXT_AT + 4) | FLAG_PARENT);
+        imghdr_seal(sector);
 }
 
 void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES])
@@ -65,6 +77,7 @@ void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES])
         put_be32(p + 60, h->snapshots);
         put_be64(p + 64, h->snaptable_offset);
         put_be64(p + 72, h->zstd ? INCOMPAT_COMPRESSION : 0);
+        put_be64(p + AUTOCLEAR_AT, AUTOCLEAR_OURS);
         put_be32(p + 96, h->refcount_order);
         put_be32(p + 100, HEADER_BYTES);
         p[104] = h->zstd ? 1 : 0;
@@ -72,11 +85,15 @@ void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES])
         put_be32(p + HEADER_BYTES + 4, EXT_BYTES);
         p += EXT_AT;
         put_le32(p, h->format_version);
+        put_le32(p + 4, h->is_parent ? FLAG_PARENT : 0);
         memcpy(p + 8, h->uuid, sizeof(h->uuid));
         memcpy(p + 24, h->parent_uuid, sizeof(h->parent_uuid));
         put_le64(p + 40, h->hash_seed);
         put_le64(p + 48, h->snaptable_sum);
         put_le32(p + 56, h->default_snapshot);
+        put_le64(p + 72, h->meta_sum);
+        put_le64(p + 80, h->pool_sum);
+        put_le64(p + 88, h->parent_state);
         imghdr_seal(sector);
 }
 
@@ -94,14 +111,14 @@ static int check_header_length(const uint8_t *bytes, const struct imghdr *h, siz
 /* *ret_ours: 0 = foreign file, else where our extension's data start. The list
  * ends where the parent's name begins. */
 static int walk_extensions(const uint8_t *bytes, size_t len, struct imghdr *h, size_t *ret_ours,
-                           struct err *e)
+                           size_t *ret_ours_bytes, struct err *e)
 {
         size_t at = 0;
         int rc = check_header_length(bytes, h, &at, e);
         uint64_t backing = get_be64(bytes + 8);
         size_t end = backing ? MIN(backing, len) : len;
 
-        *ret_ours = 0;
+        *ret_ours = *ret_ours_bytes = 0;
         while (rc == 0 && at + 8 <= end) {
                 uint32_t type = get_be32(bytes + at);
                 uint32_t n = get_be32(bytes + at + 4);
@@ -110,10 +127,11 @@ static int walk_extensions(const uint8_t *bytes, size_t len, struct imghdr *h, s
                 if (type == 0)
                         break;
                 if (type == EXT_TYPE && h->version > 2) {
-                        if (n != EXT_BYTES || at + n > LAYOUT_SECTOR_BYTES)
+                        if (n < EXT_KEPT_BYTES || at + n > len)
                                 return err_msg(e, EBADMSG, "the snapback header extension was "
                                                "damaged or moved by another program");
                         *ret_ours = at;
+                        *ret_ours_bytes = n;
                 }
                 if (type == EXT_BACKING_FORMAT)
                         h->backing_qcow2 = n == 5 && at + n <= len &&
@@ -123,26 +141,62 @@ static int walk_extensions(const uint8_t *bytes, size_t len, struct imghdr *h, s
         return rc;
 }
 
+/* Is this sector what was written, if its autoclear bit was as it should be? */
+static bool sum_holds(const uint8_t *bytes, size_t ext)
+{
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+
+        if (ext + EXT_BYTES > sizeof(sector))
+                return false;
+        memcpy(sector, bytes, sizeof(sector));
+        put_be64(sector + AUTOCLEAR_AT, get_be64(sector + AUTOCLEAR_AT) | AUTOCLEAR_OURS);
+        return get_le64(bytes + ext + EXT_SUM) == sector_sum(sector, ext);
+}
+
+static int check_version(const uint8_t *p, size_t ext_bytes, struct err *e)
+{
+        unsigned version = get_le32(p);
+
+        if (version > LAYOUT_FORMAT_VERSION)
+                return err_msg(e, ENOTSUP, "the file has format version %u and this program "
+                               "reads up to %u: use a newer snapback", version,
+                               LAYOUT_FORMAT_VERSION);
+        if (version == 1)
+                return err_msg(e, ENOTSUP, "the file was made by a development version, before "
+                               "the first release: save it again");
+        if (version == 0 || ext_bytes != EXT_BYTES || get_le32(p + 4) & ~FLAGS_KNOWN ||
+            get_le32(p + 60))
+                return err_msg(e, EBADMSG, "the snapback header extension has reserved values");
+        return 0;
+}
+
 /* After the sum: what is wrong here was written so, by another version. */
-static int parse_extension(const uint8_t *bytes, size_t ext, struct imghdr *h, struct err *e)
+static int parse_extension(const uint8_t *bytes, size_t ext, size_t ext_bytes, struct imghdr *h,
+                           struct err *e)
 {
         const uint8_t *p = bytes + ext;
+        bool ours = get_be64(bytes + AUTOCLEAR_AT) & AUTOCLEAR_OURS;
 
-        if (get_le64(p + EXT_SUM) != sector_sum(bytes, ext))
+        if (ours ? ext + ext_bytes > LAYOUT_SECTOR_BYTES ||
+                   get_le64(p + EXT_SUM) != sector_sum(bytes, ext) : sum_holds(bytes, ext))
                 return err_msg(e, EBADMSG, "the header does not match its checksum: the file is "
-                               "damaged or was changed by another program");
+                               "damaged");
+
+        int rc = check_version(p, ext_bytes, e);
+
+        if (rc < 0)
+                return rc;
+        h->changed = !ours;
         h->format_version = get_le32(p);
-        if (h->format_version > LAYOUT_FORMAT_VERSION)
-                return err_msg(e, ENOTSUP, "the file has format version %u and this program "
-                               "reads up to %u: use a newer snapback",
-                               h->format_version, LAYOUT_FORMAT_VERSION);
-        if (h->format_version == 0 || get_le32(p + 4) || get_le32(p + 60) || get_le64(p + 72))
-                return err_msg(e, EBADMSG, "the snapback header extension has reserved values");
+        h->is_parent = get_le32(p + 4) & FLAG_PARENT;
         memcpy(h->uuid, p + 8, sizeof(h->uuid));
         memcpy(h->parent_uuid, p + 24, sizeof(h->parent_uuid));
         h->hash_seed = get_le64(p + 40);
         h->snaptable_sum = get_le64(p + 48);
         h->default_snapshot = get_le32(p + 56);
+        h->meta_sum = get_le64(p + 72);
+        h->pool_sum = get_le64(p + 80);
+        h->parent_state = get_le64(p + 88);
         return 0;
 }
 
@@ -252,11 +306,15 @@ uint64_t imghdr_l1_entries(const struct imghdr *h, uint64_t bytes)
 }
 
 /* What a file of ours cannot have. */
-static int check_ours(const struct imghdr *h, struct err *e)
+static int check_ours(struct imghdr *h, struct err *e)
 {
+        if (h->changed && h->snapshots == 0)
+                return err_msg(e, EBADMSG, "another program deleted its last snapshot");
+        if (h->changed)
+                h->default_snapshot = h->snapshots - 1;
         if (h->default_snapshot >= h->snapshots || h->refcount_order != LAYOUT_REFCOUNT_ORDER ||
             h->cluster_bits < QS_CLUSTER_BITS_MIN || h->extended_l2 || h->aes ||
-            h->backing_offset + h->backing_bytes > LAYOUT_SECTOR_BYTES)
+            (!h->changed && h->backing_offset + h->backing_bytes > LAYOUT_SECTOR_BYTES))
                 return err_msg(e, EBADMSG, "the header contradicts its snapback extension");
         return 0;
 }
@@ -265,6 +323,7 @@ int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct er
 {
         struct imghdr h = { 0 };
         size_t ext = 0;
+        size_t ext_bytes = 0;
         int rc;
 
         if (len < LAYOUT_SECTOR_BYTES || get_be32(bytes) != MAGIC)
@@ -272,9 +331,9 @@ int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct er
         h.version = get_be32(bytes + 4);
         if (h.version != 2 && h.version != 3)
                 return err_msg(e, ENOTSUP, "QCOW version %u is not supported", h.version);
-        rc = walk_extensions(bytes, len, &h, &ext, e);
+        rc = walk_extensions(bytes, len, &h, &ext, &ext_bytes, e);
         if (rc == 0 && ext)
-                rc = parse_extension(bytes, ext, &h, e);
+                rc = parse_extension(bytes, ext, ext_bytes, &h, e);
         if (rc == 0)
                 rc = check_features(bytes, &h, e);
         if (rc == 0)

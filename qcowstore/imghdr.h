@@ -4,17 +4,26 @@
  * Versions 2 and 3 are read, 3 is written. Our extension is looked for in
  * version 3 only.
  *
- * Our extension, type 0x534e4150 ("SNAP"), 80 bytes, wholly in sector 0:
+ * Our extension, type 0x534e4150 ("SNAP"), 96 bytes, wholly in sector 0:
  *
  *     0  u32      format_version        8  u8[16]   uuid
- *     4  u32      flags (0)            24  u8[16]   parent_uuid (zero: none)
+ *     4  u32      flags                24  u8[16]   parent_uuid (zero: none)
  *    40  u64      hash_seed            56  u32      default_snapshot, an index
  *    48  u64      snaptable_sum        60  u32      reserved (0)
  *    64  u64      sector_sum: sector 0 with this field zero
- *    72  u64      reserved (0)
+ *    72  u64      meta_sum: the tables that belong to the file, not to a tag
+ *    80  u64      pool_sum: the pool's section table; 0 = there is none
+ *    88  u64      parent_state: the parent's snaptable_sum when the delta was
+ *                 made, so that a parent that was changed since is noticed
  *
  * format_version, hash_seed and sector_sum keep place and meaning in every
  * later version, so that an old program tells "newer" from "damaged".
+ *
+ * QEMU clears autoclear bits that it does not know whenever it opens a file for
+ * writing, and then moves our extension behind its own. So a file of ours has
+ * such a bit; one without it was changed by another program (`changed`): what
+ * the extension says of the file as a whole holds no longer, seed and
+ * UUIDs do. A sector that would be right with the bit is not changed but damaged.
  *
  * Pure: no I/O. Errors: -EBADMSG damaged, -ENOTSUP a feature we do not have.
  */
@@ -57,7 +66,12 @@ struct imghdr {
         uint8_t parent_uuid[16];
         uint64_t hash_seed;
         uint64_t snaptable_sum;
+        uint64_t meta_sum;
+        uint64_t pool_sum;
+        uint64_t parent_state;
         uint32_t default_snapshot;
+        bool is_parent;                 /* a delta was made of it: no tags are added */
+        bool changed;                   /* by another program; see above */
 };
 
 /* The result's numbers are in range and its offsets cluster-aligned; whether
@@ -67,6 +81,8 @@ int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct er
 uint64_t imghdr_l1_entries(const struct imghdr *h, uint64_t bytes);
 /* writes no parent's name */
 void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES]);
+/* is_parent := true in a sector that parses and is not `changed`, in place */
+void imghdr_mark_parent(uint8_t sector[LAYOUT_SECTOR_BYTES]);
 /* puts the right sector_sum into a sector that holds our extension at its
  * usual place (also for tests and fuzzers that change a header) */
 void imghdr_seal(uint8_t sector[LAYOUT_SECTOR_BYTES]);

@@ -43,7 +43,7 @@
 
 #include "common/check.h"
 
-#define LAYOUT_FORMAT_VERSION 1
+#define LAYOUT_FORMAT_VERSION 2
 #define LAYOUT_REFCOUNT_ORDER 5
 #define LAYOUT_SECTOR_BYTES 512
 #define LAYOUT_PAGE_BYTES 4096

@@ -29,7 +29,7 @@ prints object '.memory == 67108864 and .saving == false and .lane == "boot"' \
 prints object '.phases.pause <= .phases.total and .clusters.raw > 0 and .bytes > 0' \
         "$vmm" save vm1 "$image" --tag 'a "b" \ ü' --json
 stop vm1
-prints object '.format_version == 1 and .tag == "a \"b\" \\ ü" and .vm.cpus == 2' \
+prints object '.format_version == 2 and .tag == "a \"b\" \\ ü" and .vm.cpus == 2' \
         "$vmm" info "$image" --json
 prints object '.cluster_size == 16384 and .compress == "none" and .vm.name == "vm1"' \
         "$vmm" image info "$image" --json

@@ -22,8 +22,9 @@ static struct imghdr good_header(void)
                 .cluster_bits = 14, .refcount_order = 5, .zstd = true,
                 .disk_bytes = 1ull << 30, .l1_offset = 5 << 14, .l1_entries = 32,
                 .reftable_offset = 6 << 14, .reftable_clusters = 1,
-                .snaptable_offset = 7 << 14, .snapshots = 1, .format_version = 1,
-                .uuid = { 1, 2, 3 }, .hash_seed = 0x1234, .snaptable_sum = 77,
+                .snaptable_offset = 7 << 14, .snapshots = 1,
+                .format_version = LAYOUT_FORMAT_VERSION, .meta_sum = 5, .pool_sum = 6,
+                .parent_state = 8, .is_parent = true, .uuid = { 1, 2, 3 }, .hash_seed = 0x1234, .snaptable_sum = 77,
         };
 }
 
@@ -77,7 +78,7 @@ static const struct {
         { "extended L2",             72,  64, 8 | 16,         -EBADMSG },
         { "unknown feature",         72,  64, 8 | 1ull << 40, -ENOTSUP },
         { "type without feature",    72,  64, 0,              -EBADMSG },
-        { "unknown autoclear",       88,  64, 1ull << 50,     0 },
+        { "unknown autoclear",       88,  64, 3ull << 62,     0 },
         { "refcount width",          96,  32, 4,              -EBADMSG },
         { "refcount width 128",      96,  32, 7,              -EBADMSG },
         { "header length 96",        100, 32, 96,             -EBADMSG },
@@ -188,13 +189,38 @@ static void header_newer(void)
         struct err e = { 0 };
 
         imghdr_encode(&h, sector);
-        put_le32(sector + 120, 2);
+        put_le32(sector + 120, 3);
         CU_ASSERT_EQUAL(imghdr_parse(sector, sizeof(sector), &h, &e), -EBADMSG);
         imghdr_seal(sector);
         CU_ASSERT_EQUAL(imghdr_parse(sector, sizeof(sector), &h, &e), -ENOTSUP);
-        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "format version 2"));
-        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "reads up to 1"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "format version 3"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "reads up to 2"));
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "newer snapback"));
+}
+
+/* As QEMU leaves it: the bit is gone, the extension may lie behind its own. */
+static void header_changed_by_others(void)
+{
+        struct imghdr h = good_header();
+        struct imghdr back;
+        uint8_t bytes[IMGHDR_PARSE_BYTES] = { 0 };
+
+        imghdr_encode(&h, bytes);
+        put_be64(bytes + 88, 0);
+        CU_ASSERT_EQUAL(imghdr_parse(bytes, sizeof(bytes), &back, NULL), -EBADMSG); /* a flip */
+        memmove(bytes + 112 + 8 + 384, bytes + 112, 104);
+        put_be32(bytes + 112, 0x6803f857);
+        put_be32(bytes + 116, 384);
+        put_be32(bytes + 60, 3);
+        h.default_snapshot = 7;
+        CU_ASSERT_EQUAL(imghdr_parse(bytes, sizeof(bytes), &back, NULL), 0);
+        CU_ASSERT_EQUAL(back.format_version, LAYOUT_FORMAT_VERSION);
+        CU_ASSERT(back.changed);
+        CU_ASSERT_EQUAL(back.hash_seed, h.hash_seed);
+        CU_ASSERT_EQUAL(back.default_snapshot, 2);      /* the last one */
+        put_be32(bytes + 60, 0);
+        put_be64(bytes + 64, 0);
+        CU_ASSERT_EQUAL(imghdr_parse(bytes, sizeof(bytes), &back, NULL), -EBADMSG);
 }
 
 static void header_flips(void)
@@ -433,6 +459,7 @@ static const CU_TestInfo cases[] = {
         { "headers of other programs", header_foreign },
         { "the parent's format", header_backing_format },
         { "newer is not damaged", header_newer },
+        { "what QEMU leaves of a header", header_changed_by_others },
         { "no flipped bit of sector 0 passes", header_flips },
         { "compressed descriptors of all cluster sizes", packed_descriptors },
         { "L2 entries", l2_entries },

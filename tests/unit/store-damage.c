@@ -73,7 +73,7 @@ static bool noticed(int fd, const struct sample *s, size_t at, uint8_t mask, boo
         io_pwrite_full(fd, &bad, 1, at);
         ok = kit_check(fd, 1) != 0;
         if (read && qs_image_open(fd, "image", NULL, &image, NULL) == 0) {
-                ok &= qs_image_info(image)->format_version == 1;
+                ok &= qs_image_info(image)->format_version == 2;
                 ok &= kit_compare(image, s->model) <= 0;
                 qs_image_close(image);
         }

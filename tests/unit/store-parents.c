@@ -21,8 +21,8 @@
 #include "tests/unit/suite.h"
 
 #define RAM_BYTES (24u * 4096)
-#define EXT_END 200                     /* our extension ends here */
-#define NAME_AT 240
+#define EXT_END 216                     /* our extension ends here */
+#define NAME_AT 256
 
 /* pages: bit i = page i holds data, of this seed; others are zero */
 static struct kit_ram make_ram(uint32_t pages, uint64_t seed)
