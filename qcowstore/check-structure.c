@@ -62,7 +62,7 @@ static int load_refblock(struct audit *a, uint64_t i, uint64_t offset, uint8_t *
 
         if (rc < 0)
                 return audit_absorb(a, rc, &why, e);
-        count(a, offset, m->cluster_bytes, ROLE_TABLE);
+        count(a, offset, m->cluster_bytes, ROLE_GUARDED_ELSEWHERE);
         for (uint64_t k = 0; k < n; k++) {
                 uint64_t refs = refcount_at(block, k, m->hdr.refcount_order);
 
@@ -90,7 +90,7 @@ static int load_refcounts(struct audit *a, struct err *e)
 
         if (rc < 0)
                 return audit_absorb(a, rc, &why, e);
-        count(a, m->hdr.reftable_offset, bytes, ROLE_TABLE);
+        count(a, m->hdr.reftable_offset, bytes, ROLE_GUARDED_ELSEWHERE);
         for (uint64_t i = 0; rc == 0 && i < bytes / 8; i++) {
                 uint64_t offset = get_be64(table + i * 8);
 
@@ -197,7 +197,7 @@ static int walk_l1(struct walk *w, uint64_t offset, uint32_t entries, struct err
         if (rc < 0)
                 return audit_absorb(a, rc, &why, e);
         memset(a->seen, 0, a->clusters);
-        count(a, offset, entries * 8ull, ROLE_TABLE);
+        count(a, offset, entries * 8ull, w->active ? ROLE_GUARDED_ELSEWHERE : ROLE_TABLE);
         for (uint32_t i = 0; rc == 0 && i < entries; i++)
                 rc = walk_l1_entry(w, i, get_be64(l1 + i * 8ull), table, e);
         return rc;

@@ -125,3 +125,25 @@ struct dedup_slot *dedup_claim(struct dedup *d, const struct dedup_key *key)
         atomic_store_explicit(&s->word[0], key->word[0], memory_order_release);
         return s;
 }
+
+bool dedup_preload(struct dedup *d, const struct dedup_key *key, uint64_t entry, uint32_t refs)
+{
+        struct dedup_slot *s = dedup_claim(d, key);
+
+        if (s && s->refs == 0) {
+                s->entry = entry;
+                s->refs = MAX(refs, 1u);
+        }
+        return s != NULL;
+}
+
+const struct dedup_slot *dedup_next_fresh(const struct dedup *d, uint64_t *cursor)
+{
+        while (*cursor < d->slots) {
+                const struct dedup_slot *s = &d->slot[(*cursor)++];
+
+                if (s->fresh)
+                        return s;
+        }
+        return NULL;
+}

@@ -24,6 +24,9 @@
  *            2 GiB of equal clusters: a host cluster has at most one stream
  *            per byte, and each reference counts twice.
  *
+ * In a pool the contents of earlier tags are preloaded (dedupindex.h), and what
+ * is fresh is remembered there.
+ *
  * Memory: of the guest's clusters, at most DEDUP_CONTENTS_MAX; what comes
  * later is stored without being remembered.
  */
@@ -34,7 +37,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 4 GiB in clusters of 4 KiB; 48 MiB of memory */
+/* 4 GiB in clusters of 4 KiB; 60 MiB of memory */
 #define DEDUP_CONTENTS_MAX (1u << 20)
 
 struct dedup;
@@ -49,6 +52,7 @@ struct dedup_slot {
         uint64_t entry;                 /* L2 entry; 0 = owner is being placed */
         uint32_t refs;                  /* 0 = just claimed */
         uint32_t owner;                 /* cluster of the chunk in the placer */
+        bool fresh;                     /* placed by this writer, not preloaded */
 };
 
 static inline bool dedup_equal(const struct dedup_key *a, const struct dedup_key *b)
@@ -67,6 +71,12 @@ void dedup_free(struct dedup *d);
 uint32_t dedup_limit(const struct dedup *d);
 
 struct dedup_key dedup_key(const struct dedup *d, const void *plain, size_t bytes);
+/* Before threads start: the file has this content at that L2 entry, referred to
+ * so often. Of equal keys the first one stays. false = full. */
+bool dedup_preload(struct dedup *d, const struct dedup_key *key, uint64_t entry, uint32_t refs);
+/* The fresh contents, one after the other; *cursor is 0 at first. NULL = no
+ * more. When threads are done. */
+const struct dedup_slot *dedup_next_fresh(const struct dedup *d, uint64_t *cursor);
 /* any thread */
 bool dedup_known(const struct dedup *d, const struct dedup_key *key);
 /* One thread at a time. NULL when it is new and cannot be remembered. */

@@ -102,8 +102,7 @@ static int load_l1(struct qs_image *m, uint64_t chunk, uint64_t **ret, struct er
         return 0;
 }
 
-/* *ret 0 = no L2 table */
-static int l1_entry(struct qs_image *m, uint64_t i, uint64_t *ret, struct err *e)
+int image_l1_entry(struct qs_image *m, uint64_t i, uint64_t *ret, struct err *e)
 {
         uint64_t chunk = i >> l1_chunk_bits(m);
 
@@ -129,6 +128,23 @@ static int load_l2(struct qs_image *m, uint64_t l1, uint64_t offset, uint64_t **
                 rc = validate(m, table, e);
         if (rc == 0)
                 *ret = publish(&m->l2[l1], &table);
+        return rc;
+}
+
+int image_l2_table(struct qs_image *m, uint64_t l1, const uint64_t **ret, uint64_t *ret_offset,
+                   struct err *e)
+{
+        uint64_t *table = NULL;
+        int rc = image_l1_entry(m, l1, ret_offset, e);
+
+        ASSERT(!m->hdr.extended_l2);
+        if (rc == 0 && *ret_offset) {
+                table = atomic_load_explicit(&m->l2[l1], memory_order_acquire);
+                if (!table)
+                        rc = load_l2(m, l1, *ret_offset, &table, e);
+        }
+        if (rc == 0)
+                *ret = table;
         return rc;
 }
 
@@ -229,7 +245,7 @@ static int layer_extent(struct qs_image *m, uint64_t at, uint64_t max, struct ex
                               .skip = at & (m->cluster_bytes - 1) };
 
         uint64_t table;
-        int rc = l1_entry(m, l1, &table, e);
+        int rc = image_l1_entry(m, l1, &table, e);
 
         if (rc == 0 && table == 0)
                 return hole(m, at, max, x, e);

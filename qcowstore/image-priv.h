@@ -119,6 +119,12 @@ void image_map_free(struct qs_image *m);
 int image_extent(struct qs_image *m, uint64_t at, uint64_t max, struct extent *ret,
                  struct err *e);
 
+/* where L2 table i of the disk is in the file; 0 = there is none */
+int image_l1_entry(struct qs_image *m, uint64_t i, uint64_t *ret, struct err *e);
+/* An L2 table of the disk and its place in the file; 0 and NULL = none. */
+int image_l2_table(struct qs_image *m, uint64_t l1, const uint64_t **ret, uint64_t *ret_offset,
+                   struct err *e);
+
 struct qs_image *image_of_reader(const struct qs_reader *r);
 
 /* *m is zeroed memory to be closed also on failure.

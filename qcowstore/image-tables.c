@@ -42,6 +42,8 @@ static int check_places(const struct qs_image *m, struct err *e)
 {
         const struct imghdr *h = &m->hdr;
 
+        if (!h->changed && h->file_bytes > m->info.file_bytes)
+                return err_msg(e, EBADMSG, "the file is truncated");
         if (!inside(m, h->l1_offset, h->l1_entries * 8ull))
                 return err_msg(e, EBADMSG, "the L1 table lies outside the file: it is truncated "
                                "or damaged");

@@ -33,7 +33,7 @@
 #define EXT_BACKING_FORMAT 0xe2792acau
 
 #define EXT_TYPE 0x534e4150u
-#define EXT_BYTES 96u
+#define EXT_BYTES 104u
 #define EXT_AT (HEADER_BYTES + 8)
 #define FLAG_PARENT 1u
 #define FLAGS_KNOWN FLAG_PARENT
@@ -94,6 +94,7 @@ void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES])
         put_le64(p + 72, h->meta_sum);
         put_le64(p + 80, h->pool_sum);
         put_le64(p + 88, h->parent_state);
+        put_le64(p + 96, h->file_bytes);
         imghdr_seal(sector);
 }
 
@@ -197,6 +198,7 @@ static int parse_extension(const uint8_t *bytes, size_t ext, size_t ext_bytes, s
         h->meta_sum = get_le64(p + 72);
         h->pool_sum = get_le64(p + 80);
         h->parent_state = get_le64(p + 88);
+        h->file_bytes = get_le64(p + 96);
         return 0;
 }
 

@@ -4,7 +4,7 @@
  * Versions 2 and 3 are read, 3 is written. Our extension is looked for in
  * version 3 only.
  *
- * Our extension, type 0x534e4150 ("SNAP"), 96 bytes, wholly in sector 0:
+ * Our extension, type 0x534e4150 ("SNAP"), 104 bytes, wholly in sector 0:
  *
  *     0  u32      format_version        8  u8[16]   uuid
  *     4  u32      flags                24  u8[16]   parent_uuid (zero: none)
@@ -15,6 +15,7 @@
  *    80  u64      pool_sum: the pool's section table; 0 = there is none
  *    88  u64      parent_state: the parent's snaptable_sum when the delta was
  *                 made, so that a parent that was changed since is noticed
+ *    96  u64      bytes of the file, so that a truncated one is noticed
  *
  * format_version, hash_seed and sector_sum keep place and meaning in every
  * later version, so that an old program tells "newer" from "damaged".
@@ -69,6 +70,7 @@ struct imghdr {
         uint64_t meta_sum;
         uint64_t pool_sum;
         uint64_t parent_state;
+        uint64_t file_bytes;
         uint32_t default_snapshot;
         bool is_parent;                 /* a delta was made of it: no tags are added */
         bool changed;                   /* by another program; see above */

@@ -6,21 +6,23 @@
  *
  *   cluster 0      header, our header extension (imghdr.h) in its first 512
  *                  bytes, zeros
- *   then           guest RAM: raw clusters in runs, compressed streams packed
+ *   of each tag    guest RAM: raw clusters in runs, compressed streams packed
  *                  into host clusters of their own, chunk by chunk in
- *                  guest-physical order (placer.h)
- *   then           sections, CHECKSUMS, L2 tables, L1 of the snapshot, L1 of
- *                  the active layer, refcount table and blocks, HOSTSUMS,
- *                  section table, snapshot table
+ *                  guest-physical order (placer.h); sections, CHECKSUMS, L2
+ *                  tables, L1, HOSTSUMS, section table (plan.h)
+ *   of the file    pool area, L1 of the active layer, snapshot table, refcount
+ *                  table and blocks (commit.h)
  *
- * One internal snapshot. The active layer has the same L2 tables as the disk
- * part of the snapshot, so those tables have refcount 2, and RAM 2 per guest
- * cluster that refers to it (a host cluster of packed streams 2 per reference
- * to each stream that touches it): equal clusters are stored once (dedup.h).
- * No entry of ours has COPIED. All-zero clusters are unallocated; the ZERO bit is never written.
+ * A tag is an internal snapshot. The active layer has the same L2 tables as the
+ * disk part of the latest tag. QCOW2 counts every way from an L1 table to a
+ * cluster: so RAM of a single tag has 2 per guest cluster that refers to it (a
+ * host cluster of packed streams 2 per reference to each stream that touches
+ * it): equal clusters are stored once (dedup.h). All-zero clusters are
+ * unallocated; the ZERO bit is never written. How tags are added and deleted:
+ * pool.h.
  *
  * The snapshot's VM-state area lies in the guest address space behind the
- * disk, from the next L1 entry on; its clusters are raw with refcount 1:
+ * disk, from the next L1 entry on; its clusters are raw:
  *
  *   0              section table (sectoc.h)
  *   cluster-aligned  sections, in the order of the table; CHECKSUMS and
@@ -28,11 +30,13 @@
  *
  * Who vouches for whom, so that every bit of a file has one guardian:
  *
- *   sector 0 (its own sum) -> snapshot table -> section table -> sections;
+ *   sector 0 (its own sum) -> snapshot table -> section table of each tag ->
+ *   its sections; and meta_sum (metasum.h), pool_sum -> sections of the pool area
  *   CHECKSUMS  the plain content of every guest cluster, 0 = unallocated
- *   HOSTSUMS   the stored bytes of every host cluster, 0 = guarded otherwise:
- *              cluster 0, snapshot table, section table, HOSTSUMS itself
- *   the rest of those clusters, and of cluster 0, is zero (qs_check looks).
+ *   HOSTSUMS   the stored bytes of every host cluster that the tag refers to, 0 =
+ *              guarded otherwise: section table, HOSTSUMS itself. What it says
+ *              of other clusters means nothing
+ *   the rest of clusters that are guarded otherwise is zero (qs_check looks).
  *
  * A sum is XXH3-64 keyed with the file's random seed; see sum.h.
  */

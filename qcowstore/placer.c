@@ -9,44 +9,58 @@
 
 /* active layer and snapshot */
 #define REFS_PER_ENTRY 2
+#define NO_LIMIT UINT64_MAX
 
 struct placer {
         struct lock lock;
         /* constant */
         unsigned cluster_bits;
-        uint64_t room;
-        uint32_t *refs;
+        struct space *space;
         struct dedup *dedup;
         /* under the lock */
         bool stopped GUARDED_BY(lock);
         uint64_t next_ticket GUARDED_BY(lock);
         /* those that came early, by their tickets */
         struct chunk *early[PLACER_AHEAD_MAX] GUARDED_BY(lock);
-        uint64_t end GUARDED_BY(lock);          /* of the file so far, in bytes */
+        /* of the extent at hand, in bytes: what was given out ends at `end` */
+        uint64_t end GUARDED_BY(lock);
+        uint64_t limit GUARDED_BY(lock);        /* NO_LIMIT: it is the end of the file */
         uint64_t pack_at GUARDED_BY(lock);      /* of the next stream */
         uint8_t *tail;                          /* content of the cluster at pack_at */
 };
 
-struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room,
-                          struct dedup *dedup)
+/* All that a chunk may need: its raw clusters, its streams, and what is left of
+ * the cluster where they start. */
+static uint64_t need(const struct chunk *c)
+{
+        return c->count[CHUNK_RAW] + layout_clusters(c->stream_bytes, c->cluster_bits) + 1;
+}
+
+static void next_extent_locked(struct placer *p, uint64_t clusters) REQUIRES(p->lock)
+{
+        struct space_run run = space_take_run(p->space, clusters);
+
+        p->end = (run.n ? run.first : p->space->end) << p->cluster_bits;
+        p->limit = run.n ? (run.first + run.n) << p->cluster_bits : NO_LIMIT;
+        p->pack_at = p->end;
+}
+
+struct placer *placer_new(struct space *space, struct dedup *dedup)
 {
         struct placer *p = calloc(1, sizeof(*p));
 
         if (!p)
                 return NULL;
         lock_init(&p->lock);
-        p->cluster_bits = cluster_bits;
-        p->refs = refs;
-        p->room = room;
+        p->cluster_bits = space->cluster_bits;
+        p->space = space;
         p->dedup = dedup;
-        lock_acquire(&p->lock);
-        p->end = p->pack_at = layout_cluster_bytes(cluster_bits);
-        lock_release(&p->lock);
-        p->tail = calloc(1, layout_cluster_bytes(cluster_bits));
+        p->tail = calloc(1, layout_cluster_bytes(p->cluster_bits));
         if (!p->tail) {
                 placer_free(p);
                 return NULL;
         }
+        /* an empty extent: the first chunk says what it needs */
         return p;
 }
 
@@ -63,9 +77,9 @@ static void count(struct placer *p, uint64_t offset, uint64_t bytes)
 {
         uint64_t last = (ALIGN_UP(offset + bytes, LAYOUT_SECTOR_BYTES) - 1) >> p->cluster_bits;
 
-        ASSERT(last < p->room);                 /* INV-ROOM */
+        ASSERT(last < p->space->room);          /* INV-ROOM */
         for (uint64_t i = offset >> p->cluster_bits; i <= last; i++)
-                p->refs[i] += REFS_PER_ENTRY;
+                p->space->refs[i] += REFS_PER_ENTRY;
 }
 
 static bool joined_locked(struct placer *p) REQUIRES(p->lock)
@@ -191,6 +205,7 @@ static bool settle_one_locked(struct placer *p, struct chunk *c, unsigned i) REQ
         if (slot->refs > 0)
                 chunk_turn(c, i, CHUNK_RAW);                            /* INV-COUNT */
         slot->refs = 1;
+        slot->fresh = true;
         slot->entry = 0;
         slot->owner = i;
         k->slot = slot;
@@ -223,17 +238,35 @@ static void refer_locked(struct placer *p, struct chunk *c) REQUIRES(p->lock)
                 if (k->entry == 0)
                         k->entry = c->cluster[k->same].entry;
 
-                const char *wrong = l2entry_decode(k->entry, p->cluster_bits, p->end, &at);
+                const char *wrong = l2entry_decode(k->entry, p->cluster_bits,
+                                                   p->space->room << p->cluster_bits, &at);
 
                 ASSERT(!wrong);
                 count(p, at.offset, at.bytes);
         }
 }
 
+/* Room for the whole chunk in one extent. */
+static void make_way_locked(struct placer *p, struct chunk *c, struct placement *ret)
+        REQUIRES(p->lock)
+{
+        uint64_t clusters = need(c);
+
+        if (c->count[CHUNK_RAW] == 0 && c->stream_bytes == 0)
+                return;
+        if (p->limit == NO_LIMIT || (p->limit - p->end) >> p->cluster_bits >= clusters)
+                return;
+        close_tail_locked(p, c, &ret->run[0]);
+        space_return(p->space, (struct space_run){ p->end >> p->cluster_bits,
+                                                   (p->limit - p->end) >> p->cluster_bits });
+        next_extent_locked(p, clusters);
+}
+
 static void place_locked(struct placer *p, struct chunk *c, struct placement *ret)
         REQUIRES(p->lock)
 {
         settle_locked(p, c);
+        make_way_locked(p, c, ret);
 
         bool streams_first = joined_locked(p);
 
@@ -243,7 +276,7 @@ static void place_locked(struct placer *p, struct chunk *c, struct placement *re
         if (!streams_first)
                 place_streams_locked(p, c, ret);
         refer_locked(p, c);
-        ASSERT(p->end >> p->cluster_bits <= p->room);
+        ASSERT(p->end <= p->limit && p->end >> p->cluster_bits <= p->space->room);
 }
 
 /* All whose turn has come. */
@@ -287,17 +320,18 @@ void placer_stop(struct placer *p)
         lock_release(&p->lock);
 }
 
-uint64_t placer_finish(struct placer *p, struct placer_run *ret)
+void placer_finish(struct placer *p, struct placer_run *ret)
 {
         size_t cluster = layout_cluster_bytes(p->cluster_bits);
 
         lock_acquire(&p->lock);
-
-        uint64_t used = p->end >> p->cluster_bits;
-
         *ret = (struct placer_run){ 0 };
         if (!IS_ALIGNED(p->pack_at, cluster))
                 *ret = (struct placer_run){ p->tail, ALIGN_DOWN(p->pack_at, cluster), cluster };
+        if (p->limit == NO_LIMIT)
+                space_extend(p->space, p->end >> p->cluster_bits);
+        else
+                space_return(p->space, (struct space_run){
+                        p->end >> p->cluster_bits, (p->limit - p->end) >> p->cluster_bits });
         lock_release(&p->lock);
-        return used;
 }

@@ -13,20 +13,22 @@
  * refers to the place of that. One that has too many references is stored
  * again, raw, since its stream may not have been made (INV-COUNT).
  *
- * Space is given out at the end of the file. A chunk's raw clusters are one
- * run. Streams go on where the last one ended: the host cluster at pack_at is
- * filled only in part, its bytes wait in `tail`. A stream must be contiguous,
+ * Space is given out from one extent at a time: free ones of the file that a
+ * chunk fits into, lowest first, then the end of the file, which has no end.
+ * A chunk's raw clusters are one run. Streams go on where the last one ended:
+ * the host cluster at pack_at is filled only in part, its bytes wait in `tail`. A stream must be contiguous,
  * so it may leave its host cluster only into the next one of the file. When
  * other clusters have been put there (!joined), the streams that still fit
  * into the tail go there, the rest starts a new host cluster, and the
  * remainder of the old one stays zero. Streams go before the raw run when the
- * tail is the end of the file, else behind it, so that this happens at most
- * every second chunk.
+ * tail is the end of what was given out, else behind it, so that this happens at
+ * most every second chunk.
  *
  * INV-WRITTEN: every host cluster is handed out for writing exactly once,
  *              whole: in a run of placement, or by placer_finish().
  * INV-ROOM:    each stream starts at most one new host cluster, so there are
- *              never more than one per guest cluster.
+ *              never more than one per guest cluster, and one more when an
+ *              extent is left.
  */
 #ifndef QCOWSTORE_PLACER_H
 #define QCOWSTORE_PLACER_H
@@ -36,13 +38,13 @@
 #include <stdint.h>
 
 #include "qcowstore/chunk.h"
+#include "qcowstore/space.h"
 
 struct placer;
 
-/* Host clusters from 1 on; refs counts them, with room for `room`; both it and
- * dedup are the caller's. NULL without memory. */
-struct placer *placer_new(unsigned cluster_bits, uint32_t *refs, uint64_t room,
-                          struct dedup *dedup);
+/* space and dedup are the caller's; space has room for a cluster per guest
+ * cluster and one more, and nobody else takes any. NULL without memory. */
+struct placer *placer_new(struct space *space, struct dedup *dedup);
 void placer_free(struct placer *p);
 
 /* Takes over the chunk and returns those whose turn has come, in order by
@@ -54,7 +56,7 @@ struct chunk *placer_place(struct placer *p, uint64_t ticket, struct chunk *c);
 /* nothing is placed any more; any thread */
 void placer_stop(struct placer *p);
 /* The last tail, to be written by the caller; it stays the placer's memory.
- * Returns the number of host clusters used. When all threads are done. */
-uint64_t placer_finish(struct placer *p, struct placer_run *ret);
+ * What was not used goes back to the space. When all threads are done. */
+void placer_finish(struct placer *p, struct placer_run *ret);
 
 #endif

@@ -14,14 +14,35 @@ void plan_fini(struct plan *p)
         for (uint64_t i = 0; i < p->state_l1; i++)
                 free(p->state_tables[i]);
         free(p->state_tables);
+        free(p->block_at);
+        free(p->l2_at);
+        free(p->shared);
+        free(p->state_l2_at);
+        free(p->hostsums_block_at);
+        free(p->hostsums_shared);
 }
 
-static bool has_table(const struct qs_writer *w, uint64_t l1)
+static int no_memory(struct err *e)
 {
-        return atomic_load_explicit(&w->tables[l1], memory_order_relaxed) != NULL;
+        return err_set(e, ENOMEM, "plan the VM state");
 }
 
-static int grow_tables(struct plan *p, uint64_t n, struct err *e)
+static const uint64_t *disk_table(const struct qs_writer *w, uint64_t l1)
+{
+        return atomic_load_explicit(&w->tables[l1], memory_order_relaxed);
+}
+
+/* n clusters, referred to `refs` times each; 0 = no memory */
+static uint64_t take(struct qs_writer *w, uint64_t n, uint32_t refs)
+{
+        uint64_t first = space_take(&w->space, n);
+
+        for (uint64_t i = 0; first && i < n; i++)
+                w->space.refs[first + i] = refs;
+        return first;
+}
+
+static int grow_tables(struct plan *p, uint64_t n)
 {
         if (n <= p->state_l1)
                 return 0;
@@ -29,165 +50,286 @@ static int grow_tables(struct plan *p, uint64_t n, struct err *e)
         uint64_t **more = reallocarray(p->state_tables, n, sizeof(*more));
 
         if (!more)
-                return err_set(e, ENOMEM, "plan the VM state");
+                return -ENOMEM;
+        p->state_tables = more;
         for (; p->state_l1 < n; p->state_l1++)
                 more[p->state_l1] = NULL;
-        p->state_tables = more;
         return 0;
 }
 
-/* n clusters of the VM-state area are these host clusters */
+/* n clusters of the VM-state area are these host clusters; host 0: only their
+ * tables are there from now on */
 static int map(struct plan *p, const struct qs_writer *w, uint64_t state, uint64_t host,
-               uint64_t n, struct err *e)
+               uint64_t n)
 {
         uint64_t entries = layout_l2_entries(w->cluster_bits);
 
         for (uint64_t i = 0; i < n; i++) {
                 uint64_t l1 = (state + i) / entries;
-                int rc = grow_tables(p, l1 + 1, e);
 
-                if (rc < 0)
-                        return rc;
+                if (grow_tables(p, l1 + 1) < 0)
+                        return -ENOMEM;
                 if (!p->state_tables[l1])
                         p->state_tables[l1] = calloc(1, w->cluster_bytes);
                 if (!p->state_tables[l1])
-                        return err_set(e, ENOMEM, "plan the VM state");
-                p->state_tables[l1][(state + i) % entries] = (host + i) << w->cluster_bits;
+                        return -ENOMEM;
+                if (host)
+                        p->state_tables[l1][(state + i) % entries] = (host + i) << w->cluster_bits;
         }
         return 0;
 }
 
-static struct section *add_section(struct plan *p, const char *name, uint64_t state,
-                                   uint64_t bytes, uint32_t flags, const struct qs_writer *w)
+static struct section *add_section(struct plan *p, const char *name, uint64_t bytes,
+                                   uint32_t flags, const struct qs_writer *w)
 {
         struct section *s = &p->toc.section[p->toc.count++];
 
         strcpy(s->name, name);
-        s->offset = state << w->cluster_bits;
+        s->offset = p->state << w->cluster_bits;
         s->bytes = bytes;
         s->flags = flags;
         return s;
 }
 
-/* Clusters before the fixed point; *state and *host advance. */
-static int plan_sections(struct plan *p, const struct qs_writer *w, uint64_t *state,
-                         uint64_t *host, struct err *e)
+static int place_sections(struct plan *p, struct qs_writer *w)
 {
-        p->sections = *host;
         for (unsigned i = 0; i < w->sections; i++) {
-                const struct section *s = add_section(p, w->section[i].name, *state,
-                                                      w->section[i].bytes, 0, w);
-                uint64_t n = layout_clusters(s->bytes, w->cluster_bits);
-                int rc = map(p, w, *state, *host, n, e);
+                uint64_t n = layout_clusters(w->section[i].bytes, w->cluster_bits);
 
-                if (rc < 0)
-                        return rc;
-                *state += n;
-                *host += n;
+                add_section(p, w->section[i].name, w->section[i].bytes, 0, w);
+                p->section_at[i] = n ? take(w, n, 1) : 1;
+                if (!p->section_at[i] || map(p, w, p->state, p->section_at[i], n) < 0)
+                        return -ENOMEM;
+                p->state += n;
         }
         return 0;
 }
 
-static int plan_checksums(struct plan *p, const struct qs_writer *w, uint64_t *state,
-                          uint64_t *host, struct err *e)
+/* Does the base have the same table? Then where it and its sums are. */
+static int find_shared(struct plan *p, const struct qs_writer *w, uint64_t i, struct err *e)
 {
-        uint64_t sums = layout_clusters(w->options.disk_bytes, w->cluster_bits);
-        uint64_t first = sumtree_blocks_at(sums, w->cluster_bits) >> w->cluster_bits;
-        int rc = map(p, w, *state, *host, first, e);
+        struct qs_image *base = w->pool->latest;
+        const struct section *sums = sectoc_find(&base->toc, LAYOUT_CHECKSUMS);
+        uint64_t first = (sums->offset + sumtree_blocks_at(sums->bytes / 8, w->cluster_bits)) >>
+                         w->cluster_bits;
+        const uint64_t *table;
+        uint64_t offset, block;
+        int rc = image_l2_table(base, i, &table, &offset, e);
 
-        p->checksums = *host;
-        add_section(p, LAYOUT_CHECKSUMS, *state, sums * 8, SECTION_TREE, w);
-        *host += first;
-        for (uint64_t i = 0; rc == 0 && i < w->disk_l1; i++) {
-                if (!has_table(w, i))
-                        continue;
-                rc = map(p, w, *state + first + i, *host, 1, e);
-                *host += 1;
-                p->disk_tables++;
+        if (rc < 0 || offset == 0 || memcmp(table, disk_table(w, i), w->cluster_bytes) != 0)
+                return rc;
+        rc = image_state_locate(base, first + i, &block, e);
+        if (rc == 0) {
+                p->shared[i] = 1;
+                p->l2_at[i] = offset >> w->cluster_bits;
+                p->block_at[i] = block >> w->cluster_bits;
         }
-        *state += sumtree_extent(sums, w->cluster_bits) >> w->cluster_bits;
-        p->disk_l2 = *host;
-        *host += p->disk_tables;
         return rc;
 }
 
-/* L2 tables of the VM-state area when its first n clusters behind `state` are
- * mapped too */
-static uint64_t count_tables(const struct plan *p, const struct qs_writer *w, uint64_t state,
-                             uint64_t n)
+static int find_all_shared(struct plan *p, const struct qs_writer *w, struct err *e)
 {
-        uint64_t entries = layout_l2_entries(w->cluster_bits);
-        uint64_t count = 0;
+        int rc = 0;
 
-        for (uint64_t i = 0; i < p->state_l1; i++)
-                count += p->state_tables[i] != NULL;
-        for (uint64_t i = state / entries; i <= (state + n - 1) / entries; i++)
-                count += i >= p->state_l1 || !p->state_tables[i];
-        return count;
+        for (uint64_t i = 0; rc == 0 && w->pool && i < w->disk_l1; i++) {
+                if (disk_table(w, i))
+                        rc = find_shared(p, w, i, e);
+        }
+        return rc < 0 ? err_in(e, rc, "image '%s'", w->pool->path) : 0;
 }
 
-/* Places all that depends on the file's size, taken to be `total`; returns the
- * size that this makes. */
-static uint64_t place(struct plan *p, const struct qs_writer *w, uint64_t state, uint64_t host,
-                      uint64_t total)
+/* Each table that is there: a new cluster, or one more reference to the base's. */
+static int place_tables(struct plan *p, struct qs_writer *w, uint64_t *at, uint32_t refs)
 {
-        unsigned bits = w->cluster_bits;
-        uint64_t extent = sumtree_extent(total, bits) >> bits;
-
-        p->refblock_count = DIV_ROUND_UP(
-                total, layout_refblock_entries(bits, LAYOUT_REFCOUNT_ORDER));
-        p->l1_entries = w->disk_l1 + DIV_ROUND_UP(state + extent, layout_l2_entries(bits));
-        p->state_bytes = (state + extent) << bits;
-        p->state_l2 = host;
-        p->snapshot_l1 = p->state_l2 + count_tables(p, w, state, extent);
-        p->active_l1 = p->snapshot_l1 + layout_clusters(p->l1_entries * 8, bits);
-        p->reftable = p->active_l1 + layout_clusters(w->disk_l1 * 8, bits);
-        p->refblocks = p->reftable + layout_clusters(p->refblock_count * 8, bits);
-        p->hostsums = p->refblocks + p->refblock_count;
-        p->toc_at = p->hostsums + extent;
-        p->snaptable = p->toc_at + 1;
-        return p->snaptable + 1;
-}
-
-static int check_limits(const struct plan *p, const struct qs_writer *w, struct err *e)
-{
-        ASSERT(p->l1_entries <= LAYOUT_L1_ENTRIES_MAX);        /* check_options() saw to it */
-        if (p->refblock_count * 8 > LAYOUT_REFTABLE_BYTES_MAX)
-                return err_msg(e, EFBIG, "the file becomes too large for clusters of %u KiB: "
-                               "choose larger ones", 1u << (w->cluster_bits - 10));
+        for (uint64_t i = 0; i < w->disk_l1; i++) {
+                if (!disk_table(w, i))
+                        continue;
+                if (p->shared[i])
+                        w->space.refs[at[i]] += refs;
+                else
+                        at[i] = take(w, 1, refs);
+                if (!at[i])
+                        return -ENOMEM;
+        }
         return 0;
 }
 
-int plan_init(struct plan *p, const struct qs_writer *w, struct err *e)
+static int place_disk(struct plan *p, struct qs_writer *w)
 {
-        uint64_t state = 1;             /* behind the section table */
-        uint64_t host = w->used;
+        uint64_t sums = layout_clusters(w->options.disk_bytes, w->cluster_bits);
+        uint64_t first = sumtree_blocks_at(sums, w->cluster_bits) >> w->cluster_bits;
 
-        *p = (struct plan){ 0 };
+        add_section(p, LAYOUT_CHECKSUMS, sums * 8, SECTION_TREE, w);
+        p->checksums_at = take(w, first, 1);
+        if (!p->checksums_at || map(p, w, p->state, p->checksums_at, first) < 0 ||
+            place_tables(p, w, p->block_at, 1) < 0)
+                return -ENOMEM;
+        for (uint64_t i = 0; i < w->disk_l1; i++) {
+                if (p->block_at[i] && map(p, w, p->state + first + i, p->block_at[i], 1) < 0)
+                        return -ENOMEM;
+        }
+        p->state += sumtree_extent(sums, w->cluster_bits) >> w->cluster_bits;
+        return place_tables(p, w, p->l2_at, 2);         /* active layer and snapshot */
+}
 
-        int rc = map(p, w, 0, 0, 1, e);         /* its table is counted; the place follows */
+/* How long HOSTSUMS is depends on where L1 and L2 tables of the VM state are, and
+ * how many these are on how long it is. */
+static int size_hostsums(struct plan *p, struct qs_writer *w)
+{
+        unsigned bits = w->cluster_bits;
+        uint64_t covered = w->space.end;
+
+        for (;;) {
+                uint64_t extent = sumtree_extent(covered, bits) >> bits;
+                uint64_t tables = 0;
+
+                if (map(p, w, p->state, 0, extent) < 0)
+                        return -ENOMEM;
+                for (uint64_t i = 0; i < p->state_l1; i++)
+                        tables += p->state_tables[i] != NULL;
+                p->l1_entries = w->disk_l1 + DIV_ROUND_UP(p->state + extent,
+                                                          layout_l2_entries(bits));
+                p->hostsums = covered;
+                covered = w->space.end + tables + layout_clusters(p->l1_entries * 8, bits);
+                if (covered <= p->hostsums)
+                        return grow_tables(p, p->l1_entries - w->disk_l1);
+                covered = MAX(covered, p->hostsums);
+        }
+}
+
+static int place_state_tables(struct plan *p, struct qs_writer *w)
+{
+        p->state_l2_at = calloc(p->state_l1, sizeof(*p->state_l2_at));
+        for (uint64_t i = 0; p->state_l2_at && i < p->state_l1; i++) {
+                if (p->state_tables[i] && !(p->state_l2_at[i] = take(w, 1, 1)))
+                        return -ENOMEM;
+        }
+        p->l1_at = take(w, layout_clusters(p->l1_entries * 8, w->cluster_bits), 1);
+        ASSERT(!p->l1_at || w->space.end <= p->hostsums);
+        return p->state_l2_at && p->l1_at ? 0 : -ENOMEM;
+}
+
+static int place_guarded(struct plan *p, struct qs_writer *w)
+{
+        int rc = map(p, w, 0, 0, 1);            /* the section table's, placed later */
 
         if (rc == 0)
-                rc = plan_sections(p, w, &state, &host, e);
+                rc = place_sections(p, w);
         if (rc == 0)
-                rc = plan_checksums(p, w, &state, &host, e);
+                rc = place_disk(p, w);
+        if (rc == 0)
+                rc = size_hostsums(p, w);
+        return rc < 0 ? rc : place_state_tables(p, w);
+}
+
+int plan_init(struct plan *p, struct qs_writer *w, struct err *e)
+{
+        *p = (struct plan){ .state = 1 };
+        p->block_at = calloc(w->disk_l1, sizeof(*p->block_at));
+        p->l2_at = calloc(w->disk_l1, sizeof(*p->l2_at));
+        p->shared = calloc(w->disk_l1, sizeof(*p->shared));
+        if (!p->block_at || !p->l2_at || !p->shared)
+                return no_memory(e);
+
+        int rc = find_all_shared(p, w, e);
+
         if (rc < 0)
                 return rc;
+        return place_guarded(p, w) < 0 ? no_memory(e) : 0;
+}
 
-        uint64_t total = host;
+/* Where the base's block is; 0 = it has none, or clusters of it were given out. */
+static int base_block(const struct qs_writer *w, uint64_t i, uint64_t *ret, struct err *e)
+{
+        *ret = 0;
+        if (!w->pool || w->space.touched[i])
+                return 0;
 
-        while (p->total != total) {
-                p->total = total;
-                total = MAX(total, place(p, w, state, host, total));
+        struct qs_image *base = w->pool->latest;
+        const struct section *s = sectoc_find(&base->toc, LAYOUT_HOSTSUMS);
+        uint64_t first = (s->offset + sumtree_blocks_at(s->bytes / 8, w->cluster_bits)) >>
+                         w->cluster_bits;
+        uint64_t offset = 0;
+
+        if (i >= sumtree_blocks(s->bytes / 8, w->cluster_bits))
+                return 0;
+
+        int rc = image_state_locate(base, first + i, &offset, e);
+
+        *ret = offset >> w->cluster_bits;
+        return rc;
+}
+
+/* Taking a cluster for one block may touch another one. */
+static int place_blocks(struct plan *p, struct qs_writer *w, uint64_t blocks)
+{
+        bool again = true;
+
+        while (again) {
+                again = false;
+                for (uint64_t i = 0; i < blocks; i++) {
+                        if (p->hostsums_block_at[i] &&
+                            !(p->hostsums_shared[i] && w->space.touched[i]))
+                                continue;
+                        p->hostsums_shared[i] = 0;
+                        p->hostsums_block_at[i] = take(w, 1, 1);
+                        if (!p->hostsums_block_at[i])
+                                return -ENOMEM;
+                        w->space.sums[p->hostsums_block_at[i]] = 0;
+                        again = true;
+                }
         }
+        return 0;
+}
 
-        struct section *s = add_section(p, LAYOUT_HOSTSUMS, state, total * 8, SECTION_TREE, w);
+static int map_sums(struct plan *p, struct qs_writer *w, uint64_t first, uint64_t blocks)
+{
+        if (map(p, w, 0, p->toc_at, 1) < 0 || map(p, w, p->state, p->hostsums_at, first) < 0)
+                return -ENOMEM;
+        for (uint64_t i = 0; i < blocks; i++) {
+                if (p->hostsums_shared[i])
+                        w->space.refs[p->hostsums_block_at[i]]++;
+                if (map(p, w, p->state + first + i, p->hostsums_block_at[i], 1) < 0)
+                        return -ENOMEM;
+        }
+        p->state += first + blocks;
+        p->state_bytes = p->state << w->cluster_bits;
+        return 0;
+}
 
-        rc = map(p, w, 0, p->toc_at, 1, e);
-        if (rc == 0)
-                rc = map(p, w, state, p->hostsums,
-                         sectoc_extent(s, w->cluster_bits) >> w->cluster_bits, e);
-        if (rc == 0)
-                rc = grow_tables(p, p->l1_entries - w->disk_l1, e);
-        return rc < 0 ? rc : check_limits(p, w, e);
+static int place_sums(struct plan *p, struct qs_writer *w, uint64_t blocks)
+{
+        uint64_t first = sumtree_blocks_at(p->hostsums, w->cluster_bits) >> w->cluster_bits;
+
+        p->hostsums_at = take(w, first, 1);
+        if (!p->hostsums_at || place_blocks(p, w, blocks) < 0)
+                return -ENOMEM;
+        p->toc_at = take(w, 1, 1);
+        if (!p->toc_at || place_blocks(p, w, blocks) < 0)
+                return -ENOMEM;
+        for (uint64_t i = 0; i < first; i++)
+                w->space.sums[p->hostsums_at + i] = 0;
+        w->space.sums[p->toc_at] = 0;
+        return map_sums(p, w, first, blocks);
+}
+
+int plan_sums(struct plan *p, struct qs_writer *w, struct err *e)
+{
+        uint64_t blocks = sumtree_blocks(p->hostsums, w->cluster_bits);
+        int rc = space_reserve(&w->space, blocks << (w->cluster_bits - 3), e);
+
+        if (rc < 0)
+                return rc;
+        add_section(p, LAYOUT_HOSTSUMS, p->hostsums * 8, SECTION_TREE, w);
+        p->hostsums_block_at = calloc(blocks, sizeof(*p->hostsums_block_at));
+        p->hostsums_shared = calloc(blocks, sizeof(*p->hostsums_shared));
+        if (!p->hostsums_block_at || !p->hostsums_shared)
+                return no_memory(e);
+        for (uint64_t i = 0; rc == 0 && i < blocks; i++) {
+                rc = base_block(w, i, &p->hostsums_block_at[i], e);
+                p->hostsums_shared[i] = p->hostsums_block_at[i] != 0;
+        }
+        if (rc < 0)
+                return err_in(e, rc, "image '%s'", w->pool->path);
+        return place_sums(p, w, blocks) < 0 ? no_memory(e) : 0;
 }

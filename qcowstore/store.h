@@ -138,6 +138,9 @@ struct qs_writer_options {
         char tag[QS_TAG_MAX + 1];       /* "" = "default" */
         uint64_t vm_clock_ns;
         bool force;                     /* replace an existing file */
+        bool append;                    /* add the tag to the file, if there is one, whose
+                                         * cluster size holds then; force replaces a tag */
+        bool compress_alike;            /* in such a file as it is done there */
 };
 
 /* Guest clusters, by what became of them. */
@@ -168,7 +171,12 @@ typedef bool qs_progress_fn(void *ctx, uint64_t done_bytes, uint64_t total_bytes
 
 /* Nothing appears under path before qs_writer_publish(): the file has no name
  * until then (O_TMPFILE), or a temporary one in the same folder that is removed
- * by qs_writer_free(). -EEXIST at once when path exists and !force. */
+ * by qs_writer_free(). -EEXIST at once when path exists and !force.
+ * With append, a file of ours that exists gets one more snapshot, which shares
+ * all content that the others have; nobody who reads it sees anything of that
+ * before qs_writer_publish(), nor ever when that fails. -EEXIST when it has such
+ * a tag and !force, -EBUSY when somebody else changes it just now, or reads the
+ * tag that is to be replaced. */
 int qs_writer_new(const char *path, const struct qs_writer_options *options,
                   struct qs_writer **ret, struct err *e);
 /* Abandons everything that was not published. */
@@ -216,6 +224,11 @@ struct qs_snapshot_info {
 /* All snapshots of the file; the caller frees *ret. */
 int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, size_t *ret_n,
                      struct err *e);
+
+/* Takes one of several snapshots out of a file of ours and gives back the space that
+ * only it used. -EBUSY: it is read just now, or somebody else changes the file.
+ * A reader, or a crash, finds the old state or the new one. */
+int qs_snapshot_delete(const char *path, const char *tag, struct err *e);
 
 /* RAM of the image as a flat, sparse file at guest-physical offsets; published
  * whole under its name or not at all. */

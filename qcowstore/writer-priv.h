@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer-priv.h - an image in the making. RAM first (writer-ram.c), straight
- * into the file; everything else waits in memory until qs_writer_publish()
- * (writer-tables.c) knows where all of it goes.
+/* writer-priv.h - an image, or a tag of one, in the making. RAM first
+ * (writer-ram.c), straight into the file; everything else waits in memory until
+ * qs_writer_publish() (writer-tables.c) places it.
  */
 #ifndef QCOWSTORE_WRITER_PRIV_H
 #define QCOWSTORE_WRITER_PRIV_H
@@ -11,14 +11,19 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "qcowstore/dedup.h"
+#include "qcowstore/pool.h"
 #include "qcowstore/publish.h"
 #include "qcowstore/sectoc.h"
+#include "qcowstore/space.h"
 #include "qcowstore/store.h"
 
 struct qs_writer {
         /* constant after qs_writer_new() */
         struct qs_writer_options options;
-        struct publish *publish;
+        struct publish *publish;        /* a new file; else NULL */
+        struct pool *pool;              /* the file that gets a tag; else NULL */
+        struct qs_image *replaced;      /* the tag that goes with it; NULL = none */
         unsigned cluster_bits;
         uint64_t cluster_bytes;
         uint64_t seed;
@@ -28,13 +33,11 @@ struct qs_writer {
          * behind it, the block of CHECKSUMS for the same clusters; host-endian.
          * Put there by the first thread that needs it. */
         uint64_t *_Atomic *tables;
-        /* per host cluster, `room` of them; each written by the thread that
-         * writes the cluster, refs by the placer */
-        uint32_t *refs;
-        uint64_t *hostsums;
-        uint64_t room;
+        /* counts and sums of a cluster given out are written by the thread that
+         * writes the cluster, or by the placer */
+        struct space space;
+        struct dedup *dedup;            /* until the index is written */
         /* one thread at a time */
-        uint64_t used;                  /* host clusters, header included */
         bool ram_done;
         bool published;
         unsigned sections;
@@ -43,7 +46,8 @@ struct qs_writer {
         struct qs_writer_stats stats;
 };
 
-/* grows refs and hostsums to at least so many host clusters */
-int writer_make_room(struct qs_writer *w, uint64_t clusters, struct err *e);
+int writer_fd(const struct qs_writer *w);
+/* "write 'PATH': why", with the remedy */
+int writer_write_error(const struct qs_writer *w, int rc, struct err *e);
 
 #endif

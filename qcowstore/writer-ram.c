@@ -13,6 +13,7 @@
 #include "common/io.h"
 #include "qcowstore/chunkpool.h"
 #include "qcowstore/crew.h"
+#include "qcowstore/dedupindex.h"
 #include "qcowstore/placer.h"
 #include "qcowstore/sum.h"
 #include "qcowstore/writer-priv.h"
@@ -35,7 +36,6 @@ struct ram_job {
         struct stretch stretch[QS_RAM_RANGES_MAX];
         size_t n_stretches;
         uint64_t chunks;
-        struct dedup *dedup;
         struct placer *placer;
         struct chunkpool *pool;
         /* any thread */
@@ -220,13 +220,13 @@ static int write_raw(struct qs_writer *w, const struct chunk *c, uint64_t offset
 
                 uint8_t *p = (uint8_t *)(uintptr_t)c->plain + ((size_t)i << c->cluster_bits);
 
-                w->hostsums[host++] = c->cluster[i].sum;
+                w->space.sums[host++] = c->cluster[i].sum;
                 if (n > 0 && (uint8_t *)v[n - 1].iov_base + v[n - 1].iov_len == p)
                         v[n - 1].iov_len += w->cluster_bytes;
                 else
                         v[n++] = (struct iovec){ p, w->cluster_bytes };
         }
-        return pwritev_full(publish_fd(w->publish), v, n, offset);
+        return pwritev_full(writer_fd(w), v, n, offset);
 }
 
 static int write_run(struct qs_writer *w, const struct placer_run *run)
@@ -234,8 +234,8 @@ static int write_run(struct qs_writer *w, const struct placer_run *run)
         uint64_t host = run->offset >> w->cluster_bits;
 
         for (size_t at = 0; at < run->bytes; at += w->cluster_bytes)
-                w->hostsums[host++] = sum_bytes(run->data + at, w->cluster_bytes, w->seed);
-        return io_pwrite_full(publish_fd(w->publish), run->data, run->bytes, run->offset);
+                w->space.sums[host++] = sum_bytes(run->data + at, w->cluster_bytes, w->seed);
+        return io_pwrite_full(writer_fd(w), run->data, run->bytes, run->offset);
 }
 
 static uint64_t *table_of(struct qs_writer *w, uint64_t l1)
@@ -298,7 +298,7 @@ static int tell_progress(struct ram_job *job, uint64_t bytes, struct err *e)
 static void start_writeback(struct qs_writer *w, const struct chunk *c)
 {
         uint64_t raw = (uint64_t)c->count[CHUNK_RAW] << w->cluster_bits;
-        int fd = publish_fd(w->publish);
+        int fd = writer_fd(w);
 
         if (raw)
                 sync_file_range(fd, (off_t)c->to.raw_offset, (off_t)raw, SYNC_FILE_RANGE_WRITE);
@@ -317,7 +317,7 @@ static int write_chunk(struct ram_job *job, const struct chunk *c, struct err *e
         for (size_t k = 0; rc == 0 && k < ARRAY_SIZE(c->to.run); k++)
                 rc = write_run(w, &c->to.run[k]);
         if (rc < 0)
-                return publish_write_error(w->publish, rc, e);
+                return writer_write_error(w, rc, e);
         start_writeback(w, c);
         rc = note_clusters(w, c, e);
         if (rc < 0)
@@ -373,12 +373,12 @@ static int finish(struct ram_job *job, struct err *e)
         struct qs_writer *w = job->w;
         struct placer_run tail;
 
-        w->used = placer_finish(job->placer, &tail);
+        placer_finish(job->placer, &tail);
         if (tail.bytes) {
                 int rc = write_run(w, &tail);
 
                 if (rc < 0)
-                        return publish_write_error(w->publish, rc, e);
+                        return writer_write_error(w, rc, e);
         }
         if (job->progress && !job->progress(job->progress_ctx, job->total_bytes,
                                             job->total_bytes))
@@ -392,23 +392,35 @@ static int finish(struct ram_job *job, struct err *e)
         return 0;
 }
 
+/* What the file has already. */
+static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
+{
+        struct pool *pool = w->pool;
+
+        w->dedup = dedup_new(w->seed, clusters + (pool ? dedupindex_size(pool) : 0), w->refs_max);
+        if (!w->dedup)
+                return err_set(e, ENOMEM, "place guest memory");
+        if (!pool)
+                return 0;
+        return pool->latest->hdr.pool_sum ? dedupindex_load(pool, &w->space, w->dedup, e)
+                                          : dedupindex_build(pool, &w->space, w->dedup, e);
+}
+
 static int save_all(struct ram_job *job, struct err *e)
 {
         struct qs_writer *w = job->w;
         unsigned threads = (unsigned)MIN(crew_size(w->options.threads), MAX(job->chunks, 1));
         uint64_t clusters = job->chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
-        uint64_t room = 1 + clusters;           /* INV-ROOM of the placer, and the header */
         unsigned chunks = (unsigned)MIN(threads + CHUNKPOOL_SPARE, MAX(job->chunks, 1));
-        int rc = writer_make_room(w, room, e);
+        int rc = space_reserve(&w->space, clusters + 1, e);     /* INV-ROOM of the placer */
 
+        if (rc == 0)
+                rc = make_dedup(w, clusters, e);
         if (rc < 0)
                 return rc;
-        job->dedup = dedup_new(w->seed, clusters, w->refs_max);
-        if (job->dedup) {
-                job->placer = placer_new(w->cluster_bits, w->refs, room, job->dedup);
-                job->pool = chunkpool_new(chunks, w->cluster_bits, w->options.compress,
-                                          w->options.zstd_level, w->seed, job->dedup);
-        }
+        job->placer = placer_new(&w->space, w->dedup);
+        job->pool = chunkpool_new(chunks, w->cluster_bits, w->options.compress,
+                                  w->options.zstd_level, w->seed, w->dedup);
         if (!job->placer || !job->pool)
                 return err_set(e, ENOMEM, "place guest memory");
         rc = crew_run(threads, worker, job, e);
@@ -436,6 +448,7 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
         rc = save_all(&job, e);
         chunkpool_free(job.pool);
         placer_free(job.placer);
-        dedup_free(job.dedup);
+        if (!w->pool)                   /* else its fresh contents go into the index */
+                dedup_free(ptr_take(&w->dedup));
         return rc;
 }

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "common/auto.h"
 #include "qcowstore/dedup.h"
+#include "qcowstore/imglock.h"
 #include "qcowstore/layout.h"
 
 /* L1 entries that sections and sums may need beyond the disk's, at worst */
@@ -44,23 +46,79 @@ static int check_options(const char *path, const struct qs_writer_options *o, st
         return 0;
 }
 
+/* The tag that the new one replaces: nobody must read it. */
+static int open_replaced(struct qs_writer *w, const struct snapshot *s, struct err *e)
+{
+        const char *path = w->pool->path;
+
+        if (!w->options.force)
+                return err_msg(e, EEXIST, "'%s' has a snapshot '%s' already: choose another tag or "
+                               "use --force to replace it", path, s->tag);
+
+        int rc = image_open_layer(w->pool->fd, path, s->tag, &w->replaced, e);
+
+        if (rc == 0)
+                rc = imglock_delete(w->pool->fd, (uint32_t)strtoul(s->id, NULL, 10), e);
+        return rc < 0 ? err_in(e, rc, "replace '%s' in '%s'", s->tag, path) : 0;
+}
+
+/* The tag is added to the file, which says how. */
+static int init_pool(struct qs_writer *w, const char *path, struct err *e)
+{
+        int rc = pool_open(path, &w->pool, e);
+
+        if (rc < 0)
+                return rc;
+
+        const struct qs_image *m = w->pool->latest;
+
+        if (w->options.disk_bytes != m->hdr.disk_bytes)
+                return err_msg(e, EINVAL, "'%s' holds snapshots of %llu bytes of memory, this is "
+                               "%llu: save to another file", path,
+                               (unsigned long long)m->hdr.disk_bytes,
+                               (unsigned long long)w->options.disk_bytes);
+        for (uint32_t i = 0; rc == 0 && i < m->hdr.snapshots; i++) {
+                if (strcmp(m->snapshots[i].tag, w->options.tag) == 0)
+                        rc = open_replaced(w, &m->snapshots[i], e);
+        }
+        if (rc == 0 && m->hdr.snapshots == LAYOUT_SNAPSHOTS_MAX)
+                return err_msg(e, ENOSPC, "'%s' has %u snapshots, no more are possible: save to "
+                               "another file", path, LAYOUT_SNAPSHOTS_MAX);
+        w->options.cluster_bits = m->hdr.cluster_bits;
+        if (w->options.compress_alike)
+                w->options.compress = m->hdr.zstd ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+        w->seed = m->hdr.hash_seed;
+        return rc < 0 ? rc : pool_space(w->pool, &w->space, e);
+}
+
+static int init_file(struct qs_writer *w, const char *path, struct err *e)
+{
+        if (getrandom(&w->seed, sizeof(w->seed), 0) != sizeof(w->seed))
+                return err_set(e, errno, "create '%s': get random bytes", path);
+
+        int rc = space_init(&w->space, w->options.cluster_bits, e);
+
+        return rc < 0 ? rc : publish_new(path, w->options.force, &w->publish, e);
+}
+
 static int init(struct qs_writer *w, const char *path, const struct qs_writer_options *o,
                 struct err *e)
 {
         w->options = *o;
         if (!w->options.tag[0])
                 strcpy(w->options.tag, "default");
-        w->cluster_bits = o->cluster_bits;
-        w->cluster_bytes = layout_cluster_bytes(o->cluster_bits);
-        w->disk_l1 = layout_l1_entries(o->disk_bytes, o->cluster_bits);
-        w->refs_max = dedup_refs_max(o->cluster_bits);
-        w->used = 1;
-        if (getrandom(&w->seed, sizeof(w->seed), 0) != sizeof(w->seed))
-                return err_set(e, errno, "create '%s': get random bytes", path);
+
+        int rc = o->append && access(path, F_OK) == 0 ? init_pool(w, path, e)
+                                                      : init_file(w, path, e);
+
+        if (rc < 0)
+                return rc;
+        w->cluster_bits = w->options.cluster_bits;
+        w->cluster_bytes = layout_cluster_bytes(w->cluster_bits);
+        w->disk_l1 = layout_l1_entries(o->disk_bytes, w->cluster_bits);
+        w->refs_max = dedup_refs_max(w->cluster_bits);
         w->tables = calloc(w->disk_l1, sizeof(*w->tables));
-        if (!w->tables)
-                return err_set(e, ENOMEM, "create '%s'", path);
-        return publish_new(path, o->force, &w->publish, e);
+        return w->tables ? 0 : err_set(e, ENOMEM, "create '%s'", path);
 }
 
 int qs_writer_new(const char *path, const struct qs_writer_options *options,
@@ -91,44 +149,22 @@ void qs_writer_free(struct qs_writer *w)
         for (unsigned i = 0; i < w->sections; i++)
                 free(w->section_data[i]);
         publish_free(w->publish);
+        qs_image_close(w->replaced);
+        pool_close(w->pool);
+        space_fini(&w->space);
+        dedup_free(w->dedup);
         free(w->tables);
-        free(w->refs);
-        free(w->hostsums);
         free(w);
 }
 
-/* Fresh memory from calloc is not touched before it is used: what a sparse
- * guest does not need costs nothing. */
-static void *grow(void *old, uint64_t old_n, uint64_t n, size_t size)
+int writer_fd(const struct qs_writer *w)
 {
-        if (!old)
-                return calloc(n, size);
-
-        uint8_t *more = reallocarray(old, n, size);
-
-        if (more)
-                memset(more + old_n * size, 0, (n - old_n) * size);
-        return more;
+        return w->pool ? w->pool->fd : publish_fd(w->publish);
 }
 
-int writer_make_room(struct qs_writer *w, uint64_t clusters, struct err *e)
+int writer_write_error(const struct qs_writer *w, int rc, struct err *e)
 {
-        if (clusters <= w->room)
-                return 0;
-
-        uint32_t *refs = grow(w->refs, w->room, clusters, sizeof(*refs));
-
-        if (refs)
-                w->refs = refs;
-
-        uint64_t *sums = grow(w->hostsums, w->room, clusters, sizeof(*sums));
-
-        if (sums)
-                w->hostsums = sums;
-        if (!refs || !sums)
-                return err_set(e, ENOMEM, "count clusters");
-        w->room = clusters;
-        return 0;
+        return w->pool ? pool_write_error(w->pool, rc, e) : publish_write_error(w->publish, rc, e);
 }
 
 int qs_writer_section(struct qs_writer *w, const char *name, const void *data, size_t bytes,

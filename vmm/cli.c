@@ -45,6 +45,7 @@ int cli_parse_compress(const char *text, struct qs_writer_options *w, struct err
         uint64_t level = QS_ZSTD_LEVEL_DEFAULT;
 
         w->zstd_level = QS_ZSTD_LEVEL_DEFAULT;
+        w->compress_alike = false;
         if (!strcmp(text, "none")) {
                 w->compress = QS_COMPRESS_NONE;
                 return 0;

@@ -29,17 +29,21 @@ static const char help[] =
         "       vmm image compare IMAGE_A IMAGE_B [--tag TAG]\n"
         "                        [--passphrase-file FILE] [--json]\n"
         "                                            do they hold the same memory?\n"
+        "       vmm image delete IMAGE --tag TAG     takes a snapshot out of it\n"
         "       vmm image export IMAGE RAW [--tag TAG] [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--force] [--json]\n\n"
         "RAW is memory as a flat file at guest-physical offsets, holes included.\n\n"
-        "  --tag TAG           the snapshot to read, or the name of the new one\n"
+        "  --tag TAG           the snapshot to read, or the name of the new one, which\n"
+        "                      an existing IMAGE gets in addition\n"
         "  --compress none|zstd[:LEVEL]\n"
-        "                      how clusters are stored (default: none)\n"
+        "                      how clusters are stored (default: none, or as in the IMAGE\n"
+        "                      that gets a snapshot)\n"
         "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
-        "  --force             replace the target if it exists\n"
+        "  --force             replace the target if it exists; with --tag, only its\n"
+        "                      snapshot of that name\n"
         "  --json              print the result as JSON\n"
         "  --help              show this\n";
 
@@ -306,6 +310,7 @@ static int image_import(const struct image_cmd *o, struct err *e)
 
         if (o->tag && cli_parse_tag(o->tag, w.tag, e) < 0)
                 return CLI_FAILED;
+        w.append = o->tag != NULL;
         if (qs_import(o->operands[0], o->operands[1], &w, &stats, e) < 0)
                 return CLI_FAILED;
         if (o->json) {
@@ -323,6 +328,15 @@ static int image_import(const struct image_cmd *o, struct err *e)
         return 0;
 }
 
+static int image_delete(const struct image_cmd *o, struct err *e)
+{
+        if (!o->tag) {
+                err_msg(e, EINVAL, "image delete needs --tag: see 'vmm image list'");
+                return CLI_FAILED;
+        }
+        return qs_snapshot_delete(o->operands[0], o->tag, e) < 0 ? CLI_FAILED : 0;
+}
+
 static const struct action {
         const char *name;
         const char *operands;
@@ -335,6 +349,7 @@ static const struct action {
         { "list", "image list IMAGE", 1, image_list },
         { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },
         { "export", "image export IMAGE RAW", 2, image_export },
+        { "delete", "image delete IMAGE --tag TAG", 1, image_delete },
         { "import", "image import RAW IMAGE", 2, image_import },
 };
 
@@ -410,7 +425,7 @@ int cmd_image(const struct cli *cli, int argc, char **argv, struct err *e)
 {
         struct image_cmd o = {
                 .writer = { .cluster_bits = QS_CLUSTER_BITS_DEFAULT,
-                            .zstd_level = QS_ZSTD_LEVEL_DEFAULT },
+                            .zstd_level = QS_ZSTD_LEVEL_DEFAULT, .compress_alike = true },
         };
 
         (void)cli;

@@ -17,13 +17,16 @@
 
 static const char help[] =
         "usage: vmm " USAGE "\n\n"
-        "  --tag TAG           name of the snapshot inside the image (default: 'default')\n"
+        "  --tag TAG           name of the snapshot inside the image (default: 'default'), which\n"
+        "                      an existing IMAGE gets in addition\n"
         "  --compress none|zstd[:LEVEL]\n"
-        "                      how clusters are stored (default: none)\n"
+        "                      how clusters are stored (default: none, or as in the IMAGE\n"
+        "                      that gets a snapshot)\n"
         "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
         "  --stop              end the VM once the image is there\n"
         "  --paused            copy while the guest stands still, then let it go on (the default)\n"
-        "  --force             replace IMAGE if it exists\n"
+        "  --force             replace IMAGE if it exists; with --tag, only its snapshot of\n"
+        "                      that name\n"
         "  --json              print times and sizes as JSON\n"
         "  --help              show this\n";
 
@@ -126,7 +129,9 @@ static void print_result(const char *name, const char *image, struct json_object
 
 int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
 {
-        struct save_cmd o = { .writer.cluster_bits = QS_CLUSTER_BITS_DEFAULT };
+        struct save_cmd o = {
+                .writer = { .cluster_bits = QS_CLUSTER_BITS_DEFAULT, .compress_alike = true },
+        };
         AUTO_JSON *body = json_object_new_object();
         AUTO_JSON *result = NULL;
         AUTO_FD gone = -1;
@@ -149,6 +154,8 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
         if (o.writer.compress == QS_COMPRESS_ZSTD) {
                 json_put_str(body, "compress", "zstd");
                 json_put_u64(body, "level", (uint64_t)o.writer.zstd_level);
+        } else if (!o.writer.compress_alike) {
+                json_put_str(body, "compress", "none");
         }
         json_put_bool(body, "force", o.writer.force);
         if (rundir_watch(argv[optind], &gone, e) < 0 ||

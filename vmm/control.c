@@ -254,7 +254,8 @@ static int parse_compress(struct json_object *o, struct qs_writer_options *w, st
         int rc = 0;
         uint64_t level;
 
-        if (json_object_object_get_ex(o, "compress", NULL))
+        w->compress_alike = !json_object_object_get_ex(o, "compress", NULL);
+        if (!w->compress_alike)
                 rc = json_take_str(o, "compress", &how, e);
         if (rc < 0)
                 return rc;
@@ -322,6 +323,7 @@ int control_parse_save(const char *text, size_t bytes, struct save_request *ret,
                 rc = err_msg(e, EINVAL, "snapshot_path '%s' is not absolute", ret->path);
         if (rc == 0)
                 rc = parse_text(o, "tag", ret->writer.tag, sizeof(ret->writer.tag), false, e);
+        ret->writer.append = ret->writer.tag[0] != '\0';
         if (rc == 0)
                 rc = parse_text(o, "mode", mode, sizeof(mode), false, e);
         if (rc == 0 && mode[0] && strcmp(mode, "resume") && strcmp(mode, "stop"))

@@ -15,6 +15,7 @@ _vmm_options() {
 	image-import) echo "$format" ;;
 	image-compare) echo "--tag --passphrase-file --json" ;;
 	image-export) echo "--tag --passphrase-file --force" ;;
+	image-delete) echo "--tag" ;;
 	image-check | image-verify | image-info | image-list) echo "--json" ;;
 	"")      echo "--version" ;;
 	esac
@@ -49,7 +50,7 @@ _vmm_words() {
 	fi
 	case $command in
 	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
-	image) compgen -W "import export compare check verify info list" -- "$cur" ;;
+	image) compgen -W "import export compare check verify info list delete" -- "$cur" ;;
 	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;

@@ -37,7 +37,8 @@ static void headers(const char *folder)
                 .cluster_bits = 14, .refcount_order = 5, .zstd = true,
                 .disk_bytes = 1ull << 30, .l1_offset = 5 << 14, .l1_entries = 32,
                 .reftable_offset = 6 << 14, .reftable_clusters = 1,
-                .snaptable_offset = 7 << 14, .snapshots = 1, .format_version = LAYOUT_FORMAT_VERSION,
+                .snaptable_offset = 7 << 14, .snapshots = 1,
+                .format_version = LAYOUT_FORMAT_VERSION,
                 .uuid = { 1, 2, 3 }, .hash_seed = 0x1234, .snaptable_sum = 77,
         };
         uint8_t sector[LAYOUT_SECTOR_BYTES];

@@ -24,7 +24,8 @@ static struct imghdr good_header(void)
                 .reftable_offset = 6 << 14, .reftable_clusters = 1,
                 .snaptable_offset = 7 << 14, .snapshots = 1,
                 .format_version = LAYOUT_FORMAT_VERSION, .meta_sum = 5, .pool_sum = 6,
-                .parent_state = 8, .is_parent = true, .uuid = { 1, 2, 3 }, .hash_seed = 0x1234, .snaptable_sum = 77,
+                .parent_state = 8, .is_parent = true, .uuid = { 1, 2, 3 },
+                .hash_seed = 0x1234, .snaptable_sum = 77,
         };
 }
 
@@ -208,7 +209,7 @@ static void header_changed_by_others(void)
         imghdr_encode(&h, bytes);
         put_be64(bytes + 88, 0);
         CU_ASSERT_EQUAL(imghdr_parse(bytes, sizeof(bytes), &back, NULL), -EBADMSG); /* a flip */
-        memmove(bytes + 112 + 8 + 384, bytes + 112, 104);
+        memmove(bytes + 112 + 8 + 384, bytes + 112, 112);
         put_be32(bytes + 112, 0x6803f857);
         put_be32(bytes + 116, 384);
         put_be32(bytes + 60, 3);

@@ -73,13 +73,13 @@ static int save(const char *path, const struct qs_writer_options *o, uint8_t *by
                 rc = qs_writer_ram(w, ram.range, 1, &source, NULL, NULL, NULL);
         }
         if (rc == 0) {
-                *ret = (struct saved){ .used = w->used };
-                for (uint64_t i = 0; i < w->used; i++)
-                        ret->refs_top = MAX(ret->refs_top, w->refs[i]);
-                ret->bytes = malloc(w->used << w->cluster_bits);
+                *ret = (struct saved){ .used = w->space.end };
+                for (uint64_t i = 0; i < w->space.end; i++)
+                        ret->refs_top = MAX(ret->refs_top, w->space.refs[i]);
+                ret->bytes = malloc(w->space.end << w->cluster_bits);
                 ASSERT(ret->bytes);
                 rc = io_pread_full(publish_fd(w->publish), ret->bytes,
-                                   w->used << w->cluster_bits, 0);
+                                   w->space.end << w->cluster_bits, 0);
         }
         if (rc == 0)
                 rc = qs_writer_publish(w, NULL);

@@ -21,7 +21,7 @@
 #include "tests/unit/suite.h"
 
 #define RAM_BYTES (24u * 4096)
-#define EXT_END 216                     /* our extension ends here */
+#define EXT_END 224                     /* our extension ends here */
 #define NAME_AT 256
 
 /* pages: bit i = page i holds data, of this seed; others are zero */

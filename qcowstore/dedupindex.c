@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qcowstore/dedupindex.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/auto.h"
+#include "common/bytes.h"
+#include "qcowstore/l2entry.h"
+
+#define PREFIX "INDEX."
+
+static bool is_index(const struct section *s)
+{
+        return strncmp(s->name, PREFIX, strlen(PREFIX)) == 0 && !(s->flags & SECTION_TREE) &&
+               s->bytes % INDEX_ENTRY_BYTES == 0;
+}
+
+uint64_t dedupindex_size(const struct pool *p)
+{
+        uint64_t n = 0;
+
+        if (!p->latest->hdr.pool_sum)
+                return p->latest->disk_clusters * p->latest->hdr.snapshots;
+        for (unsigned i = 0; i < p->area_toc.count; i++)
+                n += is_index(&p->area_toc.section[i])
+                     ? p->area_toc.section[i].bytes / INDEX_ENTRY_BYTES : 0;
+        return n;
+}
+
+/* The highest count of the clusters an entry refers to; 0 = it must not be used. */
+static uint32_t references(const struct space *s, uint64_t v)
+{
+        struct l2entry entry;
+        uint32_t most = 0;
+
+        if (l2entry_decode(v, s->cluster_bits, s->end << s->cluster_bits, &entry) ||
+            (entry.kind != L2_RAW && entry.kind != L2_PACKED))
+                return 0;
+        for (uint64_t i = entry.offset >> s->cluster_bits;
+             i <= (entry.offset + entry.bytes - 1) >> s->cluster_bits; i++) {
+                if (s->refs[i] == 0)
+                        return 0;
+                most = MAX(most, s->refs[i]);
+        }
+        return most;
+}
+
+static int load_section(const struct pool *p, const struct section *section,
+                        const struct space *s, struct dedup *d, struct err *e)
+{
+        AUTO_FREE void *data = NULL;
+        int rc = pool_section(p, section, &data, e);
+
+        if (rc < 0)
+                return err_in(e, rc, "image '%s'", p->path);
+        for (size_t i = 0; i < section->bytes / INDEX_ENTRY_BYTES; i++) {
+                const uint8_t *x = (uint8_t *)data + i * INDEX_ENTRY_BYTES;
+                struct dedup_key key = { { get_le64(x), get_le64(x + 8) } };
+                uint32_t refs = references(s, get_le64(x + 16));
+
+                if (refs && key.word[0] &&
+                    !dedup_preload(d, &key, get_le64(x + 16), DIV_ROUND_UP(refs, 2u)))
+                        break;
+        }
+        return 0;
+}
+
+int dedupindex_load(const struct pool *p, const struct space *s, struct dedup *d, struct err *e)
+{
+        int rc = 0;
+
+        /* newest first, for they count */
+        for (unsigned i = p->area_toc.count; rc == 0 && i-- > 0;) {
+                if (is_index(&p->area_toc.section[i]))
+                        rc = load_section(p, &p->area_toc.section[i], s, d, e);
+        }
+        return rc;
+}
+
+static uint64_t entry_of(const struct extent *x)
+{
+        return x->kind == L2_RAW ? x->offset
+               : l2entry_packed(x->offset, x->stream_bytes, x->layer->hdr.cluster_bits);
+}
+
+static int build_from(struct qs_image *m, const struct space *s, struct dedup *d, uint8_t *buf,
+                      struct err *e)
+{
+        struct qs_reader *r = NULL;
+        int rc = qs_reader_new(m, &r, e);
+
+        for (uint64_t i = 0; rc == 0 && i < m->disk_clusters; i++) {
+                uint64_t at = i << m->hdr.cluster_bits;
+                struct extent x;
+
+                rc = image_extent(m, at, m->disk_bytes - at, &x, e);
+                if (rc < 0)
+                        break;
+                if (x.kind == L2_ZERO) {
+                        i += (x.bytes - 1) >> m->hdr.cluster_bits;
+                        continue;
+                }
+                rc = qs_cluster_read(r, i, buf, e);
+                if (rc < 0)
+                        break;
+
+                struct dedup_key key = dedup_key(d, buf, m->cluster_bytes);
+                struct dedup_slot *slot = dedup_claim(d, &key);
+
+                if (slot && slot->refs == 0) {
+                        slot->entry = entry_of(&x);
+                        slot->refs = MAX(DIV_ROUND_UP(references(s, slot->entry), 2u), 1u);
+                        slot->fresh = true;
+                }
+        }
+        qs_reader_free(r);
+        return rc;
+}
+
+int dedupindex_build(const struct pool *p, const struct space *s, struct dedup *d, struct err *e)
+{
+        AUTO_FREE uint8_t *buf = malloc(p->latest->cluster_bytes);
+        int rc = buf ? 0 : err_set(e, ENOMEM, "index '%s'", p->path);
+
+        for (uint32_t i = p->latest->hdr.snapshots; rc == 0 && i-- > 0;) {
+                struct qs_image *m = NULL;
+
+                rc = image_open_layer(p->fd, p->path, p->latest->snapshots[i].tag, &m, e);
+                if (rc == 0)
+                        rc = build_from(m, s, d, buf, e);
+                qs_image_close(m);
+        }
+        return rc;
+}
+
+/* Fresh contents of d as bytes, with room for more behind them. */
+static int encode_fresh(const struct dedup *d, uint64_t more, uint8_t **ret, uint64_t *ret_n,
+                        struct err *e)
+{
+        const struct dedup_slot *slot;
+        uint64_t cursor = 0;
+        uint64_t n = 0;
+
+        while (d && dedup_next_fresh(d, &cursor))
+                n++;
+        *ret = malloc((n + more) * INDEX_ENTRY_BYTES + 1);
+        if (!*ret)
+                return err_set(e, ENOMEM, "write the index of contents");
+        cursor = n = 0;
+        while (d && (slot = dedup_next_fresh(d, &cursor))) {
+                uint8_t *x = *ret + n++ * INDEX_ENTRY_BYTES;
+
+                put_le64(x, slot->word[0]);
+                put_le64(x + 8, slot->word[1]);
+                put_le64(x + 16, slot->entry);
+        }
+        *ret_n = n;
+        return 0;
+}
+
+static uint64_t fresh_contents(const struct dedup *d)
+{
+        uint64_t cursor = 0;
+        uint64_t n = 0;
+
+        while (d && dedup_next_fresh(d, &cursor))
+                n++;
+        return n;
+}
+
+/* How many sections of the pool stay as they are, the first ones; *ret_merged
+ * counts the entries of the others. */
+static unsigned choose_kept(const struct pool *p, uint64_t fresh, uint64_t *ret_merged)
+{
+        const uint64_t most = QS_SECTION_BYTES_MAX / INDEX_ENTRY_BYTES;
+        unsigned kept = p->area_toc.count;
+
+        *ret_merged = 0;
+        while (kept > 0) {
+                uint64_t n = p->area_toc.section[kept - 1].bytes / INDEX_ENTRY_BYTES;
+
+                if (kept <= INDEX_SEGMENTS_MAX &&
+                    (n / 2 >= fresh + *ret_merged || n + fresh + *ret_merged > most))
+                        break;
+                *ret_merged += n;
+                kept--;
+        }
+        return kept;
+}
+
+/* All entries must be looked at. */
+static unsigned choose_none(const struct pool *p, uint64_t *ret_merged)
+{
+        *ret_merged = p->latest->hdr.pool_sum ? dedupindex_size(p) : 0;
+        return 0;
+}
+
+static void name_section(struct dedupindex *x, unsigned i)
+{
+        snprintf(x->section[i].name, sizeof(x->section[i].name), PREFIX "%u", i);
+}
+
+/* newest first, so that what is loaded first counts */
+static int merge(const struct pool *p, unsigned kept, uint8_t *to, struct err *e)
+{
+        for (unsigned i = p->area_toc.count; i-- > kept;) {
+                const struct section *s = &p->area_toc.section[i];
+                AUTO_FREE void *data = NULL;
+                int rc = pool_section(p, s, &data, e);
+
+                if (rc < 0)
+                        return err_in(e, rc, "image '%s'", p->path);
+                memcpy(to, data, s->bytes);
+                to += s->bytes;
+        }
+        return 0;
+}
+
+/* Entries of clusters that are not in use any more are dropped; returns how many
+ * are left. */
+static uint64_t drop_freed(uint8_t *data, uint64_t n, const struct space *s)
+{
+        uint64_t to = 0;
+
+        for (uint64_t i = 0; i < n; i++) {
+                const uint8_t *x = data + i * INDEX_ENTRY_BYTES;
+
+                if (references(s, get_le64(x + 16)))
+                        memmove(data + to++ * INDEX_ENTRY_BYTES, x, INDEX_ENTRY_BYTES);
+        }
+        return to;
+}
+
+int dedupindex_next(const struct pool *p, const struct dedup *d, const struct space *freed,
+                    struct dedupindex *ret, struct err *e)
+{
+        uint64_t merged;
+        uint64_t n = 0;
+        unsigned kept = freed ? choose_none(p, &merged)
+                              : choose_kept(p, fresh_contents(d), &merged);
+        uint8_t *data = NULL;
+        int rc = encode_fresh(d, merged, &data, &n, e);
+
+        *ret = (struct dedupindex){ .fresh = data };
+        for (unsigned i = 0; i < kept; i++)
+                ret->section[ret->n++] = (struct area_section){ .kept = &p->area_toc.section[i] };
+        if (rc == 0)
+                rc = merge(p, kept, data + n * INDEX_ENTRY_BYTES, e);
+        if (rc < 0)
+                return rc;
+        n += merged;
+        if (freed)
+                n = drop_freed(data, n, freed);
+        n = MIN(n, QS_SECTION_BYTES_MAX / INDEX_ENTRY_BYTES);
+        if (n == 0)
+                return 0;
+        ret->section[ret->n] = (struct area_section){
+                .data = data, .bytes = n * INDEX_ENTRY_BYTES,
+        };
+        name_section(ret, ret->n++);
+        return 0;
+}
+
+void dedupindex_fini(struct dedupindex *x)
+{
+        free(x->fresh);
+}
