@@ -24,12 +24,14 @@
 static const char help[] =
         "usage: vmm image check IMAGE [--json]       structure: tables, references, refcounts\n"
         "       vmm image verify IMAGE [--json]      that, and every stored byte\n"
-        "       vmm image info IMAGE [--json]        what the image is and holds\n"
+        "       vmm image info IMAGE [--allow-parent DIR] [--json]\n"
+        "                                            what the image is and holds\n"
         "       vmm image list IMAGE [--json]        its snapshots\n"
         "       vmm image compare IMAGE_A IMAGE_B [--tag TAG]\n"
-        "                        [--passphrase-file FILE] [--json]\n"
+        "                        [--allow-parent DIR] [--passphrase-file FILE] [--json]\n"
         "                                            do they hold the same memory?\n"
-        "       vmm image export IMAGE RAW [--tag TAG] [--passphrase-file FILE] [--force]\n"
+        "       vmm image export IMAGE RAW [--tag TAG] [--allow-parent DIR]\n"
+        "                        [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--force] [--json]\n\n"
         "RAW is memory as a flat file at guest-physical offsets, holes included.\n\n"
@@ -37,6 +39,7 @@ static const char help[] =
         "  --compress none|zstd[:LEVEL]\n"
         "                      how clusters are stored (default: none)\n"
         "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
+        "  --allow-parent DIR  its backing files may lie in DIR too\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
         "  --force             replace the target if it exists\n"
@@ -48,7 +51,7 @@ enum check_status { CHECK_CLEAN = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_
 
 struct image_cmd {
         struct qs_writer_options writer;
-        const char *tag;
+        struct qs_open_options open;
         char *passphrase;               /* owned; NULL = none */
         bool json;
         bool help;
@@ -155,6 +158,17 @@ static void add_vm(struct qs_image *image, struct json_object *o)
         qs_reader_free(reader);
 }
 
+/* all of them, the nearest first */
+static void add_parents(const struct qs_image *image, struct json_object *o)
+{
+        unsigned layers = qs_image_info(image)->layers;
+        struct json_object *parents = json_object_new_array();
+
+        for (unsigned n = 1; n < layers; n++)
+                json_object_array_add(parents, json_object_new_string(qs_image_name(image, n)));
+        json_object_object_add(o, "parents", parents);
+}
+
 static struct json_object *describe(const char *path, struct qs_image *image)
 {
         const struct qs_image_info *i = qs_image_info(image);
@@ -169,6 +183,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         json_put_bool(o, "checksums", i->format_version > 0);
         if (i->parent)
                 json_put_str(o, "parent", i->parent);
+        add_parents(image, o);
         json_put_u64(o, "layers", i->layers);
         json_put_str(o, "tag", i->tag);
         json_put_u64(o, "date_ns", i->date_ns);
@@ -218,10 +233,11 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
                (unsigned long long)json_object_get_uint64(json_object_object_get(vm, "cpus")));
 }
 
-int image_info(const char *path, bool json, struct err *e)
+int image_info(const char *path, const struct qs_open_options *options, bool json,
+               struct err *e)
 {
         struct qs_image *image;
-        int rc = qs_image_open_path(path, NULL, NULL, &image, e);
+        int rc = qs_image_open_path(path, options, &image, e);
 
         if (rc < 0)
                 return rc;
@@ -238,7 +254,9 @@ int image_info(const char *path, bool json, struct err *e)
 
 static int image_info_cmd(const struct image_cmd *o, struct err *e)
 {
-        return image_info(o->operands[0], o->json, e) < 0 ? CLI_FAILED : 0;
+        const struct qs_open_options options = { .allow_parent = o->open.allow_parent };
+
+        return image_info(o->operands[0], &options, o->json, e) < 0 ? CLI_FAILED : 0;
 }
 
 static struct json_object *snapshot_json(const struct qs_snapshot_info *s)
@@ -285,7 +303,7 @@ static int image_export(const struct image_cmd *o, struct err *e)
 {
         struct qs_image *image;
 
-        if (qs_image_open_path(o->operands[0], o->tag, o->passphrase, &image, e) < 0)
+        if (qs_image_open_path(o->operands[0], &o->open, &image, e) < 0)
                 return CLI_FAILED;
 
         int rc = qs_export(image, o->operands[1], o->writer.force, e);
@@ -296,7 +314,7 @@ static int image_export(const struct image_cmd *o, struct err *e)
 
 static int image_compare_cmd(const struct image_cmd *o, struct err *e)
 {
-        return image_compare(o->operands[0], o->tag, o->operands[1], o->passphrase, o->json, e);
+        return image_compare(o->operands[0], o->operands[1], &o->open, o->json, e);
 }
 
 static int image_import(const struct image_cmd *o, struct err *e)
@@ -304,7 +322,7 @@ static int image_import(const struct image_cmd *o, struct err *e)
         struct qs_writer_options w = o->writer;
         struct qs_writer_stats stats;
 
-        if (o->tag && cli_parse_tag(o->tag, w.tag, e) < 0)
+        if (o->open.tag && cli_parse_tag(o->open.tag, w.tag, e) < 0)
                 return CLI_FAILED;
         if (qs_import(o->operands[0], o->operands[1], &w, &stats, e) < 0)
                 return CLI_FAILED;
@@ -365,6 +383,7 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
                 { "cluster-size", required_argument, NULL, 's' },
                 { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
                 { "help", no_argument, NULL, 'h' },
+                { "allow-parent", required_argument, NULL, 'a' },
                 { "passphrase-file", required_argument, NULL, 'p' }, { 0 },
         };
         int c, rc = 0;
@@ -372,7 +391,8 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
         opterr = 0;
         while (rc == 0 && (c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
                 switch (c) {
-                case 't': o->tag = optarg; break;
+                case 't': o->open.tag = optarg; break;
+                case 'a': o->open.allow_parent = optarg; break;
                 case 'c': rc = cli_parse_compress(optarg, &o->writer, e); break;
                 case 's': rc = cli_parse_cluster_size(optarg, &o->writer, e); break;
                 case 'f': o->writer.force = true; break;
@@ -389,6 +409,7 @@ static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
 {
         if (parse(argc, argv, o, e) < 0)
                 return CLI_FAILED;
+        o->open.passphrase = o->passphrase;
         if (o->help || optind == argc) {
                 cli_help(help);
                 return o->help ? 0 : CLI_FAILED;

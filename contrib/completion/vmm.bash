@@ -11,11 +11,12 @@ _vmm_options() {
 	save)    echo "$format --stop --paused" ;;
 	revert)  echo "--tag --name --postcopy --prefetch --lane --pageserver --paused" \
 			"--console --foreground --wait --json" ;;
-	list | info) echo "--json" ;;
+	list)    echo "--json" ;;
+	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format" ;;
-	image-compare) echo "--tag --passphrase-file --json" ;;
-	image-export) echo "--tag --passphrase-file --force" ;;
-	image-check | image-verify | image-info | image-list) echo "--json" ;;
+	image-compare) echo "--tag --allow-parent --passphrase-file --json" ;;
+	image-export) echo "--tag --allow-parent --passphrase-file --force" ;;
+	image-check | image-verify | image-list) echo "--json" ;;
 	"")      echo "--version" ;;
 	esac
 	echo "--help"
@@ -25,6 +26,7 @@ _vmm_options() {
 _vmm_argument() {
 	case $1 in
 	--kernel | --initrd | --console | --pageserver | --passphrase-file) compgen -f -- "$2" ;;
+	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;

@@ -44,8 +44,11 @@ static int export(int argc, char **argv, struct err *e)
         if (argc < 2)
                 return err_msg(e, EINVAL, "export needs IMAGE RAW");
 
-        int rc = qs_image_open_path(argv[0], argc > 2 && argv[2][0] ? argv[2] : NULL,
-                                    argc > 3 ? argv[3] : NULL, &image, e);
+        const struct qs_open_options o = {
+                .tag = argc > 2 && argv[2][0] ? argv[2] : NULL,
+                .passphrase = argc > 3 ? argv[3] : NULL,
+        };
+        int rc = qs_image_open_path(argv[0], &o, &image, e);
 
         if (rc < 0)
                 return rc;
