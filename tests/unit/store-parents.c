@@ -21,7 +21,8 @@
 #include "tests/unit/suite.h"
 
 #define RAM_BYTES (24u * 4096)
-#define EXT_END 216                     /* our extension ends here */
+#define EXT_AT 120                      /* our extension */
+#define EXT_END 216
 #define NAME_AT 256
 
 /* pages: bit i = page i holds data, of this seed; others are zero */
@@ -50,10 +51,16 @@ static void save(const char *path, struct kit_ram *ram, unsigned bits)
         ASSERT(rc == 0);
 }
 
+/* What a child must know of its parent. */
+struct kin {
+        uint8_t uuid[16];
+        uint64_t state;
+};
+
 /* Makes the file a child of `name`, as a delta of ours would be; format NULL =
  * not said. */
 static void name_parent(const char *path, const char *name, const char *format,
-                        const uint8_t uuid[16])
+                        const struct kin *kin)
 {
         uint8_t sector[LAYOUT_SECTOR_BYTES];
         AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
@@ -63,7 +70,8 @@ static void name_parent(const char *path, const char *name, const char *format,
         put_be64(sector + 8, NAME_AT);
         put_be32(sector + 16, (uint32_t)strlen(name));
         memcpy(sector + NAME_AT, name, strlen(name));
-        memcpy(sector + 120 + 24, uuid, 16);
+        memcpy(sector + EXT_AT + 24, kin->uuid, 16);
+        put_le64(sector + EXT_AT + 88, kin->state);
         if (format) {
                 put_be32(sector + EXT_END, 0xe2792aca);
                 put_be32(sector + EXT_END + 4, (uint32_t)strlen(format));
@@ -74,12 +82,20 @@ static void name_parent(const char *path, const char *name, const char *format,
         ASSERT(rc == 0);
 }
 
-static void uuid_of(const char *path, uint8_t uuid[16])
+static struct kin kin_of(const char *path)
 {
         AUTO_FD fd = kit_open(path);
-        int rc = io_pread_full(fd, uuid, 16, 128);
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        struct imghdr h;
+        struct kin kin;
+        int rc = io_pread_full(fd, sector, sizeof(sector), 0);
 
         ASSERT(rc == 0);
+        rc = imghdr_parse(sector, sizeof(sector), &h, NULL);
+        ASSERT(rc == 0);
+        memcpy(kin.uuid, h.uuid, sizeof(kin.uuid));
+        kin.state = h.snaptable_sum;
+        return kin;
 }
 
 struct family {
@@ -88,7 +104,7 @@ struct family {
         char child[KIT_PATH_MAX];
         struct kit_ram parent_ram;
         struct kit_ram child_ram;
-        uint8_t uuid[16];
+        struct kin kin;                 /* of the parent */
 };
 
 /* The child has every third page of its own. */
@@ -99,7 +115,7 @@ static void begin(struct family *f, unsigned parent_bits, unsigned child_bits)
         kit_folder(f->folder);
         save(kit_path(f->folder, "parent", f->parent), &f->parent_ram, parent_bits);
         save(kit_path(f->folder, "child", f->child), &f->child_ram, child_bits);
-        uuid_of(f->parent, f->uuid);
+        f->kin = kin_of(f->parent);
 }
 
 static void end(struct family *f)
@@ -140,7 +156,7 @@ static void delta_reads_through(void)
                 struct err e = { 0 };
 
                 begin(&f, bits[i][0], bits[i][1]);
-                name_parent(f.child, "parent", "qcow2", f.uuid);
+                name_parent(f.child, "parent", "qcow2", &f.kin);
 
                 uint8_t *model = merged(&f, bits[i][1]);
 
@@ -165,7 +181,7 @@ static void parent_is_verified(void)
         unsigned bad = 0;
 
         begin(&f, 16, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = open(f.parent, O_RDWR | O_CLOEXEC);
         uint8_t byte;
@@ -241,7 +257,7 @@ static void hostile_names(void)
 
                 begin(&f, 12, 12);
                 make_traps(&f);
-                name_parent(f.child, names[i].name, names[i].format, f.uuid);
+                name_parent(f.child, names[i].name, names[i].format, &f.kin);
 
                 int rc = qs_image_open_path(f.child, NULL, NULL, &image, &e);
 
@@ -264,7 +280,7 @@ static void no_folder(void)
         struct err e = { 0 };
 
         begin(&f, 12, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = kit_open(f.child);
 
@@ -281,7 +297,7 @@ static void orphan(void)
         uint8_t sector[LAYOUT_SECTOR_BYTES];
 
         begin(&f, 12, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = open(f.child, O_RDWR | O_CLOEXEC);
 
@@ -299,10 +315,25 @@ static void other_parent(void)
         struct qs_image *image;
 
         begin(&f, 12, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        name_parent(f.child, "parent", "qcow2", &f.kin);
         unlink(f.parent);
         save(f.parent, &f.parent_ram, 12);      /* the same RAM, another image */
         CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), -EBADMSG);
+        end(&f);
+}
+
+/* the same file, with another state in it */
+static void changed_parent(void)
+{
+        struct family f;
+        struct qs_image *image;
+        struct err e = { 0 };
+
+        begin(&f, 12, 12);
+        f.kin.state ^= 1;
+        name_parent(f.child, "parent", "qcow2", &f.kin);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -EBADMSG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "'parent' was changed since"));
         end(&f);
 }
 
@@ -311,16 +342,17 @@ static void loop(void)
 {
         struct family f;
         struct qs_image *image;
-        uint8_t uuid[16];
         struct err e = { 0 };
 
         begin(&f, 12, 12);
-        uuid_of(f.child, uuid);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
-        name_parent(f.parent, "child", "qcow2", uuid);
+
+        struct kin child = kin_of(f.child);
+
+        name_parent(f.child, "parent", "qcow2", &f.kin);
+        name_parent(f.parent, "child", "qcow2", &child);
         CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -ELOOP);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "comes back to 'child'"));
-        name_parent(f.child, "child", "qcow2", uuid);
+        name_parent(f.child, "child", "qcow2", &child);
         CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -ELOOP);
         end(&f);
 }
@@ -332,6 +364,7 @@ static const CU_TestInfo cases[] = {
         { "no parent by descriptor alone", no_folder },
         { "a child without its parent's name", orphan },
         { "a parent that is another image", other_parent },
+        { "a parent that was changed", changed_parent },
         { "loops", loop },
         CU_TEST_INFO_NULL,
 };
