@@ -111,11 +111,18 @@ static int open_parent(struct origin *o, struct qs_image *child, unsigned layers
 /* A delta of ours says nothing without the state it was made from. */
 static int check_kin(const struct qs_image *child, const struct qs_image *parent, struct err *e)
 {
-        if (child->hdr.format_version &&
-            (!parent->hdr.format_version ||
-             memcmp(child->hdr.parent_uuid, parent->hdr.uuid, sizeof(parent->hdr.uuid)) != 0))
+        const struct imghdr *c = &child->hdr;
+        const struct imghdr *p = &parent->hdr;
+
+        if (!c->format_version)
+                return 0;
+        if (!p->format_version || memcmp(c->parent_uuid, p->uuid, sizeof(p->uuid)) != 0)
                 return err_msg(e, EBADMSG, "its backing file '%s' is not the image it was made "
-                               "from", child->parent_name);
+                               "from: put that one back under this name", child->parent_name);
+        if (p->changed || c->parent_state != p->snaptable_sum)
+                return err_msg(e, EBADMSG, "its backing file '%s' was changed since this image "
+                               "was made from it: put back the file as it was",
+                               child->parent_name);
         return 0;
 }
 

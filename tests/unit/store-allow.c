@@ -107,7 +107,7 @@ static void names(void)
                 begin(&p);
                 snprintf(name, sizeof(name), "%s%s", slash ? p.f.folder : "",
                          slash ? slash + 2 : table[i].name);
-                family_name_parent(p.f.child, name, "qcow2", p.f.uuid);
+                family_name_parent(p.f.child, name, "qcow2", &p.f.kin);
 
                 const struct qs_open_options o = {
                         .allow_parent = table[i].allow ?
@@ -133,15 +133,16 @@ static void parents_of_parents(void)
         struct qs_image *image = NULL;
         struct kit_ram ram = family_ram(0x3, 9);
         char root[KIT_PATH_MAX], trap[KIT_PATH_MAX];
-        uint8_t uuid[16];
         struct err e = { 0 };
 
         begin(&p);
         family_save(kit_path(p.f.folder, "base/root", root), &ram, 12);
         family_save(kit_path(p.f.folder, "root", trap), &ram, 12);
-        family_uuid(root, uuid);
-        family_name_parent(p.path[PARENT], "root", "qcow2", uuid);
-        family_name_parent(p.f.child, "parent", "qcow2", p.f.uuid);
+
+        struct kin kin = family_kin(root);
+
+        family_name_parent(p.path[PARENT], "root", "qcow2", &kin);
+        family_name_parent(p.f.child, "parent", "qcow2", &p.f.kin);
 
         const struct qs_open_options o = { .allow_parent = p.path[BASE] };
 

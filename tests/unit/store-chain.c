@@ -33,14 +33,14 @@ struct chain {
 
 static void begin(struct chain *c)
 {
-        uint8_t uuid[16];
-
         family_begin(&c->f, 12, 12);
         c->base_ram = family_ram(0x0f0f0f, 7);
         family_save(kit_path(c->f.folder, "base", c->base), &c->base_ram, 14);
-        family_uuid(c->base, uuid);
-        family_name_parent(c->f.parent, "base", "qcow2", uuid);
-        family_name_parent(c->f.child, "parent", "qcow2", c->f.uuid);
+
+        struct kin base = family_kin(c->base);
+
+        family_name_parent(c->f.parent, "base", "qcow2", &base);
+        family_name_parent(c->f.child, "parent", "qcow2", &c->f.kin);
         c->fds[0] = kit_open(c->f.child);
         c->fds[1] = kit_open(c->f.parent);
         c->fds[2] = kit_open(c->base);
@@ -177,7 +177,7 @@ static void undeclared_parent(void)
         struct qs_image *image;
 
         family_begin(&f, 12, 12);
-        family_name_parent(f.child, "parent", "raw", f.uuid);
+        family_name_parent(f.child, "parent", "raw", &f.kin);
 
         int fds[] = { kit_open(f.child), kit_open(f.parent) };
 
@@ -194,15 +194,15 @@ static void depth(void)
         struct qs_image *image;
         struct err e = { 0 };
         int fds[QS_LAYERS_MAX + 1];
-        uint8_t uuid[16];
         size_t bytes;
 
         family_begin(&f, 12, 12);
-        family_uuid(f.child, uuid);
+
+        struct kin kin = family_kin(f.child);
 
         AUTO_FREE uint8_t *last = kit_load(f.child, &bytes);
 
-        family_name_parent(f.child, "0", "qcow2", uuid);
+        family_name_parent(f.child, "0", "qcow2", &kin);
 
         AUTO_FREE uint8_t *file = kit_load(f.child, &bytes);
 
@@ -219,7 +219,7 @@ static void depth(void)
 
                 ASSERT(rc == 0);
                 if (!is_last)
-                        family_name_parent(path, name, "qcow2", uuid);
+                        family_name_parent(path, name, "qcow2", &kin);
         }
         image = open_fds(fds + 1, QS_LAYERS_MAX);
         CU_ASSERT_EQUAL(qs_image_info(image)->layers, QS_LAYERS_MAX);
@@ -254,7 +254,9 @@ static void replace_content(const char *path, const char *other)
         AUTO_FREE uint8_t *file = kit_load(other, &bytes);
         AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
 
-        family_uuid(path, file + 128);
+        struct kin kin = family_kin(path);
+
+        memcpy(file + 128, kin.uuid, sizeof(kin.uuid));
         imghdr_seal(file);
         put_bytes(fd, file, bytes, 0);
 

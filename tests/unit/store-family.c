@@ -13,7 +13,8 @@
 #include "qcowstore/imghdr.h"
 #include "tests/unit/store-ram.h"
 
-#define EXT_END 216                     /* our extension ends here */
+#define EXT_AT 120                      /* our extension */
+#define EXT_END 216
 #define NAME_AT 256
 
 struct kit_ram family_ram(uint32_t pages, uint64_t seed)
@@ -42,7 +43,7 @@ void family_save(const char *path, struct kit_ram *ram, unsigned bits)
 }
 
 void family_name_parent(const char *path, const char *name, const char *format,
-                        const uint8_t uuid[16])
+                        const struct kin *kin)
 {
         uint8_t sector[LAYOUT_SECTOR_BYTES];
         AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
@@ -52,7 +53,8 @@ void family_name_parent(const char *path, const char *name, const char *format,
         put_be64(sector + 8, NAME_AT);
         put_be32(sector + 16, (uint32_t)strlen(name));
         memcpy(sector + NAME_AT, name, strlen(name));
-        memcpy(sector + 120 + 24, uuid, 16);
+        memcpy(sector + EXT_AT + 24, kin->uuid, 16);
+        put_le64(sector + EXT_AT + 88, kin->state);
         if (format) {
                 put_be32(sector + EXT_END, 0xe2792aca);
                 put_be32(sector + EXT_END + 4, (uint32_t)strlen(format));
@@ -63,12 +65,20 @@ void family_name_parent(const char *path, const char *name, const char *format,
         ASSERT(rc == 0);
 }
 
-void family_uuid(const char *path, uint8_t ret[16])
+struct kin family_kin(const char *path)
 {
         AUTO_FD fd = kit_open(path);
-        int rc = io_pread_full(fd, ret, 16, 128);
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        struct imghdr h;
+        struct kin kin;
+        int rc = io_pread_full(fd, sector, sizeof(sector), 0);
 
         ASSERT(rc == 0);
+        rc = imghdr_parse(sector, sizeof(sector), &h, NULL);
+        ASSERT(rc == 0);
+        memcpy(kin.uuid, h.uuid, sizeof(kin.uuid));
+        kin.state = h.snaptable_sum;
+        return kin;
 }
 
 void family_begin(struct family *f, unsigned parent_bits, unsigned child_bits)
@@ -78,7 +88,7 @@ void family_begin(struct family *f, unsigned parent_bits, unsigned child_bits)
         kit_folder(f->folder);
         family_save(kit_path(f->folder, "parent", f->parent), &f->parent_ram, parent_bits);
         family_save(kit_path(f->folder, "child", f->child), &f->child_ram, child_bits);
-        family_uuid(f->parent, f->uuid);
+        f->kin = family_kin(f->parent);
 }
 
 void family_end(struct family *f)

@@ -11,13 +11,19 @@
 
 #define FAMILY_RAM_BYTES (24u * 4096)
 
+/* What a child must know of its parent. */
+struct kin {
+        uint8_t uuid[16];
+        uint64_t state;
+};
+
 struct family {
         char folder[KIT_PATH_MAX];
         char parent[KIT_PATH_MAX];
         char child[KIT_PATH_MAX];
         struct kit_ram parent_ram;
         struct kit_ram child_ram;
-        uint8_t uuid[16];               /* the parent's */
+        struct kin kin;                 /* of the parent */
 };
 
 /* Two files, "parent" and "child", in a folder of their own; the child, which names
@@ -34,7 +40,7 @@ void family_save(const char *path, struct kit_ram *ram, unsigned bits);
 /* Makes the file a child of `name`, as a delta of ours would be; format NULL =
  * not said. */
 void family_name_parent(const char *path, const char *name, const char *format,
-                        const uint8_t uuid[16]);
-void family_uuid(const char *path, uint8_t ret[16]);
+                        const struct kin *kin);
+struct kin family_kin(const char *path);
 
 #endif

@@ -29,7 +29,7 @@ static void delta_reads_through(void)
                 struct err e = { 0 };
 
                 family_begin(&f, bits[i][0], bits[i][1]);
-                family_name_parent(f.child, "parent", "qcow2", f.uuid);
+                family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
                 uint8_t *model = family_merged(&f, bits[i][1]);
 
@@ -54,7 +54,7 @@ static void parent_is_verified(void)
         unsigned bad = 0;
 
         family_begin(&f, 16, 12);
-        family_name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = open(f.parent, O_RDWR | O_CLOEXEC);
         uint8_t byte;
@@ -130,7 +130,7 @@ static void hostile_names(void)
 
                 family_begin(&f, 12, 12);
                 make_traps(&f);
-                family_name_parent(f.child, names[i].name, names[i].format, f.uuid);
+                family_name_parent(f.child, names[i].name, names[i].format, &f.kin);
 
                 int rc = qs_image_open_path(f.child, NULL, &image, &e);
 
@@ -153,7 +153,7 @@ static void no_folder(void)
         struct err e = { 0 };
 
         family_begin(&f, 12, 12);
-        family_name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = kit_open(f.child);
 
@@ -170,7 +170,7 @@ static void orphan(void)
         uint8_t sector[LAYOUT_SECTOR_BYTES];
 
         family_begin(&f, 12, 12);
-        family_name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = open(f.child, O_RDWR | O_CLOEXEC);
 
@@ -188,10 +188,25 @@ static void other_parent(void)
         struct qs_image *image;
 
         family_begin(&f, 12, 12);
-        family_name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
         unlink(f.parent);
         family_save(f.parent, &f.parent_ram, 12);      /* the same RAM, another image */
         CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, NULL), -EBADMSG);
+        family_end(&f);
+}
+
+/* the same file, with another state in it */
+static void changed_parent(void)
+{
+        struct family f;
+        struct qs_image *image;
+        struct err e = { 0 };
+
+        family_begin(&f, 12, 12);
+        f.kin.state ^= 1;
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -EBADMSG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "'parent' was changed since"));
         family_end(&f);
 }
 
@@ -200,16 +215,17 @@ static void loop(void)
 {
         struct family f;
         struct qs_image *image;
-        uint8_t uuid[16];
         struct err e = { 0 };
 
         family_begin(&f, 12, 12);
-        family_uuid(f.child, uuid);
-        family_name_parent(f.child, "parent", "qcow2", f.uuid);
-        family_name_parent(f.parent, "child", "qcow2", uuid);
+
+        struct kin child = family_kin(f.child);
+
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
+        family_name_parent(f.parent, "child", "qcow2", &child);
         CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -ELOOP);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "comes back to 'child'"));
-        family_name_parent(f.child, "child", "qcow2", uuid);
+        family_name_parent(f.child, "child", "qcow2", &child);
         CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -ELOOP);
         family_end(&f);
 }
@@ -221,6 +237,7 @@ static const CU_TestInfo cases[] = {
         { "no parent by descriptor alone", no_folder },
         { "a child without its parent's name", orphan },
         { "a parent that is another image", other_parent },
+        { "a parent that was changed", changed_parent },
         { "loops", loop },
         CU_TEST_INFO_NULL,
 };
