@@ -9,8 +9,8 @@ _vmm_options() {
 	run)     echo "--kernel --initrd --cmdline --demo --memory --cpus --console" \
 			"--foreground --json" ;;
 	save)    echo "$format --stop --paused" ;;
-	revert)  echo "--tag --name --postcopy --prefetch --lane --pageserver --paused" \
-			"--console --foreground --wait --json" ;;
+	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --pageserver" \
+			"--paused --console --foreground --wait --json" ;;
 	list)    echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format" ;;

@@ -98,7 +98,7 @@ struct served {
 static void serve(struct served *s, int image_fd, enum ps_lane lane, uint64_t prefetch)
 {
         struct ps_hello hello = {
-                .image_fd = image_fd, .image_path = IMAGE, .lane = lane,
+                .image_fds = &image_fd, .nimages = 1, .image_path = IMAGE, .lane = lane,
                 .prefetch_rate = prefetch, .cache_fd = -1, .filled_fd = -1,
         };
         struct ps_welcome welcome;
