@@ -120,6 +120,11 @@ int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struc
 int qs_clusters_read(struct qs_reader *reader, uint64_t cluster, uint64_t n, void *buf,
                      struct err *e);
 
+/* RAM from gpa on, pages of it and not whole clusters, also beyond the end of the
+ * disk, where zeros are. *ret_zero: all of it is QS_ZERO, and buf is untouched. */
+int qs_span_read(struct qs_reader *reader, uint64_t gpa, uint64_t bytes, void *buf,
+                 bool *ret_zero, struct err *e);
+
 /* A section of the snapshot, whole and checked; the caller frees *ret_data.
  * A NUL follows the data. -ENOENT when there is no such section. */
 int qs_section_read(struct qs_reader *reader, const char *name, void **ret_data,
@@ -137,7 +142,13 @@ struct qs_writer_options {
         uint64_t disk_bytes;            /* end of guest-physical space; multiple of 4096 */
         char tag[QS_TAG_MAX + 1];       /* "" = "default" */
         uint64_t vm_clock_ns;
+        uint64_t date_ns;               /* wall clock of the save; 0 = now */
         bool force;                     /* replace an existing file */
+        /* Path of a parent: what it has already is not stored. An image of ours in
+         * the folder of the new one, with one snapshot and the same disk_bytes; it
+         * is marked as a parent, if that can be done, and must not change any
+         * more. NULL = none; needed only by qs_writer_new(). */
+        const char *backing;
 };
 
 /* Guest clusters, by what became of them. */
@@ -146,6 +157,7 @@ struct qs_writer_stats {
         uint64_t clusters_raw;
         uint64_t clusters_packed;
         uint64_t clusters_shared;       /* their content was stored already */
+        uint64_t clusters_same;         /* as in the parent; zeros count as zero */
         uint64_t ram_bytes;             /* looked at */
         uint64_t file_bytes;            /* of the published file */
 };
