@@ -235,7 +235,20 @@ int qs_export(struct qs_image *image, const char *raw_path, bool force, struct e
 /* *ret_gpa: the first guest address at which the RAM of the two differs,
  * UINT64_MAX = none. The smaller one counts as followed by zeros. */
 int qs_compare(struct qs_image *a, struct qs_image *b, uint64_t *ret_gpa, struct err *e);
-/* The other way: a flat file becomes an image without machine state. */
+/* A new image with the content of an open one: RAM, sections, tag, date and VM
+ * clock; cluster size, compression, parent and force are the options'. It has a
+ * UUID of its own. */
+int qs_rewrite(struct qs_image *from, const char *path, const struct qs_writer_options *options,
+               qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
+               struct err *e);
+/* The same under the name that the image was opened by, once all is there; whoever
+ * has the old file open keeps it. Refused where something would be lost: a file with
+ * several snapshots or of another program, and, without force, one that deltas
+ * were made of, for they know their parent by its UUID. */
+int qs_rewrite_in_place(struct qs_image *image, const struct qs_writer_options *options,
+                        qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
+                        struct err *e);
+/* A flat file becomes an image without machine state. */
 int qs_import(const char *raw_path, const char *image_path,
               const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,
               struct err *e);
