@@ -147,6 +147,11 @@ int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struc
 int qs_clusters_read(struct qs_reader *reader, uint64_t cluster, uint64_t n, void *buf,
                      struct err *e);
 
+/* RAM from gpa on, pages of it and not whole clusters, also beyond the end of the
+ * disk, where zeros are. *ret_zero: all of it is QS_ZERO, and buf is untouched. */
+int qs_span_read(struct qs_reader *reader, uint64_t gpa, uint64_t bytes, void *buf,
+                 bool *ret_zero, struct err *e);
+
 /* A section of the snapshot, whole and checked; the caller frees *ret_data.
  * A NUL follows the data. -ENOENT when there is no such section. */
 int qs_section_read(struct qs_reader *reader, const char *name, void **ret_data,
@@ -164,7 +169,13 @@ struct qs_writer_options {
         uint64_t disk_bytes;            /* end of guest-physical space; multiple of 4096 */
         char tag[QS_TAG_MAX + 1];       /* "" = "default" */
         uint64_t vm_clock_ns;
+        uint64_t date_ns;               /* wall clock of the save; 0 = now */
         bool force;                     /* replace an existing file */
+        /* Path of a parent: what it has already is not stored. An image of ours in
+         * the folder of the new one, with one snapshot and the same disk_bytes; it
+         * is marked as a parent, if that can be done, and must not change any
+         * more. NULL = none; needed only by qs_writer_new(). */
+        const char *backing;
 };
 
 /* Guest clusters, by what became of them. */
@@ -173,6 +184,7 @@ struct qs_writer_stats {
         uint64_t clusters_raw;
         uint64_t clusters_packed;
         uint64_t clusters_shared;       /* their content was stored already */
+        uint64_t clusters_same;         /* as in the parent; zeros count as zero */
         uint64_t ram_bytes;             /* looked at */
         uint64_t file_bytes;            /* of the published file */
 };
@@ -250,7 +262,20 @@ int qs_export(struct qs_image *image, const char *raw_path, bool force, struct e
 /* *ret_gpa: the first guest address at which the RAM of the two differs,
  * UINT64_MAX = none. The smaller one counts as followed by zeros. */
 int qs_compare(struct qs_image *a, struct qs_image *b, uint64_t *ret_gpa, struct err *e);
-/* The other way: a flat file becomes an image without machine state. */
+/* A new image with the content of an open one: RAM, sections, tag, date and VM
+ * clock; cluster size, compression, parent and force are the options'. It has a
+ * UUID of its own. */
+int qs_rewrite(struct qs_image *from, const char *path, const struct qs_writer_options *options,
+               qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
+               struct err *e);
+/* The same under the name that the image was opened by, once all is there; whoever
+ * has the old file open keeps it. Refused where something would be lost: a file with
+ * several snapshots or of another program, and, without force, one that deltas
+ * were made of, for they know their parent by its UUID. */
+int qs_rewrite_in_place(struct qs_image *image, const struct qs_writer_options *options,
+                        qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
+                        struct err *e);
+/* A flat file becomes an image without machine state. */
 int qs_import(const char *raw_path, const char *image_path,
               const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,
               struct err *e);

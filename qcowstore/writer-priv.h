@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "qcowstore/delta.h"
 #include "qcowstore/publish.h"
 #include "qcowstore/sectoc.h"
 #include "qcowstore/store.h"
@@ -22,6 +23,7 @@ struct qs_writer {
         unsigned cluster_bits;
         uint64_t cluster_bytes;
         uint64_t seed;
+        struct delta *delta;            /* over a parent; NULL = none */
         uint64_t disk_l1;
         uint32_t refs_max;              /* of a content; tests lower it */
         /* one per L1 entry of the disk: NULL = all zero, else an L2 table and,

@@ -291,7 +291,7 @@ static void put_snapshot(struct sink *s, struct plan *p, struct imghdr *h)
         struct snapshot snapshot = {
                 .l1_offset = p->snapshot_l1 << w->cluster_bits,
                 .l1_entries = (uint32_t)p->l1_entries,
-                .date_ns = clock_wall_ns(),
+                .date_ns = w->options.date_ns ? w->options.date_ns : clock_wall_ns(),
                 .vm_clock_ns = w->options.vm_clock_ns,
                 .state_bytes = p->state_bytes,
                 .disk_bytes = w->options.disk_bytes,
@@ -337,7 +337,11 @@ static int put_header(struct qs_writer *w, const struct plan *p, struct imghdr *
                 return -EIO;
         h->uuid[6] = (uint8_t)((h->uuid[6] & 0x0f) | 0x40);     /* RFC 4122, version 4 */
         h->uuid[8] = (uint8_t)((h->uuid[8] & 0x3f) | 0x80);
+        if (w->delta)
+                delta_describe(w->delta, h);
         imghdr_encode(h, sector);
+        if (w->delta)
+                delta_name(w->delta, sector);
         return io_pwrite_full(publish_fd(w->publish), sector, sizeof(sector), 0);
 }
 
@@ -393,8 +397,11 @@ int qs_writer_publish(struct qs_writer *w, struct err *e)
         if (rc == 0)
                 rc = write_planned(w, &p, e);
         if (rc == 0)
+                rc = delta_hold(w->delta, e);
+        if (rc == 0)
                 rc = publish_commit(w->publish, e);
         if (rc == 0) {
+                delta_mark(w->delta);
                 w->stats.file_bytes = p.total << w->cluster_bits;
                 w->published = true;
         }

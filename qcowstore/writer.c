@@ -60,6 +60,12 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
         w->tables = calloc(w->disk_l1, sizeof(*w->tables));
         if (!w->tables)
                 return err_set(e, ENOMEM, "create '%s'", path);
+
+        int rc = o->backing ? delta_open(path, o->backing, o->disk_bytes, &w->delta, e) : 0;
+
+        w->options.backing = NULL;      /* the caller's */
+        if (rc < 0)
+                return rc;
         return publish_new(path, o->force, &w->publish, e);
 }
 
@@ -91,6 +97,7 @@ void qs_writer_free(struct qs_writer *w)
         for (unsigned i = 0; i < w->sections; i++)
                 free(w->section_data[i]);
         publish_free(w->publish);
+        delta_free(w->delta);
         free(w->tables);
         free(w->refs);
         free(w->hostsums);
