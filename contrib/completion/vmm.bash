@@ -3,16 +3,18 @@
 
 # The long options of a command.
 _vmm_options() {
-	local format="--tag --compress --cluster-size --force --json"
+	local format="--compress --cluster-size --backing --force --json"
 
 	case $1 in
 	run)     echo "--kernel --initrd --cmdline --demo --memory --cpus --console" \
 			"--foreground --json" ;;
-	save)    echo "$format --stop --paused" ;;
+	save)    echo "$format --tag --stop --paused" ;;
 	revert)  echo "--tag --name --postcopy --prefetch --lane --pageserver --paused" \
 			"--console --foreground --wait --json" ;;
 	list | info) echo "--json" ;;
-	image-import) echo "$format" ;;
+	image-import) echo "$format --tag" ;;
+	image-rebase) echo "$format" ;;
+	image-flatten) echo "--compress --cluster-size --force --json" ;;
 	image-compare) echo "--tag --passphrase-file --json" ;;
 	image-export) echo "--tag --passphrase-file --force" ;;
 	image-check | image-verify | image-info | image-list) echo "--json" ;;
@@ -24,7 +26,8 @@ _vmm_options() {
 # What follows an option; fails when the option takes nothing.
 _vmm_argument() {
 	case $1 in
-	--kernel | --initrd | --console | --pageserver | --passphrase-file) compgen -f -- "$2" ;;
+	--kernel | --initrd | --console | --pageserver | --passphrase-file | --backing)
+		compgen -f -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;
@@ -49,7 +52,9 @@ _vmm_words() {
 	fi
 	case $command in
 	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
-	image) compgen -W "import export compare check verify info list" -- "$cur" ;;
+	image)
+		compgen -W "import export compare check verify info list flatten rebase" \
+			-- "$cur" ;;
 	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;
