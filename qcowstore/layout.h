@@ -17,7 +17,11 @@
  * part of the snapshot, so those tables have refcount 2, and RAM 2 per guest
  * cluster that refers to it (a host cluster of packed streams 2 per reference
  * to each stream that touches it): equal clusters are stored once (dedup.h).
- * No entry of ours has COPIED. All-zero clusters are unallocated; the ZERO bit is never written.
+ * No entry of ours has COPIED. All-zero clusters are unallocated.
+ *
+ * A delta has a parent: behind our extension, in sector 0 too, that it is QCOW2
+ * and its name (imghdr.h). What its parent has in the same way is unallocated, zeros
+ * where it has not are a ZERO entry without a cluster, written nowhere else (delta.h).
  *
  * The snapshot's VM-state area lies in the guest address space behind the
  * disk, from the next L1 entry on; its clusters are raw with refcount 1:
@@ -29,7 +33,7 @@
  * Who vouches for whom, so that every bit of a file has one guardian:
  *
  *   sector 0 (its own sum) -> snapshot table -> section table -> sections;
- *   CHECKSUMS  the plain content of every guest cluster, 0 = unallocated
+ *   CHECKSUMS  the plain content of every guest cluster, 0 = no data in this file
  *   HOSTSUMS   the stored bytes of every host cluster, 0 = guarded otherwise:
  *              cluster 0, snapshot table, section table, HOSTSUMS itself
  *   the rest of those clusters, and of cluster 0, is zero (qs_check looks).

@@ -17,6 +17,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/image-compare.h"
+#include "vmm/image-write.h"
 #include "vmm/meta.h"
 
 #define PASSPHRASE_FILE_MAX 4096u
@@ -33,16 +34,25 @@ static const char help[] =
         "       vmm image export IMAGE RAW [--tag TAG] [--allow-parent DIR]\n"
         "                        [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
-        "                        [--cluster-size N] [--force] [--json]\n\n"
+        "                        [--cluster-size N] [--backing PARENT] [--force] [--json]\n"
+        "       vmm image flatten IMAGE [--allow-parent DIR] [--compress none|zstd[:LEVEL]]\n"
+        "                        [--cluster-size N] [--force] [--json]\n"
+        "                                            the same, without its parents\n"
+        "       vmm image rebase IMAGE --backing PARENT [--allow-parent DIR]\n"
+        "                        [--compress none|zstd[:LEVEL]] [--cluster-size N] [--force]\n"
+        "                        [--json]\n"
+        "                                            the same, over another parent\n\n"
         "RAW is memory as a flat file at guest-physical offsets, holes included.\n\n"
         "  --tag TAG           the snapshot to read, or the name of the new one\n"
         "  --compress none|zstd[:LEVEL]\n"
-        "                      how clusters are stored (default: none)\n"
-        "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
-        "  --allow-parent DIR  its backing files may lie in DIR too\n"
+        "                      how clusters are stored (default: none, or as they are)\n"
+        "  --cluster-size N    4K to 2M, a power of two (default: 16K, or as it is)\n"
+        "  --backing PARENT    store only what differs from PARENT, an image in the same folder\n"
+        "  --allow-parent DIR  its parents may lie in DIR too\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
-        "  --force             replace the target if it exists\n"
+        "  --force             replace the target if it exists; rewrite an image although\n"
+        "                      deltas were made of it, which are lost then\n"
         "  --json              print the result as JSON\n"
         "  --help              show this\n";
 
@@ -50,7 +60,7 @@ static const char help[] =
 enum check_status { CHECK_CLEAN = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3 };
 
 struct image_cmd {
-        struct qs_writer_options writer;
+        struct qs_writer_options writer;        /* see vmm/image-write.h */
         struct qs_open_options open;
         char *passphrase;               /* owned; NULL = none */
         bool json;
@@ -317,28 +327,23 @@ static int image_compare_cmd(const struct image_cmd *o, struct err *e)
         return image_compare(o->operands[0], o->operands[1], &o->open, o->json, e);
 }
 
-static int image_import(const struct image_cmd *o, struct err *e)
+static int image_import_cmd(const struct image_cmd *o, struct err *e)
 {
         struct qs_writer_options w = o->writer;
-        struct qs_writer_stats stats;
 
         if (o->open.tag && cli_parse_tag(o->open.tag, w.tag, e) < 0)
                 return CLI_FAILED;
-        if (qs_import(o->operands[0], o->operands[1], &w, &stats, e) < 0)
-                return CLI_FAILED;
-        if (o->json) {
-                AUTO_JSON *j = json_object_new_object();
+        return image_import(o->operands[0], o->operands[1], &w, o->json, e);
+}
 
-                json_put_str(j, "image", o->operands[1]);
-                json_put_u64(j, "ram_bytes", stats.ram_bytes);
-                json_put_u64(j, "bytes", stats.file_bytes);
-                json_put_u64(j, "clusters_zero", stats.clusters_zero);
-                json_put_u64(j, "clusters_raw", stats.clusters_raw);
-                json_put_u64(j, "clusters_packed", stats.clusters_packed);
-                json_put_u64(j, "clusters_shared", stats.clusters_shared);
-                cli_print_json(j);
-        }
-        return 0;
+static int image_flatten_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_flatten(o->operands[0], &o->open, &o->writer, o->json, e);
+}
+
+static int image_rebase_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_rebase(o->operands[0], &o->open, &o->writer, o->json, e);
 }
 
 static const struct action {
@@ -353,7 +358,9 @@ static const struct action {
         { "list", "image list IMAGE", 1, image_list },
         { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },
         { "export", "image export IMAGE RAW", 2, image_export },
-        { "import", "image import RAW IMAGE", 2, image_import },
+        { "import", "image import RAW IMAGE", 2, image_import_cmd },
+        { "flatten", "image flatten IMAGE", 1, image_flatten_cmd },
+        { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd },
 };
 
 /* The first line of a file, which may be a pipe. */
@@ -381,6 +388,7 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
                 { "tag", required_argument, NULL, 't' },
                 { "compress", required_argument, NULL, 'c' },
                 { "cluster-size", required_argument, NULL, 's' },
+                { "backing", required_argument, NULL, 'b' },
                 { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
                 { "help", no_argument, NULL, 'h' },
                 { "allow-parent", required_argument, NULL, 'a' },
@@ -395,6 +403,7 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
                 case 'a': o->open.allow_parent = optarg; break;
                 case 'c': rc = cli_parse_compress(optarg, &o->writer, e); break;
                 case 's': rc = cli_parse_cluster_size(optarg, &o->writer, e); break;
+                case 'b': o->writer.backing = optarg; break;
                 case 'f': o->writer.force = true; break;
                 case 'p': rc = read_passphrase(optarg, &o->passphrase, e); break;
                 case 'j': o->json = true; break;
@@ -429,10 +438,7 @@ static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
 
 int cmd_image(const struct cli *cli, int argc, char **argv, struct err *e)
 {
-        struct image_cmd o = {
-                .writer = { .cluster_bits = QS_CLUSTER_BITS_DEFAULT,
-                            .zstd_level = QS_ZSTD_LEVEL_DEFAULT },
-        };
+        struct image_cmd o = { 0 };
 
         (void)cli;
 
