@@ -104,8 +104,10 @@ static int open_parent(struct origin *o, struct qs_image *child, unsigned layers
                                "it is, say so with 'qemu-img rebase -u -F qcow2'", name);
         if (!o->fds)
                 rc = find_parent(o, child, &found, e);
-        return rc < 0 ? rc : image_open_layer(o->fds ? o->fds[layers] : found, name, NULL,
-                                              &child->parent, e);
+        if (rc < 0)
+                return rc;
+        rc = image_open_layer(o->fds ? o->fds[layers] : found, name, NULL, &child->parent, e);
+        return rc < 0 ? err_in(e, rc, "parent '%s'", name) : 0;
 }
 
 /* A delta of ours says nothing without the state it was made from. */
