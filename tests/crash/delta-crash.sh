@@ -27,9 +27,10 @@ for page in 3 17 50 90; do
                 status=none || fail "dd"
 done
 truncate -s 602112 "$dir/parent.raw" "$dir/child.raw"
-mkdir "$dir/made" && $make import "$dir/parent.raw" "$dir/made/parent" 12 zstd || fail "import"
-mkdir "$dir/family" && cp "$dir/made/parent" "$dir/family" &&
-        $make import -b "$dir/family/parent" "$dir/child.raw" "$dir/family/child" 12 zstd ||
+mkdir "$dir/made"
+$make import "$dir/parent.raw" "$dir/made/parent" 12 zstd || fail "import"
+cp -r "$dir/made" "$dir/family"
+$make import -b "$dir/family/parent" "$dir/child.raw" "$dir/family/child" 12 zstd ||
         fail "import -b"
 runs=0
 
@@ -78,7 +79,7 @@ each_call() {
                                 fail "$what: the child is lost"
                         fi
                         test $mode = kill && continue
-                        others=$(ls -A "$box" | grep -vx -e parent -e child)
+                        others=$(find "$box" -type f ! -name parent ! -name child)
                         test -z "$others" || fail "$what: left behind: $others"
                         test "$n" -gt "$named" && test $status = 0 && continue
                         # a parent that cannot be opened for writing is not marked, and held

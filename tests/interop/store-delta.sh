@@ -122,9 +122,9 @@ while [ "$chains" -lt 2 ] || [ "$(date +%s)" -lt "$until" ]; do
                 agree layer.$i ram.$i
                 i=$((i + 1))
         done
-        qemu-img info --backing-chain layer.$last >info 2>log || fail "info"
-        test "$(grep -c '^image: ' info)" = $((last + 1)) || fail "info: $(cat info)"
-        test "$(grep -c '^backing file format: qcow2' info)" = "$last" || fail "backing format"
+        qemu-img info --backing-chain layer.$last >chain 2>log || fail "info"
+        test "$(grep -c '^image: ' chain)" = $((last + 1)) || fail "info: $(cat chain)"
+        test "$(grep -c '^backing file format: qcow2' chain)" = "$last" || fail "backing format"
         # the youngest over its grandparent, alone, and over its parent again
         [ "$last" -lt 2 ] || rewrite layer.$last ram.$last -b layer.$((last - 2))
         rewrite layer.$last ram.$last
