@@ -6,7 +6,7 @@
 BUILD_PACKAGES="gcc libc6-dev make autoconf automake pkg-config libevent-dev libjson-c-dev
         libzstd-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev"
 DEMO_PACKAGES="qemu-utils"
-TEST_PACKAGES="libcunit1-dev libqcow-dev qemu-utils mandoc universal-ctags jq git"
+TEST_PACKAGES="libcunit1-dev libqcow-dev qemu-utils mandoc universal-ctags jq git qemu-system-x86"
 LAB_PACKAGES="qemu-system-x86 busybox-static cpio lz4 xz-utils"
 
 # install_packages NAME...: does nothing when all are there

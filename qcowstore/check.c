@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "qcowstore/audit.h"
+#include "qcowstore/imglock.h"
 
 static void find_locked(struct audit *a, enum audit_kind kind, const char *text)
         REQUIRES(a->lock)
@@ -72,6 +73,23 @@ static void report(struct audit *a, struct qs_check_report *ret)
         ret->clusters_checked = a->checked;
 }
 
+/* All of the file is looked at, so all of it stays locked (INV-HEADER). */
+static int open_all(int fd, const char *path, struct qs_image **ret, struct err *e)
+{
+        struct qs_image *m = calloc(1, sizeof(*m));
+
+        if (!m)
+                return err_set(e, ENOMEM, "open");
+        m->fd = -1;
+        *ret = m;
+
+        int rc = image_open_tables(m, fd, path, e);
+
+        if (rc == 0 && m->hdr.aes)
+                rc = err_msg(e, ENOTSUP, "it is encrypted (AES)");
+        return rc < 0 ? rc : image_open_native(m, NULL, e);
+}
+
 int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, void *ctx,
              struct qs_check_report *ret, struct err *e)
 {
@@ -80,7 +98,7 @@ int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, vo
 
         lock_init(&a.lock);
 
-        int rc = image_open_layer(fd, path, NULL, &a.image, &why);
+        int rc = open_all(fd, path, &a.image, &why);
 
         if (rc < 0)
                 err_in(&why, rc, "image '%s'", path);
@@ -90,6 +108,8 @@ int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, vo
                 rc = audit_absorb(&a, rc, &why, e);
         if (rc == 0)
                 report(&a, ret);
+        if (a.image && a.image->fd >= 0)
+                imglock_tables_done(a.image->fd);
         qs_image_close(a.image);
         lock_fini(&a.lock);
         free(a.refs);

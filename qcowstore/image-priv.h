@@ -75,6 +75,7 @@ struct qs_image {
         dev_t dev;
         ino_t ino;
         struct image_facts facts;       /* image_identify() */
+        uint8_t sector[LAYOUT_SECTOR_BYTES];    /* the first, of which hdr speaks */
         struct imghdr hdr;
         uint64_t cluster_bytes;
         uint64_t bound;                 /* file size rounded up to a cluster */
@@ -142,11 +143,14 @@ int image_identify(struct qs_image *top, struct err *e);
 struct qs_image *image_of_reader(const struct qs_reader *r);
 
 /* *m is zeroed memory to be closed also on failure.
- * header and snapshot table only */
+ * header and snapshot table only; byte 100 stays locked (imglock.h) */
 int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e);
+/* the same again, of a file that was changed meanwhile */
+int image_load_tables(struct qs_image *m, struct err *e);
 /* after that, its active layer or a snapshot, and what it says of itself */
 int image_open_native(struct qs_image *m, const char *tag, struct err *e);
-/* one layer: its parents are not looked for */
+/* one layer: its parents are not looked for. Of a file of ours only the
+ * snapshot stays locked. */
 int image_open_layer(int fd, const char *path, const char *tag, struct qs_image **ret,
                      struct err *e);
 

@@ -3,158 +3,19 @@
 #include "qcowstore/image-priv.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/auto.h"
 #include "common/bytes.h"
-#include "common/io.h"
 #include "qcowstore/imglock.h"
 #include "qcowstore/l2entry.h"
 #include "qcowstore/legacy.h"
 #include "qcowstore/sum.h"
 
-/* A 512-byte read may meet another program's write half-way; a real damage
- * stays. */
-#define HEADER_TRIES 5
-
-static int read_header(struct qs_image *m, uint64_t file_bytes, struct err *e)
-{
-        uint8_t bytes[IMGHDR_PARSE_BYTES];
-        size_t len = MIN(file_bytes, sizeof(bytes));
-        int rc = -EBADMSG;
-
-        for (int i = 0; i < HEADER_TRIES && rc == -EBADMSG; i++) {
-                rc = image_pread(m, bytes, len, 0, "the header", e);
-                if (rc == 0)
-                        rc = imghdr_parse(bytes, len, &m->hdr, e);
-        }
-        return rc;
-}
-
-static bool inside(const struct qs_image *m, uint64_t offset, uint64_t bytes)
-{
-        return offset <= m->bound && bytes <= m->bound - offset;
-}
-
-/* From here on every table of the header is known to lie in the file. */
-static int check_places(const struct qs_image *m, struct err *e)
-{
-        const struct imghdr *h = &m->hdr;
-
-        if (!inside(m, h->l1_offset, h->l1_entries * 8ull))
-                return err_msg(e, EBADMSG, "the L1 table lies outside the file: it is truncated "
-                               "or damaged");
-        if (!inside(m, h->reftable_offset, (uint64_t)h->reftable_clusters << h->cluster_bits))
-                return err_msg(e, EBADMSG, "the refcount table lies outside the file: it is "
-                               "truncated or damaged");
-        if (h->snapshots && !inside(m, h->snaptable_offset, 1))
-                return err_msg(e, EBADMSG, "the snapshot table lies outside the file: it is "
-                               "truncated or damaged");
-        return 0;
-}
-
-static int parse_snapshots(struct qs_image *m, const uint8_t *bytes, size_t len, struct err *e)
-{
-        size_t at = 0;
-
-        for (uint32_t i = 0; i < m->hdr.snapshots; i++) {
-                size_t n;
-                struct snapshot *s = &m->snapshots[i];
-                int rc = snaptable_parse(bytes + at, len - at, m->hdr.cluster_bits, s, &n, e);
-
-                if (rc < 0)
-                        return rc;
-                if (!s->complete && m->hdr.version > 2)
-                        return err_msg(e, EBADMSG, "a snapshot has extra data of a wrong size");
-                if (!inside(m, s->l1_offset, s->l1_entries * 8ull))
-                        return err_msg(e, EBADMSG, "the L1 table of snapshot '%s' lies outside "
-                                       "the file: it is truncated or damaged", s->tag);
-                at += n;
-        }
-        m->snaptable_bytes = at;
-        if (m->hdr.format_version && !m->hdr.changed &&
-            sum_bytes(bytes, at, m->hdr.hash_seed) != m->hdr.snaptable_sum)
-                return err_msg(e, EBADMSG, "the snapshot table does not match its checksum");
-        return 0;
-}
-
-static int read_snapshots(struct qs_image *m, uint64_t file_bytes, struct err *e)
-{
-        const struct imghdr *h = &m->hdr;
-
-        if (h->snapshots == 0)
-                return 0;
-
-        uint64_t left = file_bytes - MIN(h->snaptable_offset, file_bytes);
-        size_t len = MIN(left, (uint64_t)h->snapshots * LAYOUT_SNAPSHOT_BYTES_MAX);
-        AUTO_FREE uint8_t *bytes = malloc(len + 1);
-
-        m->snapshots = calloc(h->snapshots, sizeof(*m->snapshots));
-        if (!bytes || !m->snapshots)
-                return err_set(e, ENOMEM, "read the snapshot table");
-
-        int rc = image_pread(m, bytes, len, h->snaptable_offset, "the snapshot table", e);
-
-        return rc < 0 ? rc : parse_snapshots(m, bytes, len, e);
-}
-
-/* Opens nothing; that is image-parent.c's. */
-static int read_parent_name(struct qs_image *m, struct err *e)
-{
-        const struct imghdr *h = &m->hdr;
-
-        if (!h->backing_offset)
-                return 0;
-        m->parent_name = calloc(1, h->backing_bytes + 1);
-        if (!m->parent_name)
-                return err_set(e, ENOMEM, "read the name of the backing file");
-
-        int rc = image_pread(m, m->parent_name, h->backing_bytes, h->backing_offset,
-                             "the name of the backing file", e);
-
-        if (rc == 0 && strlen(m->parent_name) != h->backing_bytes)
-                return err_msg(e, EBADMSG, "the name of the backing file is damaged");
-        return rc;
-}
-
-static int open_file(struct qs_image *m, int fd, const char *path, struct err *e)
-{
-        struct stat st;
-
-        m->path = strdup(path);
-        m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        if (!m->path || m->fd < 0 || fstat(m->fd, &st) < 0)
-                return err_set(e, errno, "open");
-        if (!S_ISREG(st.st_mode))
-                return err_msg(e, EINVAL, "not a regular file");
-        m->dev = st.st_dev;
-        m->ino = st.st_ino;
-        m->info.file_bytes = (uint64_t)st.st_size;
-        return imglock_read(m->fd, e);
-}
-
-int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e)
-{
-        int rc = open_file(m, fd, path, e);
-        uint64_t bytes = m->info.file_bytes;
-
-        if (rc == 0)
-                rc = read_header(m, bytes, e);
-        if (rc < 0)
-                return rc;
-        m->cluster_bytes = layout_cluster_bytes(m->hdr.cluster_bits);
-        m->bound = ALIGN_UP(bytes, m->cluster_bytes);
-        m->disk_bytes = m->hdr.disk_bytes;
-        m->disk_clusters = layout_clusters(m->disk_bytes, m->hdr.cluster_bits);
-        m->disk_l1 = imghdr_l1_entries(&m->hdr, m->disk_bytes);
-        rc = check_places(m, e);
-        if (rc == 0)
-                rc = read_parent_name(m, e);
-        return rc < 0 ? rc : read_snapshots(m, bytes, e);
-}
+/* Openings during which the file changed under us. A second change of the same
+ * kind does no harm (hold_snapshot), so this is more than anybody needs. */
+#define OPEN_TRIES 8
 
 static int choose_snapshot(struct qs_image *m, const char *tag, struct err *e)
 {
@@ -349,14 +210,91 @@ static void fill_info(struct qs_image *m)
         }
 }
 
+static int open_chosen(struct qs_image *m, struct err *e)
+{
+        int rc = m->hdr.format_version ? open_ours(m, e) : open_foreign(m, e);
+
+        if (rc == 0)
+                fill_info(m);
+        return rc;
+}
+
 int image_open_native(struct qs_image *m, const char *tag, struct err *e)
 {
         int rc = choose_snapshot(m, tag, e);
 
+        return rc < 0 ? rc : open_chosen(m, e);
+}
+
+/* Ids of ours are decimal. */
+static int parse_id(const struct snapshot *s, uint32_t *ret, struct err *e)
+{
+        char *end;
+        unsigned long id = strtoul(s->id, &end, 10);
+
+        if (s->id[0] < '0' || s->id[0] > '9' || *end || id > UINT32_MAX)
+                return err_msg(e, EBADMSG, "snapshot '%s' was not made by snapback", s->tag);
+        *ret = (uint32_t)id;
+        return 0;
+}
+
+/* Is the header that was read still the one? */
+static bool header_stands(const struct qs_image *m)
+{
+        uint8_t now[LAYOUT_SECTOR_BYTES];
+
+        return image_pread(m, now, sizeof(now), 0, "the header", NULL) == 0 &&
+               memcmp(now, m->sector, sizeof(now)) == 0;
+}
+
+/* Snapshots whose bytes are locked already, while an image is opened. */
+struct held {
+        uint32_t id[OPEN_TRIES];
+        unsigned n;
+};
+
+static bool holds(const struct held *h, uint32_t id)
+{
+        unsigned i = 0;
+
+        while (i < h->n && h->id[i] != id)
+                i++;
+        return i < h->n;
+}
+
+/* INV-TAG: 0, or -EAGAIN when the tables must be read again. A snapshot that was
+ * held before they were read need not be looked after: those that the default
+ * was meanwhile stay locked, so a file that changes all the time opens, too. */
+static int hold_chosen(struct qs_image *m, struct held *held, struct err *e)
+{
+        uint32_t id = 0;
+        int rc = parse_id(m->snapshot, &id, e);
+
         if (rc == 0)
-                rc = m->hdr.format_version ? open_ours(m, e) : open_foreign(m, e);
-        if (rc == 0)
-                fill_info(m);
+                rc = imglock_tag(m->fd, id, e);
+        if (rc < 0 || holds(held, id))
+                return rc;
+        held->id[held->n++] = id;
+        return header_stands(m) ? 0 : err_msg(e, EAGAIN, "the file changes all the time");
+}
+
+/* Chooses a snapshot and sees to it that nobody takes it away. Files that others
+ * may have changed stay locked as a whole. */
+static int hold_snapshot(struct qs_image *m, const char *tag, struct err *e)
+{
+        struct held held = { .n = 0 };
+        int rc = choose_snapshot(m, tag, e);
+
+        for (int i = 1; rc == 0 && m->hdr.format_version && !m->hdr.changed; i++) {
+                rc = hold_chosen(m, &held, e);
+                if (rc != -EAGAIN)
+                        return rc;
+                if (i == OPEN_TRIES)
+                        return err_in(e, -EBUSY, "snapshot '%s'", m->snapshot->tag);
+                rc = image_load_tables(m, e);
+                if (rc == 0)
+                        rc = choose_snapshot(m, tag, e);
+        }
         return rc;
 }
 
@@ -371,10 +309,12 @@ int image_open_layer(int fd, const char *path, const char *tag, struct qs_image 
 
         int rc = image_open_tables(m, fd, path, e);
 
+        if (rc == 0)
+                rc = hold_snapshot(m, tag, e);
         if (rc == 0 && m->hdr.aes)
                 rc = err_msg(e, ENOTSUP, "it is encrypted (AES)");
         if (rc == 0)
-                rc = image_open_native(m, tag, e);
+                rc = open_chosen(m, e);
         if (rc < 0) {
                 qs_image_close(m);
                 return rc;

@@ -3,12 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 
 #define USED(perm) (100 + (perm))
 #define UNSHARED(perm) (200 + (perm))
 
 enum { PERM_CONSISTENT_READ = 0, PERM_WRITE = 1, PERM_RESIZE = 3 };
+
+#define APPEND_BYTE 300
+#define TAG_BYTES_AT 1024
+/* ids are counted up; two that share a byte only make each other wait */
+#define TAG_BYTES (1u << 30)
 
 static struct flock one_byte(short type, off_t byte)
 {
@@ -17,29 +21,102 @@ static struct flock one_byte(short type, off_t byte)
         };
 }
 
-/* 0 also where the file system has no locks */
-static int read_lock(int fd, off_t byte)
+/* 0, -EBUSY when others are in the way, else why it cannot be locked at all */
+static int lock_byte(int fd, short type, off_t byte)
 {
-        struct flock l = one_byte(F_RDLCK, byte);
+        struct flock l = one_byte(type, byte);
 
-        if (fcntl(fd, F_OFD_SETLK, &l) < 0 && (errno == EAGAIN || errno == EACCES))
-                return -EBUSY;
-        return 0;
+        if (fcntl(fd, F_OFD_SETLK, &l) == 0)
+                return 0;
+        return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
-static bool used_by_others(int fd, off_t byte)
+static bool used_by_others(int fd, off_t byte, bool if_unknown)
 {
         struct flock l = one_byte(F_WRLCK, byte);
 
-        return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+        return fcntl(fd, F_OFD_GETLK, &l) < 0 ? if_unknown : l.l_type != F_UNLCK;
+}
+
+static off_t tag_byte(uint32_t id)
+{
+        return TAG_BYTES_AT + id % TAG_BYTES;
+}
+
+static int foreign_writer(struct err *e)
+{
+        return err_msg(e, EBUSY, "a program (QEMU?) has it open for writing: stop that "
+                       "program or use a copy");
+}
+
+static bool foreign_writer_there(int fd)
+{
+        return used_by_others(fd, USED(PERM_WRITE), false) ||
+               used_by_others(fd, USED(PERM_RESIZE), false);
 }
 
 int imglock_read(int fd, struct err *e)
 {
-        if (read_lock(fd, USED(PERM_CONSISTENT_READ)) < 0 ||
-            read_lock(fd, UNSHARED(PERM_WRITE)) < 0 ||
-            used_by_others(fd, USED(PERM_WRITE)) || used_by_others(fd, USED(PERM_RESIZE)))
-                return err_msg(e, EBUSY, "a program (QEMU?) has it open for writing: stop that "
-                               "program or use a copy");
+        if (lock_byte(fd, F_RDLCK, USED(PERM_CONSISTENT_READ)) == -EBUSY ||
+            lock_byte(fd, F_RDLCK, UNSHARED(PERM_WRITE)) == -EBUSY || foreign_writer_there(fd))
+                return foreign_writer(e);
         return 0;
+}
+
+int imglock_tag(int fd, uint32_t id, struct err *e)
+{
+        int rc = lock_byte(fd, F_RDLCK, tag_byte(id));
+
+        if (rc == -EBUSY)
+                return err_msg(e, EAGAIN, "the snapshot is being deleted just now");
+        if (rc == 0)
+                imglock_tables_done(fd);
+        return 0;
+}
+
+void imglock_tables_done(int fd)
+{
+        lock_byte(fd, F_UNLCK, USED(PERM_CONSISTENT_READ));
+}
+
+/* what a lock that a writer needs came to, `busy` when it is another's */
+static int need(int rc, const char *busy, struct err *e)
+{
+        if (rc == -EBUSY)
+                return err_msg(e, EBUSY, "%s", busy);
+        if (rc == -EBADF)
+                return err_msg(e, EBADF, "it is not open for writing");
+        if (rc < 0)
+                return err_msg(e, ENOLCK, "its file system has no locks, so nobody could be kept "
+                               "from writing at the same time: use a local disk");
+        return 0;
+}
+
+int imglock_append(int fd, struct err *e)
+{
+        static const char writer[] = "a program (QEMU?) has it open for writing: stop that "
+                                     "program first";
+        static const char appender[] = "another program is adding to it just now: wait for "
+                                       "it to end";
+        int rc = need(lock_byte(fd, F_WRLCK, APPEND_BYTE), appender, e);
+
+        if (rc == 0)
+                rc = need(lock_byte(fd, F_RDLCK, UNSHARED(PERM_WRITE)), writer, e);
+        if (rc == 0)
+                rc = need(lock_byte(fd, F_RDLCK, UNSHARED(PERM_RESIZE)), writer, e);
+        if (rc == 0 && foreign_writer_there(fd))
+                rc = need(-EBUSY, writer, e);
+        return rc;
+}
+
+bool imglock_readers(int fd)
+{
+        return used_by_others(fd, USED(PERM_CONSISTENT_READ), true);
+}
+
+int imglock_delete(int fd, uint32_t id, struct err *e)
+{
+        return need(lock_byte(fd, F_WRLCK, tag_byte(id)),
+                    "the snapshot is in use: end the VMs that run from it and the programs that "
+                    "read it", e);
 }

@@ -6,6 +6,7 @@
 
 #include "common/auto.h"
 #include "qcowstore/image-priv.h"
+#include "qcowstore/imglock.h"
 #include "qcowstore/sum.h"
 
 static int read_section(struct qs_image *m, const struct section *s, uint8_t *data,
@@ -71,6 +72,8 @@ int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, si
                 list[i].is_default = i == (m->hdr.format_version ? m->hdr.default_snapshot
                                                                  : n - 1);
         }
+        if (rc == 0 && m->hdr.format_version)
+                imglock_tables_done(m->fd);
         qs_image_close(m);
         if (rc < 0) {
                 free(list);

@@ -273,10 +273,12 @@ not_listed() { ! "$vmm" list | grep -q "^$1 "; }
 
 # start_daemon: a shared page server at $work/pages.sock; its process is $daemon
 start_daemon() {
-        "$pageserver" --socket "$work/pages.sock" 2>>"$work/pageserver.txt" &
+        daemon_log=$(mktemp "$work/pageserver.XXXXXX.txt")
+        "$pageserver" --socket "$work/pages.sock" 2>"$daemon_log" &
         daemon=$!
         daemon_pids="$daemon_pids $daemon"
-        within 30 test -S "$work/pages.sock" || die "the page server does not listen"
+        # a socket may be there that a dead one left
+        within 30 grep -q listening "$daemon_log" || die "the page server does not listen"
 }
 
 # ram_is_whole IMAGE: its RAM is one instant of the payload guest, whose tick

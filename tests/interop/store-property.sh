@@ -85,6 +85,12 @@ layer() {
 $w $at $len"
         done
         echo "$commands" | qemu-io "$1" >io.log 2>&1
+        # QEMU marks what it got wrong itself; we refuse that, so there is nothing to compare
+        if qemu-img info "$1" | grep -q 'corrupt: true'; then
+                ! "$make" export "$1" ours || fail "$options: a file marked corrupt is read"
+                qemu-img create -q -f qcow2 ${3:+-b "$3" -F qcow2} -o "$options" "$1" "$2" ||
+                        fail "create $options"
+        fi
 }
 
 # agree IMAGE [TAG]
@@ -93,7 +99,15 @@ agree() {
         qemu-img convert ${2:+-l "$2"} -O raw "$1" theirs || fail "$1 $2 $options: convert"
         "$make" export "$1" ours ${2:+"$2"} || fail "$1 $2 $options: export"
         cmp ours theirs || fail "$1 $2 $options: differs"
-        "$make" check "$1" || fail "$1 $options: check"
+        # QEMU itself makes inconsistent images where refcounts are narrow
+        theirs=0
+        qemu-img check -q "$1" >check.log 2>&1 || theirs=$?
+        ours=0
+        "$make" check "$1" 2>>check.log || ours=$?
+        [ $((ours != 0)) = $((theirs != 0)) ] || {
+                cat check.log >&2
+                fail "$1 $options: check says $ours, qemu-img check $theirs"
+        }
 }
 
 images=0
