@@ -12,6 +12,7 @@
 #include "common/io.h"
 #include "common/size.h"
 #include "qcowstore/image-priv.h"
+#include "qcowstore/imglock.h"
 
 /* of a parent: whoever finds a link there, or a FIFO, does not follow or wait */
 #define OPEN_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
@@ -21,7 +22,6 @@ struct delta {
         char *backing;
         const char *name;               /* within backing: the last part */
         int folder;                     /* of both */
-        int fd;                         /* of the parent, writable; -1 = it cannot be */
         struct qs_image *image;
 };
 
@@ -133,10 +133,52 @@ static int check_target(const struct delta *d, struct err *e)
         return 0;
 }
 
+/* Does fd lead to the file that was read, in the state that was recorded? Its
+ * sector 0 is then in `sector`. */
+static bool is_kin(const struct delta *d, int fd, uint8_t sector[LAYOUT_SECTOR_BYTES])
+{
+        const struct qs_image *m = d->image;
+        struct imghdr h;
+        struct stat st;
+
+        return fstat(fd, &st) == 0 && st.st_dev == m->dev && st.st_ino == m->ino &&
+               io_pread_full(fd, sector, LAYOUT_SECTOR_BYTES, 0) == 0 &&
+               imghdr_parse(sector, LAYOUT_SECTOR_BYTES, &h, NULL) == 0 && !h.changed &&
+               memcmp(h.uuid, m->hdr.uuid, sizeof(h.uuid)) == 0 &&
+               h.snaptable_sum == m->hdr.snaptable_sum;
+}
+
+int delta_check(const struct delta *d, struct err *e)
+{
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+
+        if (!d)
+                return 0;
+
+        AUTO_FD fd = openat(d->folder, d->name, O_RDONLY | OPEN_FLAGS);
+
+        if (fd < 0)
+                return err_set(e, errno, "create '%s': open its parent '%s' again", d->path,
+                               d->backing);
+        if (!is_kin(d, fd, sector))
+                return err_msg(e, ESTALE, "create '%s': its parent '%s' was changed or replaced "
+                               "meanwhile: try again", d->path, d->backing);
+        return 0;
+}
+
+/* From here on it stays as it was when it was opened. */
+static int hold(const struct delta *d, struct err *e)
+{
+        int rc = imglock_hold(d->image->fd, e);
+
+        return rc < 0 ? err_in(e, rc, "create '%s': its parent '%s'", d->path, d->backing)
+                      : delta_check(d, e);
+}
+
 static int init(struct delta *d, const char *path, const char *backing, uint64_t disk_bytes,
                 struct err *e)
 {
-        d->folder = d->fd = -1;
+        d->folder = -1;
         d->path = strdup(path);
         d->backing = strdup(backing);
         if (!d->path || !d->backing)
@@ -149,7 +191,9 @@ static int init(struct delta *d, const char *path, const char *backing, uint64_t
                 rc = open_parent(d, e);
         if (rc == 0)
                 rc = check_parent(d, disk_bytes, e);
-        return rc < 0 ? rc : check_target(d, e);
+        if (rc == 0)
+                rc = check_target(d, e);
+        return rc < 0 ? rc : hold(d, e);
 }
 
 int delta_open(const char *path, const char *backing, uint64_t disk_bytes, struct delta **ret,
@@ -173,7 +217,6 @@ void delta_free(struct delta *d)
         if (!d)
                 return;
         qs_image_close(d->image);
-        fd_close(&d->fd);
         fd_close(&d->folder);
         free(d->path);
         free(d->backing);
@@ -251,50 +294,20 @@ int delta_view_at(struct delta_view *v, uint64_t gpa, size_t bytes, const uint8_
         return rc;
 }
 
-/* Does fd lead to the file that was read, in the state that was recorded? Its
- * sector 0 is then in `sector`. */
-static bool is_kin(const struct delta *d, int fd, uint8_t sector[LAYOUT_SECTOR_BYTES])
-{
-        const struct qs_image *m = d->image;
-        struct imghdr h;
-        struct stat st;
-
-        return fstat(fd, &st) == 0 && st.st_dev == m->dev && st.st_ino == m->ino &&
-               io_pread_full(fd, sector, LAYOUT_SECTOR_BYTES, 0) == 0 &&
-               imghdr_parse(sector, LAYOUT_SECTOR_BYTES, &h, NULL) == 0 && !h.changed &&
-               memcmp(h.uuid, m->hdr.uuid, sizeof(h.uuid)) == 0 &&
-               h.snaptable_sum == m->hdr.snaptable_sum;
-}
-
-int delta_hold(struct delta *d, struct err *e)
+/* Best effort: the child is there and durable, and it is right. Who marks the same
+ * file at the same time writes the same sector. */
+void delta_mark(const struct delta *d)
 {
         uint8_t sector[LAYOUT_SECTOR_BYTES];
 
-        if (!d)
-                return 0;
-        d->fd = openat(d->folder, d->name, O_RDWR | OPEN_FLAGS);
+        if (!d || d->image->hdr.is_parent)
+                return;
 
-        AUTO_FD fd = d->fd < 0 ? openat(d->folder, d->name, O_RDONLY | OPEN_FLAGS)
-                               : fcntl(d->fd, F_DUPFD_CLOEXEC, 0);
+        AUTO_FD fd = openat(d->folder, d->name, O_RDWR | OPEN_FLAGS);
 
-        if (fd < 0)
-                return err_set(e, errno, "create '%s': open its parent '%s' again", d->path,
-                               d->backing);
-        if (!is_kin(d, fd, sector))
-                return err_msg(e, ESTALE, "create '%s': its parent '%s' was changed or replaced "
-                               "meanwhile: try again", d->path, d->backing);
-        return 0;
-}
-
-/* Best effort: the child is there and durable, and it is right. */
-void delta_mark(struct delta *d)
-{
-        uint8_t sector[LAYOUT_SECTOR_BYTES];
-
-        if (!d || d->fd < 0 || d->image->hdr.is_parent || !is_kin(d, d->fd, sector))
+        if (fd < 0 || !is_kin(d, fd, sector))
                 return;
         imghdr_mark_parent(sector);
-        if (io_pwrite_full(d->fd, sector, sizeof(sector), 0) == 0)
-                fdatasync(d->fd);
-        fd_close(&d->fd);
+        if (io_pwrite_full(fd, sector, sizeof(sector), 0) == 0)
+                fdatasync(fd);
 }

@@ -15,11 +15,13 @@
  * The child records who its parent is and in which state; image-parent.c compares both.
  *
  * INV-KIN: when the child gets its name, the parent's name leads to the file
- *          that was read, in the state that was recorded. The mark comes after:
- *          a parent marked in vain would be refused as a pool for ever, a child
- *          whose parent is not marked is at worst refused later.
+ *          that was read, in the state that was recorded. While the child is
+ *          made a lock keeps appenders out, and then the mark does; who replaces
+ *          files asks neither, so that is looked at once more. The mark comes
+ *          last: a parent marked in vain would be refused as a pool for ever, a
+ *          child whose parent is not marked is at worst refused later.
  *
- * Ownership: borrows nothing; holds the parent open, and so its read locks.
+ * Ownership: borrows nothing; holds the parent open, and its locks.
  * Threads:   delta_find_data() and views of their own from any thread.
  * Errors:    a sentence that names both files.
  */
@@ -58,7 +60,7 @@ int delta_view_at(struct delta_view *v, uint64_t gpa, size_t bytes, const uint8_
 
 /* Right before the child gets its name (INV-KIN), and right after. NULL = no
  * parent. Marking may fail, as on a file system that is mounted read-only. */
-int delta_hold(struct delta *d, struct err *e);
-void delta_mark(struct delta *d);
+int delta_check(const struct delta *d, struct err *e);
+void delta_mark(const struct delta *d);
 
 #endif

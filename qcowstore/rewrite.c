@@ -10,6 +10,7 @@
 
 #include "common/auto.h"
 #include "qcowstore/image-priv.h"
+#include "qcowstore/imglock.h"
 
 struct rewrite {
         struct qs_image *from;
@@ -173,12 +174,28 @@ int qs_rewrite(struct qs_image *from, const char *path, const struct qs_writer_o
         return rewrite(&j, ret_stats, e);
 }
 
+/* Nobody adds to the file meanwhile, or makes a delta of it. Where we may not write,
+ * or there are no locks, check_same() has to do. */
+static int lock_out(const struct qs_image *m, int *ret_fd, struct err *e)
+{
+        AUTO_FD fd = open(m->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+        int rc = fd < 0 ? 0 : imglock_append(fd, e);
+
+        if (rc < 0 && rc != -ENOLCK)
+                return err_in(e, rc, "image '%s'", m->path);
+        *ret_fd = fd_take(&fd);
+        return 0;
+}
+
 int qs_rewrite_in_place(struct qs_image *image, const struct qs_writer_options *options,
                         qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
                         struct err *e)
 {
         struct job j = { image, image->path, options, progress, ctx, true };
+        AUTO_FD lock_fd = -1;
         int rc = check_replaceable(image, options->force, e);
 
+        if (rc == 0)
+                rc = lock_out(image, &lock_fd, e);
         return rc < 0 ? rc : rewrite(&j, ret_stats, e);
 }

@@ -397,7 +397,7 @@ int qs_writer_publish(struct qs_writer *w, struct err *e)
         if (rc == 0)
                 rc = write_planned(w, &p, e);
         if (rc == 0)
-                rc = delta_hold(w->delta, e);
+                rc = delta_check(w->delta, e);
         if (rc == 0)
                 rc = publish_commit(w->publish, e);
         if (rc == 0) {

@@ -175,11 +175,38 @@ static void short_chains(void)
                 grow_chain(3, seed);
 }
 
+/* INV-GUARDIAN holds for the parent's name and for ZERO entries too. */
+static void flips(void)
+{
+        struct box b;
+        size_t n;
+        unsigned silent = 0;
+
+        box_begin(&b);
+        memset(b.ram.bytes, 0, BOX_BYTES / 2);
+        CU_ASSERT_EQUAL_FATAL(box_make_child(&b, NULL), 0);
+
+        AUTO_FREE uint8_t *bytes = kit_load(b.child, &n);
+
+        /* all of the header, then here and there */
+        for (size_t at = 0; at < n; at += at < LAYOUT_SECTOR_BYTES ? 1 : 411) {
+                bytes[at] ^= (uint8_t)(1 << at % 8);
+
+                AUTO_FD fd = kit_file(bytes, n);
+
+                silent += kit_check(fd, 1) == 0;
+                bytes[at] ^= (uint8_t)(1 << at % 8);
+        }
+        CU_ASSERT_EQUAL(silent, 0);
+        box_end(&b);
+}
+
 static const CU_TestInfo cases[] = {
         { "nothing changed", nothing_changed },
         { "each kind of cluster", each_kind },
         { "random RAM over chains of three", short_chains },
         { "chains of 16 and 32 parents", long_chains },
+        { "no flipped bit goes unnoticed", flips },
         CU_TEST_INFO_NULL,
 };
 

@@ -12,6 +12,7 @@
 
 #include "common/auto.h"
 #include "common/io.h"
+#include "qcowstore/imglock.h"
 #include "tests/unit/store-box.h"
 #include "tests/unit/suite.h"
 
@@ -204,6 +205,39 @@ static void parent_changes_meanwhile(void)
         }
 }
 
+/* An appender keeps a delta from being begun; a delta in the making keeps him out,
+ * and no other delta. */
+static void locks(void)
+{
+        struct box b;
+        struct qs_writer_options o;
+        struct qs_writer *w;
+        struct err e = { 0 };
+        char path[KIT_PATH_MAX];
+
+        box_begin(&b);
+
+        AUTO_FD appender = open(b.parent, O_RDWR | O_CLOEXEC);
+
+        CU_ASSERT_EQUAL(imglock_append(appender, NULL), 0);
+        refused(&b, -EBUSY, "adding to it or rewriting it");
+        fd_close(&appender);
+
+        CU_ASSERT_EQUAL_FATAL(qs_writer_new(b.child, &b.child_options, &w, NULL), 0);
+
+        AUTO_FD late = open(b.parent, O_RDWR | O_CLOEXEC);
+
+        CU_ASSERT_EQUAL(imglock_append(late, &e), -EBUSY);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "making a delta"));
+        o = b.child_options;
+        CU_ASSERT_EQUAL(kit_save(kit_path(b.folder, "twin", path), &o, &b.ram, NULL), 0);
+        box_agrees(path, b.ram.bytes, 2);
+        unlink(path);
+        qs_writer_free(w);
+        CU_ASSERT_EQUAL(imglock_append(late, NULL), 0);
+        box_end(&b);
+}
+
 /* What cannot be verified is not compared: there is no child. */
 static void damaged_parent(void)
 {
@@ -245,6 +279,7 @@ static const CU_TestInfo cases[] = {
         { "no image replaces what it rests on", own_ancestor },
         { "a parent that changes later", parent_changes_later },
         { "a parent that changes meanwhile", parent_changes_meanwhile },
+        { "appenders and deltas", locks },
         { "a damaged parent", damaged_parent },
         { "a parent that cannot be written", unwritable_parent },
         CU_TEST_INFO_NULL,
