@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* userfaultfds of one client plus its files; the kernel's own cap is 253 */
+/* userfaultfds of one client, or the files of a long chain; the kernel's own cap is 253 */
 #define FDPASS_FDS_MAX 80
 
 /* 0 or a negative errno (-EPIPE when the peer is gone; no signal) */

@@ -19,20 +19,11 @@
 
 #define CACHE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
-struct key {
-        dev_t dev;
-        ino_t ino;
-        off_t bytes;
-        struct timespec mtime;
-        uid_t uid;
-        char tag[FILLMAP_TAG_BYTES];
-};
-
 struct cache {
         /* main thread only */
         struct cache *next;
         unsigned refs;
-        struct key key;
+        uid_t uid;
         /* set at the start, constant after */
         struct source *source;
         struct fillmap *map;
@@ -40,29 +31,6 @@ struct cache {
         int map_fd;
         int filled_fd;
 };
-
-static int key_of(const struct cache_request *q, struct key *ret, struct err *e)
-{
-        struct stat st;
-
-        if (fstat(q->image_fd, &st) < 0)
-                return err_set(e, errno, "cannot stat '%s'", q->path);
-        memset(ret, 0, sizeof(*ret));
-        ret->dev = st.st_dev;
-        ret->ino = st.st_ino;
-        ret->bytes = st.st_size;
-        ret->mtime = st.st_mtim;
-        ret->uid = q->uid;
-        snprintf(ret->tag, sizeof(ret->tag), "%s", q->tag);
-        return 0;
-}
-
-static bool same(const struct key *a, const struct key *b)
-{
-        return a->dev == b->dev && a->ino == b->ino && a->bytes == b->bytes &&
-               a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec &&
-               a->uid == b->uid && !strcmp(a->tag, b->tag);
-}
 
 static uint64_t memfd_bytes(const struct source *source)
 {
@@ -155,22 +123,32 @@ static void cache_free(struct cache *c)
         free(c);
 }
 
-static int cache_new(struct cache_list *list, const struct cache_request *q,
-                     const struct key *key, int given_fd, int given_filled_fd,
-                     struct cache **ret, struct err *e)
+/* With an open image and nothing else yet. */
+static int cache_new(const struct cache_request *q, struct cache **ret, struct err *e)
 {
         struct cache *c = calloc(1, sizeof(*c));
 
         if (!c)
                 return err_set(e, ENOMEM, "image cache");
         c->fd = c->map_fd = c->filled_fd = -1;
-        c->key = *key;
+        c->uid = q->uid;
         c->refs = 1;
 
-        int rc = source_open(q->image_fd, q->path, q->tag, q->workers, &c->source, e);
+        int rc = source_open(&q->files, q->workers, &c->source, e);
 
-        if (rc == 0)
-                rc = take_files(c, given_fd, given_filled_fd, e);
+        if (rc < 0) {
+                cache_free(c);
+                return rc;
+        }
+        *ret = c;
+        return 0;
+}
+
+static int cache_start(struct cache_list *list, struct cache *c, int given_fd,
+                       int given_filled_fd, struct cache **ret, struct err *e)
+{
+        int rc = take_files(c, given_fd, given_filled_fd, e);
+
         if (rc < 0) {
                 cache_free(c);
                 return rc;
@@ -181,32 +159,36 @@ static int cache_new(struct cache_list *list, const struct cache_request *q,
         return 0;
 }
 
+/* The image is opened before it is looked for: only then is it known what it is. That
+ * costs a client whose image is served already a few reads of what is in the page
+ * cache. */
 int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
               struct err *e)
 {
-        struct key key;
-        int rc = key_of(q, &key, e);
+        struct cache *own;
+        int rc = cache_new(q, &own, e);
 
         if (rc < 0)
                 return rc;
         for (struct cache *c = list->first; c; c = c->next) {
-                if (same(&c->key, &key)) {      /* INV-SAMEUSER */
+                if (c->uid == own->uid && source_same(c->source, own->source)) {
+                        cache_free(own);        /* INV-SAMEUSER */
                         c->refs++;
                         *ret = c;
                         return 0;
                 }
         }
-        return cache_new(list, q, &key, -1, -1, ret, e);
+        return cache_start(list, own, -1, -1, ret, e);
 }
 
 int cache_adopt(struct cache_list *list, const struct cache_request *q, int given_fd,
                 int given_filled_fd, struct cache **ret, struct err *e)
 {
-        struct key key;
-        int rc = key_of(q, &key, e);
+        struct cache *own;
+        int rc = cache_new(q, &own, e);
 
         ASSERT(given_fd >= 0 && given_filled_fd >= 0);
-        return rc < 0 ? rc : cache_new(list, q, &key, given_fd, given_filled_fd, ret, e);
+        return rc < 0 ? rc : cache_start(list, own, given_fd, given_filled_fd, ret, e);
 }
 
 void cache_put(struct cache_list *list, struct cache *cache)

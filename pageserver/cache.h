@@ -8,8 +8,10 @@
  *               has mode 0600 and cannot shrink or grow. The writable descriptors
  *               go to the client of a private server alone, who keeps them for
  *               its successor.
- * INV-SAMEUSER: a cache is shared by clients of one uid, for one image file that
- *               has not changed.
+ * INV-SAMEUSER: a cache is shared by clients of one uid that read the same snapshots
+ *               of the same files (qs_image_same()). Other tags of a file, or
+ *               other parents below it, have caches of their own; what is appended
+ *               to a file changes nothing.
  *
  * Ownership: counted; the list owns none. cache_get() and cache_adopt() give a
  *            reference, cache_put() takes it.
@@ -32,14 +34,12 @@ struct cache_list {
 
 /* what to open */
 struct cache_request {
-        int image_fd;
-        const char *path;
-        const char *tag;                /* "" = default */
+        struct source_files files;
         uid_t uid;
         unsigned workers;
 };
 
-/* The one that serves this file, tag and uid already, or a new one. -ENOTSUP where
+/* The one that serves this image and uid already, or a new one. -ENOTSUP where
  * this host's memfds cannot be filled page by page. */
 int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
               struct err *e);

@@ -7,6 +7,7 @@
 #include "common/check.h"
 
 static_assert(PSMSG_UFFDS_MAX <= FDPASS_FDS_MAX, "all userfaultfds fit one message");
+static_assert(PSMSG_IMAGES_MAX + 2 <= FDPASS_FDS_MAX, "a chain, cache and filled map do too");
 
 int chan_send(int sock, const struct psmsg *m, const int *fds)
 {

@@ -18,7 +18,8 @@
 #include "common/check.h"
 #include "pageserver/chan.h"
 
-static_assert(PS_REGIONS_MAX == PSMSG_REGIONS_MAX && PS_UFFDS_MAX == PSMSG_UFFDS_MAX,
+static_assert(PS_REGIONS_MAX == PSMSG_REGIONS_MAX && PS_UFFDS_MAX == PSMSG_UFFDS_MAX &&
+              PS_IMAGES_MAX == PSMSG_IMAGES_MAX,
               "the wire carries what the header promises");
 static_assert((int)PS_LANE_AUTO == (int)PSMSG_LANE_AUTO &&
               (int)PS_LANE_SHARED == (int)PSMSG_LANE_SHARED &&
@@ -230,37 +231,34 @@ static int unexpected(struct ps_client *c, const int *fds, struct err *e)
         return err_msg(e, EPROTO, "unexpected message %d from the page server", (int)c->msg.type);
 }
 
-int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
-                    struct ps_welcome *ret, struct err *e)
+/* The message, and its descriptors into fds. */
+static int fill_hello(struct ps_client *client, const struct ps_hello *hello,
+                      int fds[FDPASS_FDS_MAX], struct err *e)
 {
-        bool has_cache = hello->cache_fd >= 0 && hello->filled_fd >= 0;
-        int fds[FDPASS_FDS_MAX] = { hello->image_fd, hello->cache_fd, hello->filled_fd };
         struct psmsg_hello *h = &client->msg.hello;
 
+        if (hello->nimages == 0 || hello->nimages > PS_IMAGES_MAX)
+                return err_msg(e, EINVAL, "an image of %zu files: 1 to %d are possible",
+                               hello->nimages, PS_IMAGES_MAX);
         client->msg.type = PSMSG_HELLO;
         h->lane = (enum psmsg_lane)hello->lane;
-        h->has_cache = has_cache;
+        h->has_cache = hello->cache_fd >= 0 && hello->filled_fd >= 0;
         h->hold_percent = MIN(hello->hold_percent, 100u);
+        h->nimages = (unsigned)hello->nimages;
         h->prefetch_rate = hello->prefetch_rate;
         snprintf(h->path, sizeof(h->path), "%s", hello->image_path ? hello->image_path : "");
         if (snprintf(h->tag, sizeof(h->tag), "%s", hello->tag ? hello->tag : "") >=
             (int)sizeof(h->tag))
                 return err_msg(e, EINVAL, "tag '%s' is longer than %u bytes", hello->tag,
                                PSMSG_TAG_MAX);
+        memcpy(fds, hello->image_fds, hello->nimages * sizeof(*fds));
+        fds[hello->nimages] = hello->cache_fd;
+        fds[hello->nimages + 1] = hello->filled_fd;
+        return 0;
+}
 
-        client->holds = h->hold_percent > 0;
-        wait_at_most(client->sock, SO_RCVTIMEO, ANSWER_SECONDS);
-
-        int rc = tell(client, fds, e);
-
-        if (rc == 0)
-                rc = hear(client, fds, e);
-        if (rc < 0)
-                return rc;
-        if (client->msg.type != PSMSG_WELCOME)
-                return unexpected(client, fds, e);
-
-        const struct psmsg_welcome *w = &client->msg.welcome;
+static void take_welcome(const struct psmsg_welcome *w, const int *fds, struct ps_welcome *ret)
+{
         size_t at = 0;
 
         *ret = (struct ps_welcome){
@@ -275,6 +273,26 @@ int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
                 ret->cache_fd = fds[at++];
                 ret->filled_fd = fds[at++];
         }
+}
+
+int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
+                    struct ps_welcome *ret, struct err *e)
+{
+        int fds[FDPASS_FDS_MAX];
+        int rc = fill_hello(client, hello, fds, e);
+
+        if (rc < 0)
+                return rc;
+        client->holds = client->msg.hello.hold_percent > 0;
+        wait_at_most(client->sock, SO_RCVTIMEO, ANSWER_SECONDS);
+        rc = tell(client, fds, e);
+        if (rc == 0)
+                rc = hear(client, fds, e);
+        if (rc < 0)
+                return rc;
+        if (client->msg.type != PSMSG_WELCOME)
+                return unexpected(client, fds, e);
+        take_welcome(&client->msg.welcome, fds, ret);
         return 0;
 }
 

@@ -3,7 +3,7 @@
  *
  * Life of a session, seen from the monitor:
  *   1. ps_client_connect() or ps_client_spawn()
- *   2. ps_client_hello(): the image's descriptor goes over, the lane and, in
+ *   2. ps_client_hello(): the image's descriptors go over, the lane and, in
  *      the shared lane, the image cache's descriptors come back
  *   3. the monitor maps RAM PROT_NONE (MAP_PRIVATE of the cache, or anonymous
  *      in the copy lane), creates userfaultfds (uffd.h), registers the ranges
@@ -32,6 +32,7 @@
 
 #define PS_REGIONS_MAX 512
 #define PS_UFFDS_MAX 64
+#define PS_IMAGES_MAX 33                /* files of a chain */
 
 enum ps_lane { PS_LANE_AUTO, PS_LANE_SHARED, PS_LANE_COPY };
 
@@ -49,7 +50,10 @@ struct ps_region {
 };
 
 struct ps_hello {
-        int image_fd;                   /* opened for reading; duplicated */
+        /* opened for reading; duplicated: the image, its parent, that one's and so
+         * on, exactly as many as the chain has. No name in an image is followed. */
+        const int *image_fds;
+        size_t nimages;
         const char *image_path;         /* for messages only */
         const char *tag;                /* NULL = default */
         enum ps_lane lane;

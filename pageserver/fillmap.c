@@ -17,7 +17,7 @@
 /* The file is read by the next server of the same build or a later one. Bits
  * start on a page of their own. */
 #define FILE_MAGIC "SNAPFILL"
-#define FILE_VERSION 1u
+#define FILE_VERSION 2u
 #define FILE_HEAD_BYTES 4096u
 #define FILE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
@@ -26,7 +26,7 @@ struct file_head {
         uint32_t version;
         uint32_t cluster_bits;
         uint64_t clusters;
-        uint8_t uuid[16];
+        uint8_t image[16];
         char tag[FILLMAP_TAG_BYTES];
 };
 
@@ -64,7 +64,7 @@ static struct file_head head_of(const struct fillmap_ident *ident)
                 .clusters = ident->clusters,
         };
 
-        memcpy(h.uuid, ident->uuid, sizeof(h.uuid));
+        memcpy(h.image, ident->image, sizeof(h.image));
         memcpy(h.tag, ident->tag, sizeof(h.tag));
         return h;
 }

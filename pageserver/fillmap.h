@@ -42,7 +42,7 @@
 struct fillmap_ident {
         uint64_t clusters;
         uint32_t cluster_bits;
-        uint8_t uuid[16];
+        uint8_t image[16];              /* qs_image_info.identity */
         char tag[FILLMAP_TAG_BYTES];
 };
 

@@ -33,17 +33,24 @@ void peer_refuse(struct session *s, const struct err *e)
 
 /* ---- HELLO --------------------------------------------------------------- */
 
+static struct source_files files_of(const struct psmsg_hello *h, const int *fds)
+{
+        return (struct source_files){
+                .fds = fds, .n = h->nimages, .path = h->path, .tag = h->tag,
+        };
+}
+
 static int open_shared(struct session *s, const struct psmsg_hello *h, const int *fds,
                        struct err *e)
 {
         struct cache_request q = {
-                .image_fd = fds[0], .path = h->path, .tag = h->tag, .uid = s->uid,
-                .workers = s->host->workers,
+                .files = files_of(h, fds), .uid = s->uid, .workers = s->host->workers,
         };
         int rc;
 
         if (h->has_cache)
-                rc = cache_adopt(&s->host->caches, &q, fds[1], fds[2], &s->cache, e);
+                rc = cache_adopt(&s->host->caches, &q, fds[h->nimages], fds[h->nimages + 1],
+                                 &s->cache, e);
         else
                 rc = cache_get(&s->host->caches, &q, &s->cache, e);
         if (rc < 0)
@@ -56,7 +63,8 @@ static int open_shared(struct session *s, const struct psmsg_hello *h, const int
 static int open_copy(struct session *s, const struct psmsg_hello *h, const int *fds,
                      struct err *e)
 {
-        int rc = source_open(fds[0], h->path, h->tag, s->host->workers, &s->source, e);
+        struct source_files files = files_of(h, fds);
+        int rc = source_open(&files, s->host->workers, &s->source, e);
 
         if (rc < 0)
                 return rc;

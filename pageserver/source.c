@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/wire/psmsg.h"
 
 static_assert(QS_TAG_MAX < FILLMAP_TAG_BYTES, "a tag fits its filled map");
+static_assert(QS_LAYERS_MAX == PSMSG_IMAGES_MAX, "the wire carries every chain");
 
 struct source {
         /* set at the start, constant after */
@@ -18,8 +20,8 @@ struct source {
         struct qs_reader *reader[];
 };
 
-int source_open(int fd, const char *path, const char *tag, unsigned workers,
-                struct source **ret, struct err *e)
+int source_open(const struct source_files *files, unsigned workers, struct source **ret,
+                struct err *e)
 {
         struct source *s = calloc(1, sizeof(*s) + workers * sizeof(s->reader[0]));
 
@@ -27,7 +29,8 @@ int source_open(int fd, const char *path, const char *tag, unsigned workers,
                 return err_set(e, ENOMEM, "image source");
         s->workers = workers;
 
-        int rc = qs_image_open(fd, path, tag[0] ? tag : NULL, &s->image, e);
+        int rc = qs_image_open_chain(files->fds, files->n, files->path,
+                                     files->tag[0] ? files->tag : NULL, &s->image, e);
 
         if (rc < 0) {
                 free(s);
@@ -54,6 +57,11 @@ const struct qs_image_info *source_info(const struct source *source)
         return qs_image_info(source->image);
 }
 
+bool source_same(const struct source *a, const struct source *b)
+{
+        return qs_image_same(a->image, b->image);
+}
+
 struct fillmap_ident source_ident(const struct source *source)
 {
         const struct qs_image_info *info = source_info(source);
@@ -62,7 +70,8 @@ struct fillmap_ident source_ident(const struct source *source)
                 .cluster_bits = info->cluster_bits,
         };
 
-        memcpy(ident.uuid, info->uuid, sizeof(ident.uuid));
+        static_assert(sizeof(ident.image) == sizeof(info->identity), "an identity fits");
+        memcpy(ident.image, info->identity, sizeof(ident.image));
         snprintf(ident.tag, sizeof(ident.tag), "%s", info->tag);
         return ident;
 }

@@ -7,18 +7,30 @@
 #ifndef PAGESERVER_SOURCE_H
 #define PAGESERVER_SOURCE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "common/err.h"
 #include "pageserver/fillmap.h"
 #include "qcowstore/store.h"
 
 struct source;
 
-/* tag "" = default */
-int source_open(int fd, const char *path, const char *tag, unsigned workers,
-                struct source **ret, struct err *e);
+/* What to open: the files of a chain, the image first. No name in them is followed. */
+struct source_files {
+        const int *fds;
+        size_t n;
+        const char *path;
+        const char *tag;                /* "" = default */
+};
+
+int source_open(const struct source_files *files, unsigned workers, struct source **ret,
+                struct err *e);
 void source_close(struct source *source);
 
 const struct qs_image_info *source_info(const struct source *source);
+/* the same snapshots of the same files */
+bool source_same(const struct source *a, const struct source *b);
 /* whole clusters, the last one rounded up */
 struct fillmap_ident source_ident(const struct source *source);
 /* made at the worker's first call */

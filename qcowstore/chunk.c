@@ -5,6 +5,7 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "qcowstore/l2entry.h"
 #include "qcowstore/sum.h"
 
 /* direct use of guest pages by pwritev likes page-aligned buffers too */
@@ -82,14 +83,30 @@ static bool is_shared(struct chunk *c, struct chunk_cluster *k, unsigned i)
         return dedup_known(c->dedup, &k->key);
 }
 
-static enum chunk_kind classify(struct chunk *c, unsigned i, const uint8_t *plain)
+/* cluster i of content that is all zero if it is NULL */
+static const uint8_t *nonzero(const struct chunk *c, const uint8_t *content, unsigned i)
+{
+        size_t cluster = layout_cluster_bytes(c->cluster_bits);
+        const uint8_t *p = content ? content + i * cluster : NULL;
+
+        return p && !sum_all_zero(p, cluster) ? p : NULL;
+}
+
+static enum chunk_kind classify(struct chunk *c, unsigned i)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
         struct chunk_cluster *k = &c->cluster[i];
+        const uint8_t *plain = nonzero(c, c->plain, i);
 
         *k = (struct chunk_cluster){ .kind = CHUNK_ZERO };
-        if (!plain || sum_all_zero(plain, cluster))
+        if (!plain && nonzero(c, c->base, i)) {
+                k->entry = L2ENTRY_ZERO;
+                return CHUNK_BLANK;
+        }
+        if (!plain)
                 return CHUNK_ZERO;
+        if (c->base && memcmp(plain, c->base + i * cluster, cluster) == 0)
+                return CHUNK_SAME;
         k->sum = sum_bytes(plain, cluster, c->seed);
         k->key = dedup_key(c->dedup, plain, cluster);
         if (is_shared(c, k, i))
@@ -107,9 +124,7 @@ void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
         memset(c->count, 0, sizeof(c->count));
         memset(c->last, 0, sizeof(c->last));
         for (unsigned i = 0; i < n; i++) {
-                const uint8_t *p = plain ? c->plain + ((size_t)i << c->cluster_bits) : NULL;
-
-                c->cluster[i].kind = classify(c, i, p);
+                c->cluster[i].kind = classify(c, i);
                 c->count[c->cluster[i].kind]++;
         }
 }

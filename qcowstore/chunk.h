@@ -21,23 +21,33 @@
 #define CHUNK_BYTES (1u << 20)
 #define CHUNK_CLUSTERS_MAX (CHUNK_BYTES >> QS_CLUSTER_BITS_MIN)
 
-/* ZERO    nothing is stored
+/* ZERO    nothing is stored: zeros, and no parent has anything else there
+ * SAME    nothing is stored: the parent has the same bytes there
+ * BLANK   nothing but an entry: zeros where the parent has other bytes
  * RAW     to be stored as it is
  * PACKED  to be stored as the stream that was made of it
  * SHARED  an earlier cluster of the file or of the chunk is equal
  *
  * RAW, PACKED -> SHARED and SHARED, PACKED -> RAW by the placer, which knows
  * what came before. */
-enum chunk_kind { CHUNK_ZERO, CHUNK_RAW, CHUNK_PACKED, CHUNK_SHARED };
+enum chunk_kind {
+        CHUNK_ZERO, CHUNK_SAME, CHUNK_BLANK, CHUNK_RAW, CHUNK_PACKED, CHUNK_SHARED, CHUNK_KINDS,
+};
+
+/* it refers to data in the file */
+static inline bool chunk_stores(enum chunk_kind kind)
+{
+        return kind >= CHUNK_RAW;
+}
 
 struct chunk_cluster {
         enum chunk_kind kind;
         uint32_t at;                    /* of the stream in chunk->streams */
         uint32_t bytes;                 /* of the stream */
         uint32_t same;                  /* SHARED, entry 0: with this cluster of the chunk */
-        uint64_t sum;                   /* of the plain content; 0 = all zero */
-        struct dedup_key key;           /* of the plain content, unless ZERO */
-        uint64_t entry;                 /* for the L2 table, from the placer */
+        uint64_t sum;                   /* of the plain content; 0 = no data */
+        struct dedup_key key;           /* of the plain content, if there are data */
+        uint64_t entry;                 /* for the L2 table; the placer's, if there are data */
         struct dedup_slot *slot;        /* placer only: remembers the entry */
 };
 
@@ -69,12 +79,15 @@ struct chunk {
         uint8_t *head;                  /* a cluster of room, directly before streams */
         uint8_t *streams;               /* back to back */
         uint8_t *spare;                 /* one cluster, for the placer */
+        /* the caller's, before chunk_fill(): what the parent has in these clusters;
+         * NULL = zeros, or there is none */
+        const uint8_t *base;
         /* of the present content */
         uint64_t first;                 /* guest cluster */
         unsigned n;
         const uint8_t *plain;           /* n clusters */
         uint64_t ram_bytes;             /* the caller's: of guest RAM in it */
-        unsigned count[4];              /* clusters of each kind */
+        unsigned count[CHUNK_KINDS];    /* clusters of each kind */
         size_t stream_bytes;
         uint16_t last[CHUNK_HASH];      /* cluster with such a key, plus 1 */
         struct chunk_cluster cluster[CHUNK_CLUSTERS_MAX];
@@ -93,7 +106,7 @@ struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int le
 void chunk_free(struct chunk *c);
 
 /* n clusters at guest cluster `first`; plain NULL = all zero. plain is
- * borrowed until the next call. */
+ * borrowed until the next call, c->base only during this one. */
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain);
 
 /* The placer's: cluster i is of another kind than it seemed; then, once, what

@@ -30,7 +30,7 @@
  * INV-ONCE:     a cluster of L1 or L2 or a block of sums, once published through its
  *               atomic pointer, never changes and lives as long as the image;
  *               so readers need no lock.
- * INV-CHAIN:    a chain has no file twice and at most IMAGE_LAYERS_MAX.
+ * INV-CHAIN:    a chain has no file twice and at most QS_LAYERS_MAX.
  */
 #ifndef QCOWSTORE_IMAGE_PRIV_H
 #define QCOWSTORE_IMAGE_PRIV_H
@@ -48,8 +48,25 @@
 #include "qcowstore/store.h"
 #include "qcowstore/sumtree.h"
 
-/* QEMU itself sets no limit; people flatten long before */
-#define IMAGE_LAYERS_MAX 33
+/* What tells a layer's content from any other's; hashed and compared as a whole.
+ * In a file of ours toc_sum covers, through CHECKSUMS, every byte that can be read,
+ * but it is no proof against its maker: so the file itself counts too. What is
+ * appended to the file, or said of it, changes nothing here. */
+struct image_facts {
+        uint64_t dev;
+        uint64_t ino;
+        uint8_t uuid[16];
+        uint64_t toc_sum;
+        char tag[QS_TAG_MAX + 1];
+        /* files of other programs: they have no sums */
+        uint64_t bytes;
+        uint64_t mtime_s;
+        uint64_t mtime_ns;
+        uint64_t ctime_s;
+        uint64_t ctime_ns;
+};
+
+static_assert(sizeof(struct image_facts) == 144, "no padding: it is hashed");
 
 struct qs_image {
         /* constant after it is open */
@@ -57,6 +74,7 @@ struct qs_image {
         char *path;                     /* for messages */
         dev_t dev;
         ino_t ino;
+        struct image_facts facts;       /* image_identify() */
         uint8_t sector[LAYOUT_SECTOR_BYTES];    /* the first, of which hdr speaks */
         struct imghdr hdr;
         uint64_t cluster_bytes;
@@ -124,6 +142,8 @@ int image_l1_entry(struct qs_image *m, uint64_t i, uint64_t *ret, struct err *e)
 /* An L2 table of the disk and its place in the file; 0 and NULL = none. */
 int image_l2_table(struct qs_image *m, uint64_t l1, const uint64_t **ret, uint64_t *ret_offset,
                    struct err *e);
+/* Fills in facts of all layers, and identity. */
+int image_identify(struct qs_image *top, struct err *e);
 
 struct qs_image *image_of_reader(const struct qs_reader *r);
 

@@ -349,3 +349,21 @@ const struct qs_image_info *qs_image_info(const struct qs_image *m)
 {
         return &m->info;
 }
+
+static const struct qs_image *layer_of(const struct qs_image *m, unsigned layer)
+{
+        ASSERT(layer < m->info.layers);
+        while (layer-- > 0)
+                m = m->parent;
+        return m;
+}
+
+int qs_image_fd(const struct qs_image *m, unsigned layer)
+{
+        return layer_of(m, layer)->fd;
+}
+
+const char *qs_image_name(const struct qs_image *m, unsigned layer)
+{
+        return layer_of(m, layer)->path;
+}

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/bytes.h"
+#include "common/check.h"
 #include "qcowstore/store.h"
 #include "qcowstore/sum.h"
 
@@ -38,6 +39,10 @@
 #define FLAG_PARENT 1u
 #define FLAGS_KNOWN FLAG_PARENT
 #define EXT_SUM 64u
+/* of a file with a parent: what is behind our extension */
+#define FORMAT_AT (EXT_AT + EXT_BYTES)
+#define FORMAT_NAME "qcow2"
+#define NAME_AT (FORMAT_AT + 24)        /* type, length, padded text; type and length of the end */
 #define EXT_KEPT_BYTES 72u              /* up to and with what every version has */
 
 /* sector_sum of a sector whose extension data start at `ext` */
@@ -58,6 +63,22 @@ void imghdr_seal(uint8_t sector[LAYOUT_SECTOR_BYTES])
 void imghdr_mark_parent(uint8_t sector[LAYOUT_SECTOR_BYTES])
 {
         put_le32(sector + EXT_AT + 4, get_le32(sector + EXT_AT + 4) | FLAG_PARENT);
+        imghdr_seal(sector);
+}
+
+static_assert(NAME_AT + IMGHDR_NAME_MAX <= LAYOUT_SECTOR_BYTES, "any name fits into sector 0");
+
+void imghdr_name_parent(uint8_t sector[LAYOUT_SECTOR_BYTES], const char *name)
+{
+        size_t bytes = strlen(name);
+
+        ASSERT(bytes > 0 && bytes <= IMGHDR_NAME_MAX);
+        put_be32(sector + FORMAT_AT, EXT_BACKING_FORMAT);
+        put_be32(sector + FORMAT_AT + 4, strlen(FORMAT_NAME));
+        memcpy(sector + FORMAT_AT + 8, FORMAT_NAME, strlen(FORMAT_NAME));
+        memcpy(sector + NAME_AT, name, bytes);
+        put_be64(sector + 8, NAME_AT);
+        put_be32(sector + 16, (uint32_t)bytes);
         imghdr_seal(sector);
 }
 
@@ -135,8 +156,8 @@ static int walk_extensions(const uint8_t *bytes, size_t len, struct imghdr *h, s
                         *ret_ours_bytes = n;
                 }
                 if (type == EXT_BACKING_FORMAT)
-                        h->backing_qcow2 = n == 5 && at + n <= len &&
-                                           memcmp(bytes + at, "qcow2", 5) == 0;
+                        h->backing_qcow2 = n == strlen(FORMAT_NAME) && at + n <= len &&
+                                           memcmp(bytes + at, FORMAT_NAME, n) == 0;
                 at += ALIGN_UP((uint64_t)n, 8);
         }
         return rc;

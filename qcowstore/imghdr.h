@@ -42,6 +42,8 @@
 #define IMGHDR_PARSE_BYTES 4096
 /* what QEMU takes */
 #define IMGHDR_BACKING_MAX 1023u
+/* of what we write: a file in a folder */
+#define IMGHDR_NAME_MAX 255u
 
 struct imghdr {
         unsigned version;               /* of QCOW2; 0 is written as 3 */
@@ -83,6 +85,9 @@ int imghdr_parse(const uint8_t *bytes, size_t len, struct imghdr *ret, struct er
 uint64_t imghdr_l1_entries(const struct imghdr *h, uint64_t bytes);
 /* writes no parent's name */
 void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES]);
+/* gives an encoded sector a parent: its name, of 1 to IMGHDR_NAME_MAX bytes, and
+ * that it is QCOW2 */
+void imghdr_name_parent(uint8_t sector[LAYOUT_SECTOR_BYTES], const char *name);
 /* is_parent := true in a sector that parses and is not `changed`, in place */
 void imghdr_mark_parent(uint8_t sector[LAYOUT_SECTOR_BYTES]);
 /* puts the right sector_sum into a sector that holds our extension at its

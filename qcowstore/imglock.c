@@ -96,8 +96,8 @@ int imglock_append(int fd, struct err *e)
 {
         static const char writer[] = "a program (QEMU?) has it open for writing: stop that "
                                      "program first";
-        static const char appender[] = "another program is adding to it just now: wait for "
-                                       "it to end";
+        static const char appender[] = "another program is adding to it or making a delta "
+                                       "of it just now: wait for it to end";
         int rc = need(lock_byte(fd, F_WRLCK, APPEND_BYTE), appender, e);
 
         if (rc == 0)
@@ -107,6 +107,14 @@ int imglock_append(int fd, struct err *e)
         if (rc == 0 && foreign_writer_there(fd))
                 rc = need(-EBUSY, writer, e);
         return rc;
+}
+
+int imglock_hold(int fd, struct err *e)
+{
+        if (lock_byte(fd, F_RDLCK, APPEND_BYTE) == -EBUSY)
+                return err_msg(e, EBUSY, "another program is adding to it or rewriting it just "
+                               "now: wait for it to end");
+        return 0;
 }
 
 bool imglock_readers(int fd)

@@ -14,7 +14,7 @@
  *                      ours, while they open
  *      201             our readers and appenders
  *      203             our appenders
- *      300                                          the one appender
+ *      300             who makes a delta of it      the one appender
  *      1024 + id       our readers of snapshot id   who deletes it
  *
  * An appender never changes what the published header leads to, so a reader
@@ -69,6 +69,10 @@ void imglock_tables_done(int fd);
  * now, for a file may be replaced as a whole. -EBUSY: a writer that is not ours,
  * or another appender. */
 int imglock_append(int fd, struct err *e);
+/* Whoever makes a delta of it, so that it stays as it is: 300. Any descriptor, and
+ * any number of them. -EBUSY: an appender is there; file systems without locks,
+ * which have none, are tolerated. */
+int imglock_hold(int fd, struct err *e);
 /* Does anybody else hold 100? True also where that cannot be known. */
 bool imglock_readers(int fd);
 /* The appender that wants to delete a snapshot: its byte. -EBUSY: it is read. */

@@ -7,7 +7,6 @@
 #define OFFSET_MASK 0x00fffffffffffe00ull
 #define L1_RESERVED 0x7f000000000001ffull
 #define L2_RESERVED 0x3f000000000001feull
-#define ZERO_BIT 1ull
 
 /* Bits of a packed entry's offset; the sector count has the rest up to 61. */
 static unsigned offset_bits(unsigned cluster_bits)
@@ -50,14 +49,14 @@ const char *l2entry_decode(uint64_t v, unsigned cluster_bits, uint64_t file_byte
         if (offset == 0) {
                 if (copied)
                         return "an L2 entry is marked COPIED without a cluster";
-                *ret = (struct l2entry){ v & ZERO_BIT ? L2_ZERO : L2_NONE, false, 0, 0 };
+                *ret = (struct l2entry){ v & L2ENTRY_ZERO ? L2_ZERO : L2_NONE, false, 0, 0 };
                 return NULL;
         }
         if (!IS_ALIGNED(offset, cluster))
                 return "a data cluster is not aligned";
         if (offset > file_bytes || file_bytes - offset < cluster)
                 return "a data cluster lies outside the file";
-        *ret = (struct l2entry){ v & ZERO_BIT ? L2_ZERO : L2_RAW, copied, offset, cluster };
+        *ret = (struct l2entry){ v & L2ENTRY_ZERO ? L2_ZERO : L2_RAW, copied, offset, cluster };
         return NULL;
 }
 
@@ -70,7 +69,7 @@ const char *l2entry_decode_extended(uint64_t v, uint64_t bitmap, unsigned cluste
                 return wrong;
         if (ret->kind == L2_PACKED)
                 return bitmap ? "a compressed cluster has subclusters" : NULL;
-        if (v & ZERO_BIT)
+        if (v & L2ENTRY_ZERO)
                 return "an extended L2 entry has reserved bits set";
         if (bitmap >> L2SUB_COUNT & bitmap)
                 return "a subcluster is both data and zeros";

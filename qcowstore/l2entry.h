@@ -12,6 +12,7 @@
 
 #define L2ENTRY_COPIED (1ull << 63)     /* the refcount is exactly 1; active layer only */
 #define L2ENTRY_PACKED (1ull << 62)
+#define L2ENTRY_ZERO (1ull << 0)        /* alone: zeros, whatever a parent has there */
 
 enum l2_kind {
         L2_NONE,        /* unallocated                                      */

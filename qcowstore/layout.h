@@ -18,8 +18,12 @@
  * cluster: so RAM of a single tag has 2 per guest cluster that refers to it (a
  * host cluster of packed streams 2 per reference to each stream that touches
  * it): equal clusters are stored once (dedup.h). All-zero clusters are
- * unallocated; the ZERO bit is never written. How tags are added and deleted:
- * pool.h.
+ * unallocated. How tags are added and deleted: pool.h.
+ *
+ * A delta has a parent and one tag: behind our extension, in sector 0 too, that
+ * it is QCOW2 and its name (imghdr.h). What its parent has in the same way is
+ * unallocated, zeros where it has not are a ZERO entry without a cluster, written
+ * nowhere else (delta.h).
  *
  * The snapshot's VM-state area lies in the guest address space behind the
  * disk, from the next L1 entry on; its clusters are raw:
@@ -32,7 +36,7 @@
  *
  *   sector 0 (its own sum) -> snapshot table -> section table of each tag ->
  *   its sections; and meta_sum (metasum.h), pool_sum -> sections of the pool area
- *   CHECKSUMS  the plain content of every guest cluster, 0 = unallocated
+ *   CHECKSUMS  the plain content of every guest cluster, 0 = no data in this file
  *   HOSTSUMS   the stored bytes of every host cluster that the tag refers to, 0 =
  *              guarded otherwise: section table, HOSTSUMS itself. What it says
  *              of other clusters means nothing

@@ -217,7 +217,7 @@ static void settle_locked(struct placer *p, struct chunk *c) REQUIRES(p->lock)
         bool gaps = false;
 
         for (unsigned i = 0; i < c->n; i++) {
-                if (c->cluster[i].kind != CHUNK_ZERO)
+                if (chunk_stores(c->cluster[i].kind))
                         gaps |= settle_one_locked(p, c, i);
         }
         if (gaps)

@@ -16,8 +16,9 @@
  * Space is given out from one extent at a time: free ones of the file that a
  * chunk fits into, lowest first, then the end of the file, which has no end.
  * A chunk's raw clusters are one run. Streams go on where the last one ended:
- * the host cluster at pack_at is filled only in part, its bytes wait in `tail`. A stream must be contiguous,
- * so it may leave its host cluster only into the next one of the file. When
+ * the host cluster at pack_at is filled only in part, its bytes wait in `tail`. A
+ * stream must be contiguous, so it may leave its host cluster only into the next
+ * one of the file. When
  * other clusters have been put there (!joined), the streams that still fit
  * into the tail go there, the rest starts a new host cluster, and the
  * remainder of the old one stays zero. Streams go before the raw run when the

@@ -333,15 +333,9 @@ static int read_stretch(struct qs_reader *r, uint64_t at, uint64_t end, uint8_t 
         return rc < 0 && x.layer != r->image ? err_in(e, rc, "parent '%s'", x.layer->path) : rc;
 }
 
-int qs_clusters_read(struct qs_reader *r, uint64_t cluster, uint64_t n, void *buf,
-                     struct err *e)
+static int read_range(struct qs_reader *r, uint64_t at, uint64_t end, uint8_t *to,
+                      struct err *e)
 {
-        const struct qs_image *m = r->image;
-        uint64_t at = cluster << m->unit_bits;
-        uint64_t end = at + (n << m->unit_bits);
-        uint8_t *to = buf;
-
-        ASSERT(cluster <= m->units && n <= m->units - cluster);
         r->window_layer = NULL;         /* the file may have grown since */
         while (at < end) {
                 uint64_t bytes;
@@ -353,6 +347,37 @@ int qs_clusters_read(struct qs_reader *r, uint64_t cluster, uint64_t n, void *bu
                 to += bytes;
         }
         return 0;
+}
+
+int qs_clusters_read(struct qs_reader *r, uint64_t cluster, uint64_t n, void *buf,
+                     struct err *e)
+{
+        const struct qs_image *m = r->image;
+        uint64_t at = cluster << m->unit_bits;
+
+        ASSERT(cluster <= m->units && n <= m->units - cluster);
+        return read_range(r, at, at + (n << m->unit_bits), buf, e);
+}
+
+int qs_span_read(struct qs_reader *r, uint64_t gpa, uint64_t bytes, void *buf, bool *ret_zero,
+                 struct err *e)
+{
+        uint64_t at = gpa;
+        uint64_t end = gpa + bytes;
+
+        ASSERT(IS_ALIGNED(gpa | bytes, LAYOUT_PAGE_BYTES));
+        while (at < end) {
+                struct extent x;
+                int rc = find(r, at, end - at, &x, e);
+
+                if (rc < 0)
+                        return rc;
+                if (x.kind != L2_ZERO)
+                        break;
+                at += x.bytes;
+        }
+        *ret_zero = at == end;
+        return *ret_zero ? 0 : read_range(r, gpa, end, buf, e);
 }
 
 int qs_cluster_read(struct qs_reader *r, uint64_t cluster, void *buf, struct err *e)

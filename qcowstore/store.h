@@ -31,6 +31,8 @@
 #define QS_DISK_BYTES_MAX (1ull << 46)
 #define QS_ZSTD_LEVEL_DEFAULT 1
 #define QS_ZSTD_LEVEL_MAX 19
+/* Files of a chain. QEMU itself sets no limit; people flatten long before. */
+#define QS_LAYERS_MAX 33
 
 enum qs_compress { QS_COMPRESS_NONE, QS_COMPRESS_ZSTD };
 
@@ -47,7 +49,10 @@ struct qs_reader;       /* buffers of one reading thread */
 
 struct qs_image_info {
         unsigned format_version;        /* of our own parts; 0 = a QCOW2 file without them */
-        uint8_t uuid[16];
+        uint8_t uuid[16];               /* of the file; zero in one of another program */
+        /* Of what is read: file and snapshot, of every layer. Whoever keeps what he
+         * read tells by it whether it still is the same; see qs_image_same(). */
+        uint8_t identity[16];
         unsigned cluster_bits;
         uint64_t disk_bytes;            /* end of guest-physical space */
         uint64_t file_bytes;
@@ -68,24 +73,46 @@ struct qs_image_info {
  *
  * QCOW2 files of other programs (versions 2 and 3) are read too: format_version
  * is 0, nothing vouches for their bytes, and tag NULL means the active layer. An
- * image with a backing file is refused: see qs_image_open_at(). */
+ * image with a backing file is refused: it needs one of the next three. */
 int qs_image_open(int fd, const char *path, const char *tag,
                   struct qs_image **ret, struct err *e);
-/* The same for an image that may have parents, which are looked for in the
- * folder folder_fd and nowhere else: a name without '/' and ':', no symbolic
- * link, a regular file, declared to be qcow2, no file twice, at most 32. A
- * parent of a file of ours is the very one it was made from. Whoever opens on
- * behalf of others must not use this: the name is the image's choice. */
-int qs_image_open_at(int fd, const char *path, const char *tag, int folder_fd,
+/* The same with all its parents, by descriptor alone: the image, its parent, that
+ * one's parent and so on, exactly as many as there are (1..QS_LAYERS_MAX). No name
+ * is followed, so this is for whoever opens on behalf of others. A parent must be
+ * declared to be qcow2; that of a file of ours is the very one it was made from. */
+int qs_image_open_chain(const int *fds, size_t n, const char *path, const char *tag,
+                        struct qs_image **ret, struct err *e);
+/* The same, the parents looked for by name. A name without '/' is looked for in the
+ * folder folder_fd of the image and, if it is not there, in allowed_fd (-1 = none);
+ * one with '/' must name a file directly in allowed_fd. A parent's own parent lies
+ * beside it or in allowed_fd. Nothing else is opened: no ':', no symbolic link, only
+ * regular files; no file twice, at most QS_LAYERS_MAX. Whoever opens on behalf of
+ * others must not use this: the name is the image's choice. */
+int qs_image_open_at(int fd, const char *path, const char *tag, int folder_fd, int allowed_fd,
                      struct qs_image **ret, struct err *e);
-/* By name, parents in the same folder; QCOW version 1 and files encrypted with
- * AES too, where libqcow is installed. passphrase is for the latter, else NULL;
- * a wrong one gives wrong bytes, the format cannot tell. -ENOKEY when it is
- * missing. For a user's own commands. */
-int qs_image_open_path(const char *path, const char *tag, const char *passphrase,
+
+/* All zero = nothing special. */
+struct qs_open_options {
+        const char *tag;                /* NULL = the default (latest) snapshot */
+        const char *passphrase;         /* of files that QEMU encrypted with AES */
+        const char *allow_parent;       /* one more folder in which parents may lie */
+};
+
+/* By name, parents in the same folder or in the allowed one; QCOW version 1 and
+ * files encrypted with AES too, where libqcow is installed. A wrong passphrase gives
+ * wrong bytes, the format cannot tell; -ENOKEY when it is missing. options may be
+ * NULL. For a user's own commands. */
+int qs_image_open_path(const char *path, const struct qs_open_options *options,
                        struct qs_image **ret, struct err *e);
 void qs_image_close(struct qs_image *image);
 const struct qs_image_info *qs_image_info(const struct qs_image *image);
+/* Descriptor and name of a layer, 0 = the image itself, < info.layers; the image's. */
+int qs_image_fd(const struct qs_image *image, unsigned layer);
+const char *qs_image_name(const struct qs_image *image, unsigned layer);
+/* Do both read the same snapshots of the same files, which did not change between
+ * the two openings? Compares all that identity is a hash of, which its maker could
+ * make equal on purpose. What is appended to a file of ours does not change it. */
+bool qs_image_same(const struct qs_image *a, const struct qs_image *b);
 
 int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e);
 void qs_reader_free(struct qs_reader *reader);
@@ -120,6 +147,11 @@ int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struc
 int qs_clusters_read(struct qs_reader *reader, uint64_t cluster, uint64_t n, void *buf,
                      struct err *e);
 
+/* RAM from gpa on, pages of it and not whole clusters, also beyond the end of the
+ * disk, where zeros are. *ret_zero: all of it is QS_ZERO, and buf is untouched. */
+int qs_span_read(struct qs_reader *reader, uint64_t gpa, uint64_t bytes, void *buf,
+                 bool *ret_zero, struct err *e);
+
 /* A section of the snapshot, whole and checked; the caller frees *ret_data.
  * A NUL follows the data. -ENOENT when there is no such section. */
 int qs_section_read(struct qs_reader *reader, const char *name, void **ret_data,
@@ -137,10 +169,16 @@ struct qs_writer_options {
         uint64_t disk_bytes;            /* end of guest-physical space; multiple of 4096 */
         char tag[QS_TAG_MAX + 1];       /* "" = "default" */
         uint64_t vm_clock_ns;
+        uint64_t date_ns;               /* wall clock of the save; 0 = now */
         bool force;                     /* replace an existing file */
         bool append;                    /* add the tag to the file, if there is one, whose
                                          * cluster size holds then; force replaces a tag */
         bool compress_alike;            /* in such a file as it is done there */
+        /* Path of a parent: what it has already is not stored. An image of ours in
+         * the folder of the new one, with one snapshot and the same disk_bytes; it
+         * is marked as a parent, if that can be done, and must not change any
+         * more. NULL = none; needed only by qs_writer_new(). */
+        const char *backing;
 };
 
 /* Guest clusters, by what became of them. */
@@ -149,6 +187,7 @@ struct qs_writer_stats {
         uint64_t clusters_raw;
         uint64_t clusters_packed;
         uint64_t clusters_shared;       /* their content was stored already */
+        uint64_t clusters_same;         /* as in the parent; zeros count as zero */
         uint64_t ram_bytes;             /* looked at */
         uint64_t file_bytes;            /* of the published file */
 };
@@ -236,7 +275,20 @@ int qs_export(struct qs_image *image, const char *raw_path, bool force, struct e
 /* *ret_gpa: the first guest address at which the RAM of the two differs,
  * UINT64_MAX = none. The smaller one counts as followed by zeros. */
 int qs_compare(struct qs_image *a, struct qs_image *b, uint64_t *ret_gpa, struct err *e);
-/* The other way: a flat file becomes an image without machine state. */
+/* A new image with the content of an open one: RAM, sections, tag, date and VM
+ * clock; cluster size, compression, parent and force are the options'. It has a
+ * UUID of its own. */
+int qs_rewrite(struct qs_image *from, const char *path, const struct qs_writer_options *options,
+               qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
+               struct err *e);
+/* The same under the name that the image was opened by, once all is there; whoever
+ * has the old file open keeps it. Refused where something would be lost: a file with
+ * several snapshots or of another program, and, without force, one that deltas
+ * were made of, for they know their parent by its UUID. */
+int qs_rewrite_in_place(struct qs_image *image, const struct qs_writer_options *options,
+                        qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret_stats,
+                        struct err *e);
+/* A flat file becomes an image without machine state. */
 int qs_import(const char *raw_path, const char *image_path,
               const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,
               struct err *e);

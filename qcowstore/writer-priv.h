@@ -12,6 +12,7 @@
 
 #include "common/err.h"
 #include "qcowstore/dedup.h"
+#include "qcowstore/delta.h"
 #include "qcowstore/pool.h"
 #include "qcowstore/publish.h"
 #include "qcowstore/sectoc.h"
@@ -27,6 +28,7 @@ struct qs_writer {
         unsigned cluster_bits;
         uint64_t cluster_bytes;
         uint64_t seed;
+        struct delta *delta;            /* over a parent; NULL = none */
         uint64_t disk_l1;
         uint32_t refs_max;              /* of a content; tests lower it */
         /* one per L1 entry of the disk: NULL = all zero, else an L2 table and,

@@ -18,7 +18,11 @@
 #include "qcowstore/sum.h"
 #include "qcowstore/writer-priv.h"
 
-/* Neighbouring chunks that all hold guest RAM. */
+/* each range of RAM, and each gap before and behind one */
+#define STRETCHES_MAX (2 * QS_RAM_RANGES_MAX + 1)
+
+/* Neighbouring chunks to look at: they hold guest RAM, or a parent has data
+ * where there is none. */
 struct stretch {
         uint64_t gpa;
         uint64_t chunks;
@@ -33,7 +37,7 @@ struct ram_job {
         qs_progress_fn *progress;
         void *progress_ctx;
         uint64_t total_bytes;
-        struct stretch stretch[QS_RAM_RANGES_MAX];
+        struct stretch stretch[STRETCHES_MAX];
         size_t n_stretches;
         uint64_t chunks;
         struct placer *placer;
@@ -45,6 +49,7 @@ struct ram_job {
         _Atomic uint64_t raw;
         _Atomic uint64_t packed;
         _Atomic uint64_t shared;
+        _Atomic uint64_t same;
         _Atomic uint64_t zero;
 };
 
@@ -69,24 +74,50 @@ static int check_ranges(const struct qs_writer *w, const struct qs_ram_range *r,
         return 0;
 }
 
-/* Two ranges may share a chunk; it belongs to the first one's stretch. */
-static void plan_chunks(struct ram_job *job)
+/* A chunk that [from, to) shares with what came before is there already; *done
+ * is where that ends. */
+static void add_stretch(struct ram_job *job, uint64_t from, uint64_t to, uint64_t *done)
 {
         uint64_t step = chunk_bytes(job->w->cluster_bits);
+        uint64_t start = MAX(ALIGN_DOWN(from, step), *done);
+        uint64_t end = ALIGN_UP(to, step);
+
+        if (start >= end)
+                return;
+        ASSERT(job->n_stretches < STRETCHES_MAX);
+        job->stretch[job->n_stretches++] = (struct stretch){ start, (end - start) / step };
+        job->chunks += (end - start) / step;
+        *done = end;
+}
+
+/* Where there is no RAM, zeros are read: a parent must not show through. */
+static int add_gap(struct ram_job *job, uint64_t from, uint64_t to, uint64_t *done,
+                   struct err *e)
+{
+        const struct delta *delta = job->w->delta;
+        int rc = delta ? delta_find_data(delta, from, to, &from, e) : 0;
+
+        if (rc == 0 && delta && from < to)
+                add_stretch(job, from, to, done);
+        return rc;
+}
+
+static int plan_chunks(struct ram_job *job, struct err *e)
+{
         uint64_t done = 0;
+        uint64_t end = 0;
 
         for (size_t i = 0; i < job->n_ranges; i++) {
-                uint64_t start = MAX(ALIGN_DOWN(job->ranges[i].gpa, step), done);
-                uint64_t end = ALIGN_UP(job->ranges[i].gpa + job->ranges[i].bytes, step);
+                const struct qs_ram_range *r = &job->ranges[i];
+                int rc = add_gap(job, end, r->gpa, &done, e);
 
-                job->total_bytes += job->ranges[i].bytes;
-                if (start >= end)
-                        continue;
-                job->stretch[job->n_stretches++] =
-                        (struct stretch){ start, (end - start) / step };
-                job->chunks += (end - start) / step;
-                done = end;
+                if (rc < 0)
+                        return rc;
+                end = r->gpa + r->bytes;
+                job->total_bytes += r->bytes;
+                add_stretch(job, r->gpa, end, &done);
         }
+        return add_gap(job, end, job->w->options.disk_bytes, &done, e);
 }
 
 static uint64_t chunk_gpa(const struct ram_job *job, uint64_t i)
@@ -156,7 +187,8 @@ static int compose(struct ram_job *job, struct chunk *c, uint64_t gpa, const uin
         return 0;
 }
 
-static int fetch(struct ram_job *job, struct chunk *c, uint64_t gpa, struct err *e)
+static int fetch(struct ram_job *job, struct delta_view *view, struct chunk *c, uint64_t gpa,
+                 struct err *e)
 {
         struct qs_ram_range only = { 0 };
         const uint8_t *plain = NULL;
@@ -173,10 +205,17 @@ static int fetch(struct ram_job *job, struct chunk *c, uint64_t gpa, struct err 
                         only = part;
                 }
         }
-        if (only.gpa == gpa && only.bytes == bytes && IS_ALIGNED(bytes, job->w->cluster_bytes))
-                rc = get_span(job, gpa, bytes, c->buf, &plain, e);
+        if (view)
+                end = MIN(gpa + c->bytes, job->w->options.disk_bytes);
+
+        size_t whole = ALIGN_UP(end - gpa, job->w->cluster_bytes);
+
+        if (only.gpa == gpa && only.bytes == whole)
+                rc = get_span(job, gpa, whole, c->buf, &plain, e);
         else
-                rc = compose(job, c, gpa, &plain, e);
+                rc = bytes ? compose(job, c, gpa, &plain, e) : 0;
+        if (rc == 0 && view)
+                rc = delta_view_at(view, gpa, whole, &c->base, e);
         if (rc < 0)
                 return rc;
         chunk_fill(c, gpa >> c->cluster_bits,
@@ -256,7 +295,7 @@ static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err 
 {
         uint64_t entries = layout_l2_entries(c->cluster_bits);
 
-        if (c->count[CHUNK_ZERO] == c->n)
+        if (c->count[CHUNK_ZERO] + c->count[CHUNK_SAME] == c->n)
                 return 0;
 
         /* a chunk is aligned to its size and never crosses an L2 table */
@@ -276,7 +315,8 @@ static void add_stats(struct ram_job *job, const struct chunk *c)
         job->raw += c->count[CHUNK_RAW];
         job->packed += c->count[CHUNK_PACKED];
         job->shared += c->count[CHUNK_SHARED];
-        job->zero += c->count[CHUNK_ZERO];
+        job->same += c->count[CHUNK_SAME];
+        job->zero += c->count[CHUNK_ZERO] + c->count[CHUNK_BLANK];
 }
 
 static int tell_progress(struct ram_job *job, uint64_t bytes, struct err *e)
@@ -327,9 +367,10 @@ static int write_chunk(struct ram_job *job, const struct chunk *c, struct err *e
 }
 
 /* Chunk i of guest RAM into c, and all that can be placed then into the file. */
-static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct err *e)
+static int one_chunk(struct ram_job *job, struct delta_view *view, struct chunk *c, uint64_t i,
+                     struct err *e)
 {
-        int rc = fetch(job, c, chunk_gpa(job, i), e);
+        int rc = fetch(job, view, c, chunk_gpa(job, i), e);
 
         if (rc < 0)
                 return rc;
@@ -347,8 +388,10 @@ static int one_chunk(struct ram_job *job, struct chunk *c, uint64_t i, struct er
 static int worker(void *ctx, struct err *e)
 {
         struct ram_job *job = ctx;
+        struct delta_view *view = NULL;
         struct chunk *c;
-        int rc = 0;
+        int rc = job->w->delta ? delta_view_new(job->w->delta, chunk_bytes(job->w->cluster_bits),
+                                                &view, e) : 0;
 
         while (rc == 0 && (c = chunkpool_take(job->pool))) {
                 /* with the chunk in hand, so that who has the lowest goes on */
@@ -358,8 +401,9 @@ static int worker(void *ctx, struct err *e)
                         chunkpool_give(job->pool, c);
                         break;
                 }
-                rc = one_chunk(job, c, i, e);
+                rc = one_chunk(job, view, c, i, e);
         }
+        delta_view_free(view);
         if (rc < 0) {
                 placer_stop(job->placer);
                 chunkpool_stop(job->pool);
@@ -386,6 +430,7 @@ static int finish(struct ram_job *job, struct err *e)
         w->stats = (struct qs_writer_stats){
                 .clusters_zero = job->zero, .clusters_raw = job->raw,
                 .clusters_packed = job->packed, .clusters_shared = job->shared,
+                .clusters_same = job->same,
                 .ram_bytes = job->total_bytes,
         };
         w->ram_done = true;
@@ -443,9 +488,9 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                 .in_progress = ATOMIC_FLAG_INIT,
         };
 
-        plan_chunks(&job);
-
-        rc = save_all(&job, e);
+        rc = plan_chunks(&job, e);
+        if (rc == 0)
+                rc = save_all(&job, e);
         chunkpool_free(job.pool);
         placer_free(job.placer);
         if (!w->pool)                   /* else its fresh contents go into the index */

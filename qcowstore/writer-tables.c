@@ -159,7 +159,7 @@ static void put_toc(struct emit *s, const struct qs_writer *w, const struct plan
         *ret = (struct snapshot){
                 .l1_offset = p->l1_at << w->cluster_bits,
                 .l1_entries = (uint32_t)p->l1_entries,
-                .date_ns = clock_wall_ns(),
+                .date_ns = w->options.date_ns ? w->options.date_ns : clock_wall_ns(),
                 .vm_clock_ns = w->options.vm_clock_ns,
                 .state_bytes = p->state_bytes,
                 .disk_bytes = w->options.disk_bytes,
@@ -223,6 +223,8 @@ static int start_header(const struct qs_writer *w, struct imghdr *h, struct err 
                 h->hash_seed = w->seed;
                 rc = make_uuid(h->uuid, e);
         }
+        if (w->delta)
+                delta_describe(w->delta, h);
         h->zstd |= w->options.compress == QS_COMPRESS_ZSTD;
         return rc;
 }
@@ -298,12 +300,21 @@ static int switch_over(struct qs_writer *w, const struct imghdr *h, struct err *
         uint8_t sector[LAYOUT_SECTOR_BYTES];
 
         imghdr_encode(h, sector);
+        if (w->delta)
+                delta_name(w->delta, sector);
         if (w->pool)
                 return pool_switch(w->pool, sector, e);
 
         int rc = io_pwrite_full(publish_fd(w->publish), sector, sizeof(sector), 0);
 
-        return rc < 0 ? writer_write_error(w, rc, e) : publish_commit(w->publish, e);
+        if (rc < 0)
+                return writer_write_error(w, rc, e);
+        rc = delta_check(w->delta, e);
+        if (rc == 0)
+                rc = publish_commit(w->publish, e);
+        if (rc == 0)
+                delta_mark(w->delta);
+        return rc;
 }
 
 int qs_writer_publish(struct qs_writer *w, struct err *e)

@@ -108,8 +108,13 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
         if (!w->options.tag[0])
                 strcpy(w->options.tag, "default");
 
-        int rc = o->append && access(path, F_OK) == 0 ? init_pool(w, path, e)
-                                                      : init_file(w, path, e);
+        bool exists = o->append && access(path, F_OK) == 0;
+
+        if (exists && o->backing)
+                return err_msg(e, EINVAL, "'%s' exists, and a snapshot in it cannot have a parent: "
+                               "leave out --tag or --backing", path);
+
+        int rc = exists ? init_pool(w, path, e) : init_file(w, path, e);
 
         if (rc < 0)
                 return rc;
@@ -118,7 +123,11 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
         w->disk_l1 = layout_l1_entries(o->disk_bytes, w->cluster_bits);
         w->refs_max = dedup_refs_max(w->cluster_bits);
         w->tables = calloc(w->disk_l1, sizeof(*w->tables));
-        return w->tables ? 0 : err_set(e, ENOMEM, "create '%s'", path);
+        if (!w->tables)
+                return err_set(e, ENOMEM, "create '%s'", path);
+        rc = o->backing ? delta_open(path, o->backing, o->disk_bytes, &w->delta, e) : 0;
+        w->options.backing = NULL;      /* the caller's */
+        return rc;
 }
 
 int qs_writer_new(const char *path, const struct qs_writer_options *options,
@@ -153,6 +162,7 @@ void qs_writer_free(struct qs_writer *w)
         pool_close(w->pool);
         space_fini(&w->space);
         dedup_free(w->dedup);
+        delta_free(w->delta);
         free(w->tables);
         free(w);
 }

@@ -15,16 +15,21 @@
 #include "vmm/rundir.h"
 
 struct simple {
+        const char *allow_parent;
         bool json;
         bool help;
 };
 
-/* --json and --help, then n operands */
+/* which of the options besides --help a command has */
+enum takes { TAKES_NONE, TAKES_JSON, TAKES_PARENT_JSON };
+
+/* options, then n operands */
 static int parse(int argc, char **argv, const char *command, int operands, const char *usage,
-                 bool takes_json, struct simple *ret, struct err *e)
+                 enum takes takes, struct simple *ret, struct err *e)
 {
         static const struct option longopts[] = {
-                { "help", no_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' }, { 0 },
+                { "help", no_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' },
+                { "allow-parent", required_argument, NULL, 'a' }, { 0 },
         };
         int c;
 
@@ -32,8 +37,10 @@ static int parse(int argc, char **argv, const char *command, int operands, const
         while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
                 if (c == 'h')
                         ret->help = true;
-                else if (c == 'j' && takes_json)
+                else if (c == 'j' && takes >= TAKES_JSON)
                         ret->json = true;
+                else if (c == 'a' && takes == TAKES_PARENT_JSON)
+                        ret->allow_parent = optarg;
                 else
                         return cli_bad_option(command, argv, e);
         }
@@ -84,7 +91,7 @@ int cmd_list(const struct cli *cli, int argc, char **argv, struct err *e)
         struct simple o = { 0 };
 
         (void)cli;
-        if (parse(argc, argv, "list", 0, "list [--json]", true, &o, e) < 0)
+        if (parse(argc, argv, "list", 0, "list [--json]", TAKES_JSON, &o, e) < 0)
                 return CLI_FAILED;
         if (o.help) {
                 cli_help("usage: vmm list [--json]\n\n"
@@ -126,17 +133,22 @@ int cmd_info(const struct cli *cli, int argc, char **argv, struct err *e)
         struct simple o = { 0 };
 
         (void)cli;
-        if (parse(argc, argv, "info", 1, "info NAME|IMAGE [--json]", true, &o, e) < 0)
+        if (parse(argc, argv, "info", 1, "info NAME|IMAGE [OPTIONS]", TAKES_PARENT_JSON, &o,
+                  e) < 0)
                 return CLI_FAILED;
         if (o.help) {
-                cli_help("usage: vmm info NAME|IMAGE [--json]\n\n"
-                         "  --json    as a JSON object\n"
-                         "  --help    show this\n");
+                cli_help("usage: vmm info NAME|IMAGE [OPTIONS]\n\n"
+                         "  --allow-parent DIR  backing files of IMAGE may lie in DIR too\n"
+                         "  --json              as a JSON object\n"
+                         "  --help              show this\n");
                 return 0;
         }
+
+        const struct qs_open_options image = { .allow_parent = o.allow_parent };
+
         /* what runs under that name goes before a file of that name */
         if (rundir_find(argv[optind], NULL) < 0 && access(argv[optind], F_OK) == 0)
-                return image_info(argv[optind], o.json, e) < 0 ? CLI_FAILED : 0;
+                return image_info(argv[optind], &image, o.json, e) < 0 ? CLI_FAILED : 0;
         if (httpc_request(argv[optind], "GET", "/vm", NULL, &vm, e) < 0)
                 return CLI_FAILED;
         if (o.json)
@@ -153,7 +165,7 @@ static int set_state(int argc, char **argv, const char *command, const char *sta
         char usage[64];
 
         snprintf(usage, sizeof(usage), "%s NAME", command);
-        if (parse(argc, argv, command, 1, usage, false, &o, e) < 0)
+        if (parse(argc, argv, command, 1, usage, TAKES_NONE, &o, e) < 0)
                 return CLI_FAILED;
         if (o.help) {
                 printf("usage: vmm %s\n\n  --help    show this\n", usage);
@@ -182,7 +194,7 @@ int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)
         AUTO_FD gone = -1;
 
         (void)cli;
-        if (parse(argc, argv, "stop", 1, "stop NAME", false, &o, e) < 0)
+        if (parse(argc, argv, "stop", 1, "stop NAME", TAKES_NONE, &o, e) < 0)
                 return CLI_FAILED;
         if (o.help) {
                 cli_help("usage: vmm stop NAME\n\n  --help    show this\n");

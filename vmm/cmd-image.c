@@ -17,6 +17,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/image-compare.h"
+#include "vmm/image-write.h"
 #include "vmm/meta.h"
 
 #define PASSPHRASE_FILE_MAX 4096u
@@ -24,26 +25,38 @@
 static const char help[] =
         "usage: vmm image check IMAGE [--json]       structure: tables, references, refcounts\n"
         "       vmm image verify IMAGE [--json]      that, and every stored byte\n"
-        "       vmm image info IMAGE [--json]        what the image is and holds\n"
+        "       vmm image info IMAGE [--allow-parent DIR] [--json]\n"
+        "                                            what the image is and holds\n"
         "       vmm image list IMAGE [--json]        its snapshots\n"
         "       vmm image compare IMAGE_A IMAGE_B [--tag TAG]\n"
-        "                        [--passphrase-file FILE] [--json]\n"
+        "                        [--allow-parent DIR] [--passphrase-file FILE] [--json]\n"
         "                                            do they hold the same memory?\n"
         "       vmm image delete IMAGE --tag TAG     takes a snapshot out of it\n"
-        "       vmm image export IMAGE RAW [--tag TAG] [--passphrase-file FILE] [--force]\n"
+        "       vmm image export IMAGE RAW [--tag TAG] [--allow-parent DIR]\n"
+        "                        [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
-        "                        [--cluster-size N] [--force] [--json]\n\n"
+        "                        [--cluster-size N] [--backing PARENT] [--force] [--json]\n"
+        "       vmm image flatten IMAGE [--allow-parent DIR] [--compress none|zstd[:LEVEL]]\n"
+        "                        [--cluster-size N] [--force] [--json]\n"
+        "                                            the same, without its parents\n"
+        "       vmm image rebase IMAGE --backing PARENT [--allow-parent DIR]\n"
+        "                        [--compress none|zstd[:LEVEL]] [--cluster-size N] [--force]\n"
+        "                        [--json]\n"
+        "                                            the same, over another parent\n\n"
         "RAW is memory as a flat file at guest-physical offsets, holes included.\n\n"
         "  --tag TAG           the snapshot to read, or the name of the new one, which\n"
         "                      an existing IMAGE gets in addition\n"
         "  --compress none|zstd[:LEVEL]\n"
-        "                      how clusters are stored (default: none, or as in the IMAGE\n"
-        "                      that gets a snapshot)\n"
-        "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
+        "                      how clusters are stored (default: none, or as they are in an\n"
+        "                      IMAGE that exists)\n"
+        "  --cluster-size N    4K to 2M, a power of two (default: 16K, or as it is)\n"
+        "  --backing PARENT    store only what differs from PARENT, an image in the same folder\n"
+        "  --allow-parent DIR  its parents may lie in DIR too\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
         "  --force             replace the target if it exists; with --tag, only its\n"
-        "                      snapshot of that name\n"
+        "                      snapshot of that name; rewrite an image although deltas\n"
+        "                      were made of it, which are lost then\n"
         "  --json              print the result as JSON\n"
         "  --help              show this\n";
 
@@ -51,8 +64,8 @@ static const char help[] =
 enum check_status { CHECK_CLEAN = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3 };
 
 struct image_cmd {
-        struct qs_writer_options writer;
-        const char *tag;
+        struct qs_writer_options writer;        /* see vmm/image-write.h */
+        struct qs_open_options open;
         char *passphrase;               /* owned; NULL = none */
         bool json;
         bool help;
@@ -159,6 +172,17 @@ static void add_vm(struct qs_image *image, struct json_object *o)
         qs_reader_free(reader);
 }
 
+/* all of them, the nearest first */
+static void add_parents(const struct qs_image *image, struct json_object *o)
+{
+        unsigned layers = qs_image_info(image)->layers;
+        struct json_object *parents = json_object_new_array();
+
+        for (unsigned n = 1; n < layers; n++)
+                json_object_array_add(parents, json_object_new_string(qs_image_name(image, n)));
+        json_object_object_add(o, "parents", parents);
+}
+
 static struct json_object *describe(const char *path, struct qs_image *image)
 {
         const struct qs_image_info *i = qs_image_info(image);
@@ -173,6 +197,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         json_put_bool(o, "checksums", i->format_version > 0);
         if (i->parent)
                 json_put_str(o, "parent", i->parent);
+        add_parents(image, o);
         json_put_u64(o, "layers", i->layers);
         json_put_str(o, "tag", i->tag);
         json_put_u64(o, "date_ns", i->date_ns);
@@ -222,10 +247,11 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
                (unsigned long long)json_object_get_uint64(json_object_object_get(vm, "cpus")));
 }
 
-int image_info(const char *path, bool json, struct err *e)
+int image_info(const char *path, const struct qs_open_options *options, bool json,
+               struct err *e)
 {
         struct qs_image *image;
-        int rc = qs_image_open_path(path, NULL, NULL, &image, e);
+        int rc = qs_image_open_path(path, options, &image, e);
 
         if (rc < 0)
                 return rc;
@@ -242,7 +268,9 @@ int image_info(const char *path, bool json, struct err *e)
 
 static int image_info_cmd(const struct image_cmd *o, struct err *e)
 {
-        return image_info(o->operands[0], o->json, e) < 0 ? CLI_FAILED : 0;
+        const struct qs_open_options options = { .allow_parent = o->open.allow_parent };
+
+        return image_info(o->operands[0], &options, o->json, e) < 0 ? CLI_FAILED : 0;
 }
 
 static struct json_object *snapshot_json(const struct qs_snapshot_info *s)
@@ -289,7 +317,7 @@ static int image_export(const struct image_cmd *o, struct err *e)
 {
         struct qs_image *image;
 
-        if (qs_image_open_path(o->operands[0], o->tag, o->passphrase, &image, e) < 0)
+        if (qs_image_open_path(o->operands[0], &o->open, &image, e) < 0)
                 return CLI_FAILED;
 
         int rc = qs_export(image, o->operands[1], o->writer.force, e);
@@ -300,41 +328,36 @@ static int image_export(const struct image_cmd *o, struct err *e)
 
 static int image_compare_cmd(const struct image_cmd *o, struct err *e)
 {
-        return image_compare(o->operands[0], o->tag, o->operands[1], o->passphrase, o->json, e);
+        return image_compare(o->operands[0], o->operands[1], &o->open, o->json, e);
 }
 
-static int image_import(const struct image_cmd *o, struct err *e)
+static int image_import_cmd(const struct image_cmd *o, struct err *e)
 {
         struct qs_writer_options w = o->writer;
-        struct qs_writer_stats stats;
 
-        if (o->tag && cli_parse_tag(o->tag, w.tag, e) < 0)
+        if (o->open.tag && cli_parse_tag(o->open.tag, w.tag, e) < 0)
                 return CLI_FAILED;
-        w.append = o->tag != NULL;
-        if (qs_import(o->operands[0], o->operands[1], &w, &stats, e) < 0)
-                return CLI_FAILED;
-        if (o->json) {
-                AUTO_JSON *j = json_object_new_object();
+        w.append = o->open.tag != NULL;
+        return image_import(o->operands[0], o->operands[1], &w, o->json, e);
+}
 
-                json_put_str(j, "image", o->operands[1]);
-                json_put_u64(j, "ram_bytes", stats.ram_bytes);
-                json_put_u64(j, "bytes", stats.file_bytes);
-                json_put_u64(j, "clusters_zero", stats.clusters_zero);
-                json_put_u64(j, "clusters_raw", stats.clusters_raw);
-                json_put_u64(j, "clusters_packed", stats.clusters_packed);
-                json_put_u64(j, "clusters_shared", stats.clusters_shared);
-                cli_print_json(j);
-        }
-        return 0;
+static int image_flatten_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_flatten(o->operands[0], &o->open, &o->writer, o->json, e);
+}
+
+static int image_rebase_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_rebase(o->operands[0], &o->open, &o->writer, o->json, e);
 }
 
 static int image_delete(const struct image_cmd *o, struct err *e)
 {
-        if (!o->tag) {
+        if (!o->open.tag) {
                 err_msg(e, EINVAL, "image delete needs --tag: see 'vmm image list'");
                 return CLI_FAILED;
         }
-        return qs_snapshot_delete(o->operands[0], o->tag, e) < 0 ? CLI_FAILED : 0;
+        return qs_snapshot_delete(o->operands[0], o->open.tag, e) < 0 ? CLI_FAILED : 0;
 }
 
 static const struct action {
@@ -350,7 +373,9 @@ static const struct action {
         { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },
         { "export", "image export IMAGE RAW", 2, image_export },
         { "delete", "image delete IMAGE --tag TAG", 1, image_delete },
-        { "import", "image import RAW IMAGE", 2, image_import },
+        { "import", "image import RAW IMAGE", 2, image_import_cmd },
+        { "flatten", "image flatten IMAGE", 1, image_flatten_cmd },
+        { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd },
 };
 
 /* The first line of a file, which may be a pipe. */
@@ -378,8 +403,10 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
                 { "tag", required_argument, NULL, 't' },
                 { "compress", required_argument, NULL, 'c' },
                 { "cluster-size", required_argument, NULL, 's' },
+                { "backing", required_argument, NULL, 'b' },
                 { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
                 { "help", no_argument, NULL, 'h' },
+                { "allow-parent", required_argument, NULL, 'a' },
                 { "passphrase-file", required_argument, NULL, 'p' }, { 0 },
         };
         int c, rc = 0;
@@ -387,9 +414,11 @@ static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
         opterr = 0;
         while (rc == 0 && (c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
                 switch (c) {
-                case 't': o->tag = optarg; break;
+                case 't': o->open.tag = optarg; break;
+                case 'a': o->open.allow_parent = optarg; break;
                 case 'c': rc = cli_parse_compress(optarg, &o->writer, e); break;
                 case 's': rc = cli_parse_cluster_size(optarg, &o->writer, e); break;
+                case 'b': o->writer.backing = optarg; break;
                 case 'f': o->writer.force = true; break;
                 case 'p': rc = read_passphrase(optarg, &o->passphrase, e); break;
                 case 'j': o->json = true; break;
@@ -404,6 +433,7 @@ static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
 {
         if (parse(argc, argv, o, e) < 0)
                 return CLI_FAILED;
+        o->open.passphrase = o->passphrase;
         if (o->help || optind == argc) {
                 cli_help(help);
                 return o->help ? 0 : CLI_FAILED;
@@ -423,10 +453,7 @@ static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
 
 int cmd_image(const struct cli *cli, int argc, char **argv, struct err *e)
 {
-        struct image_cmd o = {
-                .writer = { .cluster_bits = QS_CLUSTER_BITS_DEFAULT,
-                            .zstd_level = QS_ZSTD_LEVEL_DEFAULT, .compress_alike = true },
-        };
+        struct image_cmd o = { 0 };
 
         (void)cli;
 

@@ -6,8 +6,10 @@
 #include <stdbool.h>
 
 #include "common/err.h"
+#include "qcowstore/store.h"
 
 /* Prints what the image is and what VM it holds. */
-int image_info(const char *path, bool json, struct err *e);
+int image_info(const char *path, const struct qs_open_options *options, bool json,
+               struct err *e);
 
 #endif

@@ -15,6 +15,7 @@
 static const char help[] =
         "usage: vmm " USAGE "\n\n"
         "  --tag TAG             the snapshot to go back to (default: the latest)\n"
+        "  --allow-parent DIR    backing files of IMAGE may lie in DIR too\n"
         "  --name NAME           name of the VM (default: the name it was saved under)\n"
         "  --postcopy[=PCT]      run at once and load memory as it is touched, after PCT % of it\n"
         "  --prefetch on|off|RATE\n"
@@ -86,6 +87,9 @@ static int parse_option(int c, struct revert_cmd *o, char **argv, struct err *e)
         case 't':
                 o->revert.tag = optarg;
                 return 0;
+        case 'a':
+                o->revert.allow_parent = optarg;
+                return 0;
         case 'n':
                 return parse_name(optarg, &o->launch, e);
         case 'p':
@@ -127,6 +131,7 @@ static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
 {
         static const struct option longopts[] = {
                 { "tag", required_argument, NULL, 't' }, { "name", required_argument, NULL, 'n' },
+                { "allow-parent", required_argument, NULL, 'a' },
                 { "postcopy", optional_argument, NULL, 'p' },
                 { "prefetch", required_argument, NULL, 'r' },
                 { "lane", required_argument, NULL, 'l' },

@@ -23,6 +23,7 @@ static const char help[] =
         "                      how clusters are stored (default: none, or as in the IMAGE\n"
         "                      that gets a snapshot)\n"
         "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
+        "  --backing PARENT    store only what differs from PARENT, an image in the same folder\n"
         "  --stop              end the VM once the image is there\n"
         "  --paused            copy while the guest stands still, then let it go on (the default)\n"
         "  --force             replace IMAGE if it exists; with --tag, only its snapshot of\n"
@@ -31,7 +32,7 @@ static const char help[] =
         "  --help              show this\n";
 
 struct save_cmd {
-        struct qs_writer_options writer;
+        struct qs_writer_options writer;        /* its backing is as given */
         bool stop;
         bool paused;
         bool json;
@@ -47,6 +48,9 @@ static int parse_option(int c, struct save_cmd *o, char **argv, struct err *e)
                 return cli_parse_compress(optarg, &o->writer, e);
         case 's':
                 return cli_parse_cluster_size(optarg, &o->writer, e);
+        case 'b':
+                o->writer.backing = optarg;
+                return 0;
         case 'S':
                 o->stop = true;
                 return 0;
@@ -73,6 +77,7 @@ static int parse(int argc, char **argv, struct save_cmd *o, struct err *e)
                 { "tag", required_argument, NULL, 't' },
                 { "compress", required_argument, NULL, 'c' },
                 { "cluster-size", required_argument, NULL, 's' },
+                { "backing", required_argument, NULL, 'b' },
                 { "stop", no_argument, NULL, 'S' }, { "paused", no_argument, NULL, 'p' },
                 { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
                 { "help", no_argument, NULL, 'h' }, { 0 },
@@ -111,6 +116,17 @@ static int absolute(const char *path, char *buf, size_t room, struct err *e)
         return 0;
 }
 
+/* Puts a path into the request. */
+static int put_path(struct json_object *body, const char *key, const char *path, struct err *e)
+{
+        char buf[PATH_MAX];
+        int rc = absolute(path, buf, sizeof(buf), e);
+
+        if (rc == 0)
+                json_put_str(body, key, buf);
+        return rc;
+}
+
 static void print_result(const char *name, const char *image, struct json_object *result)
 {
         struct json_object *phases = NULL, *v = NULL;
@@ -135,7 +151,6 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
         AUTO_JSON *body = json_object_new_object();
         AUTO_JSON *result = NULL;
         AUTO_FD gone = -1;
-        char path[PATH_MAX];
 
         (void)cli;
         if (parse(argc, argv, &o, e) < 0)
@@ -144,9 +159,9 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help(help);
                 return 0;
         }
-        if (absolute(argv[optind + 1], path, sizeof(path), e) < 0)
+        if (put_path(body, "snapshot_path", argv[optind + 1], e) < 0 ||
+            (o.writer.backing && put_path(body, "backing", o.writer.backing, e) < 0))
                 return CLI_FAILED;
-        json_put_str(body, "snapshot_path", path);
         json_put_str(body, "mode", o.stop ? "stop" : "resume");
         if (o.writer.tag[0])
                 json_put_str(body, "tag", o.writer.tag);

@@ -63,9 +63,10 @@ static void reply(struct control *c, struct evhttp_request *http, int status,
 static int status_of(int rc)
 {
         switch (rc) {
-        case -EINVAL: case -EBADMSG: case -EEXIST: case -ENAMETOOLONG:
+        case -EINVAL: case -EBADMSG: case -EEXIST: case -ENAMETOOLONG: case -EXDEV:
+        case -EMLINK: case -ENOTSUP:
                 return 400;
-        case -EBUSY: case -ETIMEDOUT:
+        case -EBUSY: case -ETIMEDOUT: case -ESTALE:
                 return 409;
         default:
                 return 500;
@@ -310,6 +311,13 @@ static int parse_text(struct json_object *o, const char *key, char *buf, size_t 
         return 0;
 }
 
+static int check_absolute(const char *key, const char *path, struct err *e)
+{
+        if (path[0] != '/')
+                return err_msg(e, EINVAL, "%s '%s' is not absolute", key, path);
+        return 0;
+}
+
 int control_parse_save(const char *text, size_t bytes, struct save_request *ret, struct err *e)
 {
         AUTO_JSON *o = NULL;
@@ -319,8 +327,12 @@ int control_parse_save(const char *text, size_t bytes, struct save_request *ret,
         memset(ret, 0, sizeof(*ret));
         if (rc == 0)
                 rc = parse_text(o, "snapshot_path", ret->path, sizeof(ret->path), true, e);
-        if (rc == 0 && ret->path[0] != '/')
-                rc = err_msg(e, EINVAL, "snapshot_path '%s' is not absolute", ret->path);
+        if (rc == 0)
+                rc = parse_text(o, "backing", ret->backing, sizeof(ret->backing), false, e);
+        if (rc == 0)
+                rc = check_absolute("snapshot_path", ret->path, e);
+        if (rc == 0 && json_object_object_get_ex(o, "backing", NULL))
+                rc = check_absolute("backing", ret->backing, e);
         if (rc == 0)
                 rc = parse_text(o, "tag", ret->writer.tag, sizeof(ret->writer.tag), false, e);
         ret->writer.append = ret->writer.tag[0] != '\0';

@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "common/json.h"
-#include "qcowstore/store.h"
 #include "vmm/cli.h"
 
 static void print(const char *path_a, const char *path_b, bool same, uint64_t gpa, bool json)
@@ -27,12 +26,14 @@ static void print(const char *path_a, const char *path_b, bool same, uint64_t gp
 }
 
 static int compare(struct qs_image *a, const char *path_a, const char *path_b,
-                   const char *passphrase, bool json, struct err *e)
+                   const struct qs_open_options *options, bool json, struct err *e)
 {
+        struct qs_open_options other = *options;
         struct qs_image *b;
         uint64_t gpa;
 
-        if (qs_image_open_path(path_b, NULL, passphrase, &b, e) < 0)
+        other.tag = NULL;
+        if (qs_image_open_path(path_b, &other, &b, e) < 0)
                 return COMPARE_FAILED;
 
         int rc = qs_compare(a, b, &gpa, e);
@@ -45,15 +46,15 @@ static int compare(struct qs_image *a, const char *path_a, const char *path_b,
         return same ? COMPARE_SAME : COMPARE_DIFFERENT;
 }
 
-int image_compare(const char *path_a, const char *tag, const char *path_b,
-                  const char *passphrase, bool json, struct err *e)
+int image_compare(const char *path_a, const char *path_b, const struct qs_open_options *options,
+                  bool json, struct err *e)
 {
         struct qs_image *a;
 
-        if (qs_image_open_path(path_a, tag, passphrase, &a, e) < 0)
+        if (qs_image_open_path(path_a, options, &a, e) < 0)
                 return COMPARE_FAILED;
 
-        int status = compare(a, path_a, path_b, passphrase, json, e);
+        int status = compare(a, path_a, path_b, options, json, e);
 
         qs_image_close(a);
         return status;

@@ -9,12 +9,12 @@
 #include <stdbool.h>
 
 #include "common/err.h"
+#include "qcowstore/store.h"
 
 enum compare_status { COMPARE_SAME = 0, COMPARE_DIFFERENT = 1, COMPARE_FAILED = 2 };
 
-/* tag: the snapshot of the first one, NULL = its default;
- * passphrase: of those that are encrypted, NULL = none */
-int image_compare(const char *path_a, const char *tag, const char *path_b,
-                  const char *passphrase, bool json, struct err *e);
+/* options: for both, but the tag is the first one's */
+int image_compare(const char *path_a, const char *path_b, const struct qs_open_options *options,
+                  bool json, struct err *e);
 
 #endif

@@ -18,6 +18,7 @@
 #include "common/clock.h"
 #include "common/lock.h"
 #include "pageserver/uffd.h"
+#include "vmm/image-files.h"
 #include "vmm/pageserver-path.h"
 
 /* Theory of operation
@@ -44,7 +45,7 @@
 
 struct pager {
         /* set before the watch thread starts, constant after */
-        int image_fd;
+        struct image_files files;
         char *image_path;
         char *tag;
         char *socket;
@@ -91,13 +92,17 @@ static int keep_options(struct pager *p, const struct pager_options *o, struct e
 {
         p->prefetch_rate = o->prefetch_rate;
         p->hold_percent = o->hold_percent;
-        p->image_fd = fcntl(o->image_fd, F_DUPFD_CLOEXEC, 3);
-        if (p->image_fd < 0)
-                return err_set(e, errno, "duplicate the descriptor of '%s'", o->image_path);
+
+        /* not "the default", which may be another one by the time a server is replaced */
+        const char *tag = qs_image_info(o->image)->tag;
+        int rc = image_files_keep(&p->files, o->image, e);
+
+        if (rc < 0)
+                return rc;
         p->image_path = strdup(o->image_path);
-        p->tag = o->tag ? strdup(o->tag) : NULL;
+        p->tag = strdup(tag);
         p->socket = o->socket ? strdup(o->socket) : NULL;
-        if (!p->image_path || (o->tag && !p->tag) || (o->socket && !p->socket))
+        if (!p->image_path || !p->tag || (o->socket && !p->socket))
                 return err_msg(e, ENOMEM, "no memory for the pager");
         p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         return p->wake_fd < 0 ? err_set(e, errno, "create an eventfd") : 0;
@@ -142,7 +147,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
 
         if (!p)
                 return err_msg(e, ENOMEM, "no memory for the pager");
-        p->image_fd = p->cache_fd = p->filled_fd = p->wake_fd = -1;
+        p->cache_fd = p->filled_fd = p->wake_fd = -1;
         p->notify = notify;
         p->ctx = ctx;
         lock_init(&p->lock);
@@ -165,7 +170,8 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
                  uint64_t prefetch_rate, struct ps_welcome *ret, struct err *e)
 {
         const struct ps_hello h = {
-                .image_fd = p->image_fd, .image_path = p->image_path, .tag = p->tag,
+                .image_fds = p->files.fds, .nimages = p->files.n,
+                .image_path = p->image_path, .tag = p->tag,
                 .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
                 .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
                 .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
@@ -473,7 +479,7 @@ void pager_free(struct pager *p)
         ps_client_free(p->client);
         for (size_t i = 0; i < p->nuffds; i++)
                 fd_close(&p->uffds[i]);
-        fd_close(&p->image_fd);
+        image_files_close(&p->files);
         fd_close(&p->cache_fd);
         fd_close(&p->filled_fd);
         fd_close(&p->wake_fd);

@@ -15,14 +15,14 @@
 
 #include "common/err.h"
 #include "pageserver/client.h"
+#include "qcowstore/store.h"
 #include "vmm/ram.h"
 
 struct pager;
 
 struct pager_options {
-        int image_fd;
+        const struct qs_image *image;   /* files and tag are taken from it */
         const char *image_path;
-        const char *tag;                /* NULL = default */
         const char *socket;             /* a running page server; NULL = a private one */
         enum ps_lane lane;
         uint64_t prefetch_rate;

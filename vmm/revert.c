@@ -2,11 +2,9 @@
 #include "vmm/revert.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
@@ -27,7 +25,6 @@
  */
 struct revert {
         struct revert_options options;
-        int fd;
         struct qs_image *image;
         struct qs_reader *reader;
         struct meta meta;
@@ -51,16 +48,16 @@ static int read_meta(struct revert *r, struct err *e)
 int revert_open(const struct revert_options *options, struct revert **ret, struct err *e)
 {
         struct revert *r = calloc(1, sizeof(*r));
-        int rc = 0;
+        const struct qs_open_options how = {
+                .tag = options->tag, .allow_parent = options->allow_parent,
+        };
 
         if (!r)
                 return err_msg(e, ENOMEM, "no memory to revert '%s'", options->image_path);
         r->options = *options;
-        r->fd = open(options->image_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        if (r->fd < 0)
-                rc = err_set(e, errno, "open '%s'", options->image_path);
-        if (rc == 0)
-                rc = qs_image_open(r->fd, options->image_path, options->tag, &r->image, e);
+
+        int rc = qs_image_open_path(options->image_path, &how, &r->image, e);
+
         if (rc == 0)
                 rc = qs_reader_new(r->image, &r->reader, e);
         if (rc == 0)
@@ -80,7 +77,6 @@ void revert_close(struct revert *r)
                 return;
         qs_reader_free(r->reader);
         qs_image_close(r->image);
-        fd_close(&r->fd);
         free(r);
 }
 
@@ -117,7 +113,7 @@ static void on_pager_news(void *ctx)
 static int start_pager(struct revert *r, struct vm *vm, struct err *e)
 {
         const struct pager_options options = {
-                .image_fd = r->fd, .image_path = r->options.image_path, .tag = r->options.tag,
+                .image = r->image, .image_path = r->options.image_path,
                 .socket = r->options.pageserver, .lane = r->options.lane,
                 .prefetch_rate = r->options.prefetch_rate,
                 .hold_percent = r->options.hold_percent,

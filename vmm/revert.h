@@ -14,6 +14,7 @@
 struct revert_options {
         const char *image_path;
         const char *tag;                /* NULL = default */
+        const char *allow_parent;       /* a folder in which parents may lie; NULL = none */
         bool postcopy;
         unsigned hold_percent;          /* of RAM that is loaded before the guest runs */
         enum ps_lane lane;

@@ -162,6 +162,7 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
         json_put_u64(o, "ram_bytes", stats->ram_bytes);
         json_put_u64(o, "bytes", stats->file_bytes);
         json_put_u64(clusters, "zero", stats->clusters_zero);
+        json_put_u64(clusters, "same", stats->clusters_same);
         json_put_u64(clusters, "raw", stats->clusters_raw);
         json_put_u64(clusters, "packed", stats->clusters_packed);
         json_put_u64(clusters, "shared", stats->clusters_shared);
@@ -176,6 +177,7 @@ static int run(struct save *s, struct err *e)
 
         s->start_ns = clock_now_ns();
         s->request.writer.disk_bytes = ram_end_gpa(&s->vm->ram);
+        s->request.writer.backing = s->request.backing[0] ? s->request.backing : NULL;
         rc = qs_writer_new(s->request.path, &s->request.writer, &s->writer, e);
         if (rc == 0)
                 rc = copy_paused(s, e);

@@ -19,8 +19,9 @@ enum save_mode {
 
 struct save_request {
         char path[4096];                /* absolute */
+        char backing[4096];             /* absolute; "" = no parent */
         enum save_mode mode;
-        struct qs_writer_options writer;
+        struct qs_writer_options writer;        /* but for its backing */
 };
 
 /* Done once, on the event loop: result (borrowed) or the error. */

@@ -59,7 +59,9 @@ static void put_hello(struct out *o, const struct psmsg_hello *h)
         put32(o, PSMSG_VERSION);
         put8(o, h->lane);
         put8(o, h->has_cache);
-        put16(o, h->hold_percent);
+        ASSERT(h->nimages >= 1 && h->nimages <= PSMSG_IMAGES_MAX);
+        put8(o, h->hold_percent);
+        put8(o, h->nimages);
         put64(o, h->prefetch_rate);
         put_text(o, h->tag, PSMSG_TAG_MAX);
         put_text(o, h->path, PSMSG_PATH_MAX);
@@ -223,7 +225,8 @@ static int take_hello(struct in *in, struct psmsg_hello *h)
                 return -EPROTONOSUPPORT;
         h->lane = (enum psmsg_lane)take_range(in, 1, 0, PSMSG_LANE_COPY);
         h->has_cache = take_bool(in);
-        h->hold_percent = (unsigned)take_range(in, 2, 0, 100);
+        h->hold_percent = (unsigned)take_range(in, 1, 0, 100);
+        h->nimages = (unsigned)take_range(in, 1, 1, PSMSG_IMAGES_MAX);
         h->prefetch_rate = take_int(in, 8);
         take_text(in, h->tag, PSMSG_TAG_MAX);
         take_text(in, h->path, PSMSG_PATH_MAX);
@@ -317,7 +320,7 @@ size_t psmsg_fds(const struct psmsg *m)
 {
         switch (m->type) {
         case PSMSG_HELLO:
-                return m->hello.has_cache ? 3 : 1;
+                return m->hello.nimages + (m->hello.has_cache ? 2u : 0u);
         case PSMSG_WELCOME:
                 return (m->welcome.has_map ? 1u : 0u) + (m->welcome.has_cache ? 2u : 0u);
         case PSMSG_ATTACH:

@@ -22,10 +22,12 @@
 #include <stdint.h>
 
 #define PSMSG_MAGIC 0x53504253u         /* "SBPS" */
-#define PSMSG_VERSION 1u
+/* 2: all files of a chain travel with HELLO */
+#define PSMSG_VERSION 2u
 
 #define PSMSG_REGIONS_MAX 512u
 #define PSMSG_UFFDS_MAX 64u
+#define PSMSG_IMAGES_MAX 33u            /* files of a chain: QS_LAYERS_MAX */
 #define PSMSG_TAG_MAX 63u               /* texts: bytes without the NUL */
 #define PSMSG_PATH_MAX 1023u
 #define PSMSG_TEXT_MAX 639u
@@ -48,11 +50,13 @@ enum psmsg_type {
 
 enum psmsg_lane { PSMSG_LANE_AUTO, PSMSG_LANE_SHARED, PSMSG_LANE_COPY };
 
-/* descriptors: image; with has_cache also cache and filled map */
+/* descriptors: image, its parent, that one's and so on, nimages in all; with has_cache
+ * also cache and filled map */
 struct psmsg_hello {
         enum psmsg_lane lane;
         bool has_cache;
         unsigned hold_percent;          /* 0..100 */
+        unsigned nimages;               /* 1..PSMSG_IMAGES_MAX */
         uint64_t prefetch_rate;         /* bytes per second, 0 = off */
         char tag[PSMSG_TAG_MAX + 1];    /* "" = default */
         char path[PSMSG_PATH_MAX + 1];

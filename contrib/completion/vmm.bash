@@ -3,20 +3,23 @@
 
 # The long options of a command.
 _vmm_options() {
-	local format="--tag --compress --cluster-size --force --json"
+	local format="--compress --cluster-size --backing --force --json"
 
 	case $1 in
 	run)     echo "--kernel --initrd --cmdline --demo --memory --cpus --console" \
 			"--foreground --json" ;;
-	save)    echo "$format --stop --paused" ;;
-	revert)  echo "--tag --name --postcopy --prefetch --lane --pageserver --paused" \
-			"--console --foreground --wait --json" ;;
-	list | info) echo "--json" ;;
-	image-import) echo "$format" ;;
-	image-compare) echo "--tag --passphrase-file --json" ;;
-	image-export) echo "--tag --passphrase-file --force" ;;
+	save)    echo "$format --tag --stop --paused" ;;
+	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --pageserver" \
+			"--paused --console --foreground --wait --json" ;;
+	list)    echo "--json" ;;
+	info | image-info) echo "--allow-parent --json" ;;
+	image-import) echo "$format --tag" ;;
+	image-rebase) echo "$format --allow-parent" ;;
+	image-flatten) echo "--compress --cluster-size --allow-parent --force --json" ;;
+	image-compare) echo "--tag --allow-parent --passphrase-file --json" ;;
+	image-export) echo "--tag --allow-parent --passphrase-file --force" ;;
 	image-delete) echo "--tag" ;;
-	image-check | image-verify | image-info | image-list) echo "--json" ;;
+	image-check | image-verify | image-list) echo "--json" ;;
 	"")      echo "--version" ;;
 	esac
 	echo "--help"
@@ -25,7 +28,9 @@ _vmm_options() {
 # What follows an option; fails when the option takes nothing.
 _vmm_argument() {
 	case $1 in
-	--kernel | --initrd | --console | --pageserver | --passphrase-file) compgen -f -- "$2" ;;
+	--kernel | --initrd | --console | --pageserver | --passphrase-file | --backing)
+		compgen -f -- "$2" ;;
+	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;
@@ -50,7 +55,9 @@ _vmm_words() {
 	fi
 	case $command in
 	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
-	image) compgen -W "import export compare check verify info list delete" -- "$cur" ;;
+	image)
+		compgen -W "import export compare check verify info list delete flatten rebase" \
+			-- "$cur" ;;
 	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;

@@ -53,4 +53,4 @@ compares 1 "0x500000" "$files/over" "$files/a"
 flip "$files/a" 200000
 compares 2 "parent 'a': its data do not match their checksum" "$files/over" "$files/c"
 qemu-img create -q -f qcow2 -b ../files/a -F qcow2 "$files/far" 9M
-compares 2 "must lie in the folder of the image" "$files/far" "$files/b"
+compares 2 "not in the folder of the image" "$files/far" "$files/b"

@@ -221,6 +221,51 @@ server_pid() {
                 awk -v vm="$(vm_pid "$1")" '$4 == vm { print $1 }' "/proc/$_pid/stat" 2>/dev/null
         done
 }
+kill_server() {
+        _pid=$(server_pid "$1")
+        [ -n "$_pid" ] || die "$1 has no page server"
+        kill -9 "$_pid"
+}
+
+# shellcheck disable=SC2317 # called by within
+has_loaded() { info_least "$1" present_bytes "$2" || [ "$(field resident "$work/info")" = true ]; }
+
+# kill_servers NAME N: its own page server, so many times in the middle of a revert;
+# the first at once, the others each further into the memory
+kill_servers() {
+        _kill=0
+        while [ $_kill -lt "$2" ]; do
+                _kill=$((_kill + 1))
+                kill_server "$1"
+                within 60 info_least "$1" server_restarts $_kill ||
+                        die "no server after kill $_kill"
+                [ "$(field server_down "$work/info")" = false ] || die "its server is down"
+                _present=$(info_field "$1" present_bytes)
+                within 60 has_loaded "$1" $((_present + 512 * 1024 * _kill)) ||
+                        die "$1 loads nothing after kill $_kill"
+        done
+}
+
+# chain NAME IMAGE IMAGE...: a guest saved into a first image, run on, saved into the
+# next as a delta over the one before, and so on; $saved is its last tick
+chain() {
+        _vm=$1
+        shift
+        run_demo "$_vm" --memory 128M --cpus 2 --cmdline "start=128M rate=128M"
+        wait_for "$work/$_vm.txt" '^verified PASS 1'
+        "$vmm" save "$_vm" "$1" --compress zstd >"$work/out" || die "vmm save $1"
+        while [ $# -gt 1 ]; do
+                _parent=$1
+                shift
+                passes_again "$work/$_vm.txt" 1
+                _last=$([ $# -gt 1 ] || echo --stop)
+                # shellcheck disable=SC2086 # an option or nothing
+                "$vmm" save "$_vm" "$1" --backing "$_parent" $_last >"$work/out" ||
+                        die "vmm save $1 --backing $_parent"
+        done
+        saved=$(last_tick "$work/$_vm.txt")
+}
+
 # shellcheck disable=SC2317 # called by within
 ended() { ! kill -0 "$1" 2>/dev/null; }
 # shellcheck disable=SC2317

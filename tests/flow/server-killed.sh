@@ -10,9 +10,6 @@
 need_kvm
 need_uffd
 
-# shellcheck disable=SC2317 # called by within
-has_loaded() { info_least "$1" present_bytes "$2" || [ "$(field resident "$work/info")" = true ]; }
-
 # a second without a word; a guest that runs prints a tick every 100 ms
 # shellcheck disable=SC2317
 stands_still() {
@@ -22,12 +19,6 @@ stands_still() {
 # shellcheck disable=SC2317
 says_more() { [ "$(wc -c <"$work/vm2.txt")" -gt "$said" ]; }
 
-kill_server() {
-        pid=$(server_pid "$1")
-        [ -n "$pid" ] || die "$1 has no page server"
-        kill -9 "$pid"
-}
-
 # The pass covers all of RAM in a second or more.
 run_demo vm1 --memory 128M --cpus 2 --cmdline "start=128M rate=128M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
@@ -36,16 +27,7 @@ save_and_stop vm1 "$files/state.qcow2" --compress zstd
 for lane in shared copy; do
         name=vm-$lane
         revert "$name" "$files/state.qcow2" --postcopy --lane $lane --prefetch 10M
-        # the first at once, the others each further into the memory
-        for kill in 1 2 3 4 5; do
-                kill_server "$name"
-                within 60 info_least "$name" server_restarts $kill ||
-                        die "no server after kill $kill"
-                [ "$(field server_down "$work/info")" = false ] || die "its server is down"
-                present=$(info_field "$name" present_bytes)
-                within 60 has_loaded "$name" $((present + 512 * 1024 * kill)) ||
-                        die "$name loads nothing after kill $kill"
-        done
+        kill_servers "$name" 5
         goes_on "$work/$name.txt" "$saved"
         within 120 info_is "$name" resident true || die "$name is never whole"
         [ -z "$(field problem "$work/info")" ] || die "$name has a problem"

@@ -23,7 +23,10 @@ static size_t seed_message(unsigned *seed, uint8_t *buf)
         if (m.type == PSMSG_ERROR)
                 m.error = (struct psmsg_error){ .code = -1, .text = "why" };
         if (m.type == PSMSG_HELLO)
-                m.hello = (struct psmsg_hello){ .tag = "tag", .path = "path" };
+                m.hello = (struct psmsg_hello){
+                        .nimages = 1 + (unsigned)rand_r(seed) % PSMSG_IMAGES_MAX,
+                        .has_cache = rand_r(seed) % 2, .tag = "tag", .path = "path",
+                };
         if (m.type == PSMSG_ATTACH) {
                 m.attach.nuffds = 1 + (unsigned)rand_r(seed) % PSMSG_UFFDS_MAX;
                 m.attach.nregions = 1 + (unsigned)rand_r(seed) % 8;

@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 return 0;
         ASSERT(psmsg_encode(&m, again) == size);
         ASSERT(!memcmp(data, again, size));
-        ASSERT(psmsg_fds(&m) <= PSMSG_UFFDS_MAX);
+        ASSERT(psmsg_fds(&m) <= MAX(PSMSG_UFFDS_MAX, PSMSG_IMAGES_MAX + 2));
         if (m.type == PSMSG_ATTACH)
                 judge_regions(&m.attach);
         return 0;

@@ -178,7 +178,7 @@ static void try_file(int fd, int folder_fd, bool good)
         struct qs_image *image;
         struct err e = { 0 };
 
-        if (qs_image_open_at(fd, "fuzz", NULL, folder_fd, &image, &e) == 0) {
+        if (qs_image_open_at(fd, "fuzz", NULL, folder_fd, -1, &image, &e) == 0) {
                 if (good)
                         all_readable(image);
                 kit_touch(image);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store-make - images with given parameters, for tests and fuzz corpora.
  *
- *   store-make import RAW IMAGE CLUSTER_BITS none|zstd [TAG]     (--force: -f first)
+ *   store-make import [-f] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
+ *   store-make rewrite [-f] [-b PARENT] IMAGE CLUSTER_BITS none|zstd
  *   store-make export IMAGE RAW [TAG [PASSPHRASE]]
  *   store-make check IMAGE          contents too; status 2 with findings
  *   store-make list IMAGE
@@ -19,19 +20,58 @@
 #include "qcowstore/store.h"
 #include "tests/unit/store-ram.h"
 
+/* -f and -b; returns how many words they are */
+static int take_options(int argc, char **argv, struct qs_writer_options *o)
+{
+        int n = 0;
+
+        if (n < argc && strcmp(argv[n], "-f") == 0) {
+                o->force = true;
+                n++;
+        }
+        if (n + 1 < argc && strcmp(argv[n], "-b") == 0) {
+                o->backing = argv[n + 1];
+                n += 2;
+        }
+        return n;
+}
+
+static void take_format(char **argv, struct qs_writer_options *o)
+{
+        o->cluster_bits = (unsigned)atoi(argv[0]);
+        o->compress = strcmp(argv[1], "zstd") == 0 ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+}
+
+static int rewrite(int argc, char **argv, struct err *e)
+{
+        struct qs_writer_options o = { .zstd_level = 1 };
+        int n = take_options(argc, argv, &o);
+        struct qs_image *image;
+
+        if (argc - n < 3)
+                return err_msg(e, EINVAL, "rewrite needs IMAGE CLUSTER_BITS none|zstd");
+        argv += n;
+        take_format(argv + 1, &o);
+
+        int rc = qs_image_open_path(argv[0], NULL, &image, e);
+
+        if (rc < 0)
+                return rc;
+        rc = qs_rewrite_in_place(image, &o, NULL, NULL, NULL, e);
+        qs_image_close(image);
+        return rc;
+}
+
 static int import(int argc, char **argv, struct err *e)
 {
         struct qs_writer_options o = { .zstd_level = 1 };
+        int n = take_options(argc, argv, &o);
 
-        if (argc > 0 && strcmp(argv[0], "-f") == 0) {
-                o.force = true;
-                argv++;
-                argc--;
-        }
+        argc -= n;
+        argv += n;
         if (argc < 4)
                 return err_msg(e, EINVAL, "import needs RAW IMAGE CLUSTER_BITS none|zstd");
-        o.cluster_bits = (unsigned)atoi(argv[2]);
-        o.compress = strcmp(argv[3], "zstd") == 0 ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+        take_format(argv + 2, &o);
         if (argc > 4)
                 snprintf(o.tag, sizeof(o.tag), "%s", argv[4]);
         return qs_import(argv[0], argv[1], &o, NULL, e);
@@ -44,8 +84,11 @@ static int export(int argc, char **argv, struct err *e)
         if (argc < 2)
                 return err_msg(e, EINVAL, "export needs IMAGE RAW");
 
-        int rc = qs_image_open_path(argv[0], argc > 2 && argv[2][0] ? argv[2] : NULL,
-                                    argc > 3 ? argv[3] : NULL, &image, e);
+        const struct qs_open_options o = {
+                .tag = argc > 2 && argv[2][0] ? argv[2] : NULL,
+                .passphrase = argc > 3 ? argv[3] : NULL,
+        };
+        int rc = qs_image_open_path(argv[0], &o, &image, e);
 
         if (rc < 0)
                 return rc;
@@ -123,7 +166,7 @@ static const struct command {
         int (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
         { "import", import }, { "export", export }, { "check", check },
-        { "list", list },     { "ram", ram },
+        { "list", list },     { "ram", ram },       { "rewrite", rewrite },
 };
 
 int main(int argc, char **argv)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/check.h"
@@ -16,6 +17,7 @@
 
 struct qs_image {
         int fd;
+        uint64_t inode[QS_LAYERS_MAX];
         struct fake_image fake;
         struct qs_image_info info;
 };
@@ -75,20 +77,29 @@ bool fake_page_ok(const struct fake_image *image, uint64_t gpa, const volatile u
         return true;
 }
 
-int qs_image_open(int fd, const char *path, const char *tag, struct qs_image **ret, struct err *e)
+int qs_image_open_chain(const int *fds, size_t n, const char *path, const char *tag,
+                        struct qs_image **ret, struct err *e)
 {
         struct qs_image *im = calloc(1, sizeof(*im));
+        struct stat st;
 
-        ASSERT(im);
-        if (io_pread_full(fd, &im->fake, sizeof(im->fake), 0) < 0 ||
+        ASSERT(im && n <= QS_LAYERS_MAX);
+        for (size_t i = 0; i < n; i++) {
+                int rc = fstat(fds[i], &st);
+
+                ASSERT(rc == 0);
+                im->inode[i] = st.st_ino;
+        }
+        if (io_pread_full(fds[0], &im->fake, sizeof(im->fake), 0) < 0 ||
             im->fake.magic != FAKE_MAGIC) {
                 free(im);
                 return err_msg(e, EBADMSG, "'%s' is no image", path);
         }
-        im->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        im->fd = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+        im->info.layers = (unsigned)n;
         im->info.cluster_bits = im->fake.cluster_bits;
         im->info.disk_bytes = im->fake.disk_bytes;
-        memcpy(im->info.uuid, &im->fake.seed, sizeof(im->fake.seed));
+        memcpy(im->info.identity, &im->fake.seed, sizeof(im->fake.seed));
         strcpy(im->info.tag, tag ? tag : "default");
         *ret = im;
         return 0;
@@ -100,6 +111,12 @@ void qs_image_close(struct qs_image *image)
                 return;
         close(image->fd);
         free(image);
+}
+
+bool qs_image_same(const struct qs_image *a, const struct qs_image *b)
+{
+        return a->fake.seed == b->fake.seed && strcmp(a->info.tag, b->info.tag) == 0 &&
+               memcmp(a->inode, b->inode, sizeof(a->inode)) == 0;
 }
 
 const struct qs_image_info *qs_image_info(const struct qs_image *image)

@@ -2,6 +2,9 @@
 /* fake-store.h - the reading half of qcowstore/store.h over a made-up image, so
  * that tests of the page server can break it at will.
  *
+ * A chain is the file at its top; those below only count when it is asked whether
+ * two images are the same.
+ *
  * The "image file" is a memfd that holds struct fake_image and nothing else; its
  * clusters are computed. It works across exec, and what a test changes in it takes
  * effect at the next read.

@@ -84,7 +84,7 @@ static void hello(struct guest *g, enum ps_lane lane, uint64_t prefetch, unsigne
 {
         struct err e;
         struct ps_hello h = {
-                .image_fd = g->image_fd, .image_path = "fake image", .lane = lane,
+                .image_fds = &g->image_fd, .nimages = 1, .image_path = "fake image", .lane = lane,
                 .prefetch_rate = prefetch, .hold_percent = hold_percent,
                 .cache_fd = cache_fd, .filled_fd = filled_fd,
         };

@@ -62,7 +62,7 @@ static void welcome(int sock, int image_fd, enum psmsg_lane lane)
         static struct psmsg m;
         int fds[FDPASS_FDS_MAX];
 
-        m = (struct psmsg){ .type = PSMSG_HELLO, .hello.lane = lane };
+        m = (struct psmsg){ .type = PSMSG_HELLO, .hello = { .lane = lane, .nimages = 1 } };
         TEST(chan_send(sock, &m, &image_fd) == 0);
         TEST(chan_recv(sock, &m, fds) == 0);
         TEST(m.type == PSMSG_WELCOME);
@@ -84,16 +84,16 @@ static void bad_first_messages(const struct rig *r)
         TEST(fdpass_send(sock, buf, 100, NULL, 0) == 0);
         refused(sock, -EBADMSG);
 
-        m = (struct psmsg){ .type = PSMSG_HELLO };
+        m = (struct psmsg){ .type = PSMSG_HELLO, .hello.nimages = 1 };
 
         size_t n = psmsg_encode(&m, buf);
 
-        buf[12] = 2;
+        buf[12] = PSMSG_VERSION - 1;            /* a client that was not upgraded yet */
         sock = dial(r);
         TEST(fdpass_send(sock, buf, n, &r->image_fd, 1) == 0);
         refused(sock, -EPROTONOSUPPORT);
 
-        buf[12] = 1;                            /* right, but with descriptors too many */
+        buf[12] = PSMSG_VERSION;                /* right, but with descriptors too many */
         sock = dial(r);
         TEST(fdpass_send(sock, buf, n, three, 3) == 0);
         refused(sock, -EBADMSG);

@@ -27,6 +27,7 @@ static void save_defaults(void)
         CU_ASSERT_EQUAL(r.writer.cluster_bits, QS_CLUSTER_BITS_DEFAULT);
         CU_ASSERT_FALSE(r.writer.force);
         CU_ASSERT_STRING_EQUAL(r.writer.tag, "");
+        CU_ASSERT_STRING_EQUAL(r.backing, "");
 }
 
 static void save_everything(void)
@@ -36,7 +37,8 @@ static void save_everything(void)
 
         CU_ASSERT_EQUAL_FATAL(parse("{\"snapshot_path\":\"/x\",\"tag\":\"t1\",\"mode\":\"stop\","
                                     "\"compress\":\"zstd\",\"level\":7,\"cluster_size\":4096,"
-                                    "\"force\":true}", &r, &e), 0);
+                                    "\"backing\":\"/y\",\"force\":true}", &r, &e), 0);
+        CU_ASSERT_STRING_EQUAL(r.backing, "/y");
         CU_ASSERT_STRING_EQUAL(r.writer.tag, "t1");
         CU_ASSERT_EQUAL(r.mode, SAVE_STOP);
         CU_ASSERT_EQUAL(r.writer.compress, QS_COMPRESS_ZSTD);
@@ -65,6 +67,8 @@ static void save_refusals(void)
                 { "{\"snapshot_path\":\"/a\",\"cluster_size\":2048}", "cluster size" },
                 { "{\"snapshot_path\":\"/a\",\"cluster_size\":-4096}", "negative" },
                 { "{\"snapshot_path\":\"/a\",\"force\":\"yes\"}", "force" },
+                { "{\"snapshot_path\":\"/a\",\"backing\":\"b\"}", "backing 'b' is not absolute" },
+                { "{\"snapshot_path\":\"/a\",\"backing\":\"\"}", "backing '' is not absolute" },
                 { "{\"snapshot_path\":\"/a\",\"tag\":"
                   "\"0123456789012345678901234567890123456789012345678901234567890123\"}", "tag" },
         };

@@ -21,7 +21,7 @@
 static struct fillmap_ident ident(void)
 {
         return (struct fillmap_ident){
-                .clusters = CLUSTERS, .cluster_bits = 14, .uuid = "0123456789abcde", .tag = "x",
+                .clusters = CLUSTERS, .cluster_bits = 14, .image = "0123456789abcde", .tag = "x",
         };
 }
 
@@ -107,7 +107,7 @@ static void the_file_outlives_its_map(void)
         fillmap_finish(m, 7, false, wake);
         fillmap_free(m);
         CU_ASSERT(ftruncate(fd, 0) < 0);        /* sealed */
-        other.uuid[0] = 'x';
+        other.image[0] = 'x';
         CU_ASSERT_EQUAL(fillmap_open(&other, fd, &m, &e), -EBADMSG);
         other = id;
         strcpy(other.tag, "y");

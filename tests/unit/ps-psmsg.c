@@ -21,6 +21,7 @@ static struct psmsg sample(enum psmsg_type type)
         case PSMSG_HELLO:
                 m.hello = (struct psmsg_hello){
                         .lane = PSMSG_LANE_COPY, .has_cache = true, .hold_percent = 37,
+                        .nimages = PSMSG_IMAGES_MAX,
                         .prefetch_rate = 0x1122334455667788, .tag = "before", .path = "/a b",
                 };
                 break;
@@ -90,7 +91,8 @@ static void fields_arrive(void)
         CU_ASSERT_EQUAL(back.hello.prefetch_rate, 0x1122334455667788);
         CU_ASSERT_STRING_EQUAL(back.hello.tag, "before");
         CU_ASSERT_STRING_EQUAL(back.hello.path, "/a b");
-        CU_ASSERT_EQUAL(psmsg_fds(&back), 3);
+        CU_ASSERT_EQUAL(back.hello.nimages, PSMSG_IMAGES_MAX);
+        CU_ASSERT_EQUAL(psmsg_fds(&back), PSMSG_IMAGES_MAX + 2);
         m = sample(PSMSG_ATTACH);
         CU_ASSERT_EQUAL(psmsg_decode(buf, psmsg_encode(&m, buf), &back), 0);
         CU_ASSERT_EQUAL(memcmp(&back.attach.region[511], &m.attach.region[511],
@@ -135,7 +137,7 @@ static void cut_or_longer_is_refused(void)
 static void wrong_fields_are_refused(void)
 {
         /* offsets in the layout: head 8; HELLO magic 8 version 12 lane 16 cache 17
-         * hold 18 rate 20 tag 28; ATTACH again 8 nuffds 9 nregions 10, regions of 28 */
+         * hold 18 images 19 rate 20 tag 28; ATTACH again 8 nuffds 9 nregions 10, regions of 28 */
         static const struct {
                 enum psmsg_type type;
                 size_t at;
@@ -144,10 +146,12 @@ static void wrong_fields_are_refused(void)
         } wrong[] = {
                 { PSMSG_HELLO, 0, 0, -EBADMSG },        { PSMSG_HELLO, 0, 99, -EBADMSG },
                 { PSMSG_HELLO, 2, 1, -EBADMSG },        { PSMSG_HELLO, 4, 7, -EBADMSG },
-                { PSMSG_HELLO, 8, 0, -EBADMSG },        { PSMSG_HELLO, 12, 2, -EPROTONOSUPPORT },
+                { PSMSG_HELLO, 8, 0, -EBADMSG },        { PSMSG_HELLO, 12, 1, -EPROTONOSUPPORT },
                 { PSMSG_HELLO, 16, 3, -EBADMSG },       { PSMSG_HELLO, 17, 2, -EBADMSG },
                 { PSMSG_HELLO, 18, 101, -EBADMSG },     { PSMSG_HELLO, 28, 64, -EBADMSG },
+                { PSMSG_HELLO, 19, 0, -EBADMSG },       { PSMSG_HELLO, 19, 34, -EBADMSG },
                 { PSMSG_HELLO, 30, 0, -EBADMSG },       /* NUL inside the tag */
+                { PSMSG_HELLO, 12, 3, -EPROTONOSUPPORT },
                 { PSMSG_WELCOME, 8, 0, -EBADMSG },      { PSMSG_ERROR, 11, 1, -EBADMSG },
                 { PSMSG_ATTACH, 9, 0, -EBADMSG },       { PSMSG_ATTACH, 9, 65, -EBADMSG },
                 { PSMSG_ATTACH, 11, 3, -EBADMSG },      { PSMSG_ATTACH, 12 + 24, 2, -EBADMSG },

@@ -16,119 +16,8 @@
 #include "common/check.h"
 #include "common/io.h"
 #include "qcowstore/imghdr.h"
-#include "tests/unit/store-kit.h"
-#include "tests/unit/store-ram.h"
+#include "tests/unit/store-family.h"
 #include "tests/unit/suite.h"
-
-#define RAM_BYTES (24u * 4096)
-#define EXT_END 224                     /* our extension ends here */
-#define NAME_AT 256
-
-/* pages: bit i = page i holds data, of this seed; others are zero */
-static struct kit_ram make_ram(uint32_t pages, uint64_t seed)
-{
-        struct kit_ram ram = { .bytes = calloc(1, RAM_BYTES), .ranges = 1,
-                               .range = { { 0, RAM_BYTES } } };
-        uint64_t state = seed;
-
-        ASSERT(ram.bytes);
-        for (unsigned i = 0; i < RAM_BYTES / 4096; i++) {
-                if (pages >> i & 1)
-                        store_ram_page(ram.bytes + i * 4096, 4096, i % 2, &state);
-        }
-        return ram;
-}
-
-static void save(const char *path, struct kit_ram *ram, unsigned bits)
-{
-        struct qs_writer_options o = {
-                .cluster_bits = bits, .compress = QS_COMPRESS_ZSTD, .zstd_level = 1, .threads = 1,
-                .disk_bytes = RAM_BYTES,
-        };
-        int rc = kit_save(path, &o, ram, NULL);
-
-        ASSERT(rc == 0);
-}
-
-/* Makes the file a child of `name`, as a delta of ours would be; format NULL =
- * not said. */
-static void name_parent(const char *path, const char *name, const char *format,
-                        const uint8_t uuid[16])
-{
-        uint8_t sector[LAYOUT_SECTOR_BYTES];
-        AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
-        int rc = io_pread_full(fd, sector, sizeof(sector), 0);
-
-        ASSERT(rc == 0);
-        put_be64(sector + 8, NAME_AT);
-        put_be32(sector + 16, (uint32_t)strlen(name));
-        memcpy(sector + NAME_AT, name, strlen(name));
-        memcpy(sector + 120 + 24, uuid, 16);
-        if (format) {
-                put_be32(sector + EXT_END, 0xe2792aca);
-                put_be32(sector + EXT_END + 4, (uint32_t)strlen(format));
-                memcpy(sector + EXT_END + 8, format, strlen(format));
-        }
-        imghdr_seal(sector);
-        rc = io_pwrite_full(fd, sector, sizeof(sector), 0);
-        ASSERT(rc == 0);
-}
-
-static void uuid_of(const char *path, uint8_t uuid[16])
-{
-        AUTO_FD fd = kit_open(path);
-        int rc = io_pread_full(fd, uuid, 16, 128);
-
-        ASSERT(rc == 0);
-}
-
-struct family {
-        char folder[KIT_PATH_MAX];
-        char parent[KIT_PATH_MAX];
-        char child[KIT_PATH_MAX];
-        struct kit_ram parent_ram;
-        struct kit_ram child_ram;
-        uint8_t uuid[16];
-};
-
-/* The child has every third page of its own. */
-static void begin(struct family *f, unsigned parent_bits, unsigned child_bits)
-{
-        f->parent_ram = make_ram(0x00fff0f3, 5);
-        f->child_ram = make_ram(0x00249249, 6);
-        kit_folder(f->folder);
-        save(kit_path(f->folder, "parent", f->parent), &f->parent_ram, parent_bits);
-        save(kit_path(f->folder, "child", f->child), &f->child_ram, child_bits);
-        uuid_of(f->parent, f->uuid);
-}
-
-static void end(struct family *f)
-{
-        unlink(f->parent);
-        unlink(f->child);
-        free(f->parent_ram.bytes);
-        free(f->child_ram.bytes);
-        CU_ASSERT(kit_gone(f->folder));
-}
-
-/* what both together hold: a cluster with any data is the child's */
-static uint8_t *merged(const struct family *f, unsigned child_bits)
-{
-        uint8_t *model = malloc(RAM_BYTES);
-        size_t cluster = (size_t)1 << child_bits;
-
-        ASSERT(model);
-        for (size_t at = 0; at < RAM_BYTES; at += cluster) {
-                size_t n = MIN(cluster, RAM_BYTES - at);
-                const uint8_t *own = f->child_ram.bytes + at;
-                bool data = false;
-
-                for (size_t i = 0; i < n; i++)
-                        data |= own[i] != 0;
-                memcpy(model + at, data ? own : f->parent_ram.bytes + at, n);
-        }
-        return model;
-}
 
 static void delta_reads_through(void)
 {
@@ -139,18 +28,18 @@ static void delta_reads_through(void)
                 struct qs_image *image;
                 struct err e = { 0 };
 
-                begin(&f, bits[i][0], bits[i][1]);
-                name_parent(f.child, "parent", "qcow2", f.uuid);
+                family_begin(&f, bits[i][0], bits[i][1]);
+                family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
-                uint8_t *model = merged(&f, bits[i][1]);
+                uint8_t *model = family_merged(&f, bits[i][1]);
 
-                CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), 0);
+                CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, &image, &e), 0);
                 CU_ASSERT_EQUAL(kit_compare(image, model), 0);
                 CU_ASSERT_EQUAL(qs_image_info(image)->layers, 2);
                 CU_ASSERT_STRING_EQUAL(qs_image_info(image)->parent, "parent");
                 qs_image_close(image);
                 free(model);
-                end(&f);
+                family_end(&f);
         }
 }
 
@@ -164,8 +53,8 @@ static void parent_is_verified(void)
         struct err e = { 0 };
         unsigned bad = 0;
 
-        begin(&f, 16, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_begin(&f, 16, 12);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = open(f.parent, O_RDWR | O_CLOEXEC);
         uint8_t byte;
@@ -173,9 +62,9 @@ static void parent_is_verified(void)
         CU_ASSERT_EQUAL(io_pread_full(fd, &byte, 1, 65536 + 100), 0);
         byte ^= 1;
         CU_ASSERT_EQUAL(io_pwrite_full(fd, &byte, 1, 65536 + 100), 0);
-        CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(qs_image_open_path(f.child, NULL, &image, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
-        for (unsigned i = 0; i < RAM_BYTES / 4096; i++) {
+        for (unsigned i = 0; i < FAMILY_RAM_BYTES / 4096; i++) {
                 if (qs_cluster_read(r, i, buf, &e) < 0) {
                         bad++;
                         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "parent 'parent': its data"));
@@ -184,7 +73,7 @@ static void parent_is_verified(void)
         CU_ASSERT(bad > 0);
         qs_reader_free(r);
         qs_image_close(image);
-        end(&f);
+        family_end(&f);
 }
 
 /* name, format and the error that opening must give; the file "parent" is there */
@@ -197,10 +86,10 @@ static const struct {
         { "parent",                "qcow2", 0,        "" },
         { "parent",                "raw",   -ENOTSUP, "declared to be qcow2" },
         { "parent",                NULL,    -ENOTSUP, "declared to be qcow2" },
-        { "./parent",              "qcow2", -EPERM,   "folder of the image" },
-        { "/etc/passwd",           "qcow2", -EPERM,   "folder of the image" },
-        { "../parent",             "qcow2", -EPERM,   "folder of the image" },
-        { "..",                    "qcow2", -EPERM,   "folder of the image" },
+        { "./parent",              "qcow2", -EPERM,   "not in the folder of the image" },
+        { "/etc/passwd",           "qcow2", -EPERM,   "not in the folder of the image" },
+        { "../parent",             "qcow2", -EPERM,   "not in the folder of the image" },
+        { "..",                    "qcow2", -EPERM,   "not in the folder of the image" },
         { "file:parent",           "qcow2", -EPERM,   "not a plain file name" },
         { "json:{\"driver\":\"\"}", "qcow2", -EPERM,  "not a plain file name" },
         { "nbd://host/x",          "qcow2", -EPERM,   "not a plain file name" },
@@ -239,11 +128,11 @@ static void hostile_names(void)
                 struct qs_image *image = NULL;
                 struct err e = { 0 };
 
-                begin(&f, 12, 12);
+                family_begin(&f, 12, 12);
                 make_traps(&f);
-                name_parent(f.child, names[i].name, names[i].format, f.uuid);
+                family_name_parent(f.child, names[i].name, names[i].format, &f.kin);
 
-                int rc = qs_image_open_path(f.child, NULL, NULL, &image, &e);
+                int rc = qs_image_open_path(f.child, NULL, &image, &e);
 
                 if (rc != names[i].rc || !strstr(e.text, names[i].text))
                         fprintf(stderr, "%s: %d %s\n", names[i].name, rc, e.text);
@@ -252,7 +141,7 @@ static void hostile_names(void)
                 if (rc == 0)
                         qs_image_close(image);
                 remove_traps(&f);
-                end(&f);
+                family_end(&f);
         }
 }
 
@@ -263,14 +152,14 @@ static void no_folder(void)
         struct qs_image *image;
         struct err e = { 0 };
 
-        begin(&f, 12, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_begin(&f, 12, 12);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = kit_open(f.child);
 
         CU_ASSERT_EQUAL(qs_image_open(fd, f.child, NULL, &image, &e), -ENOTSUP);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "backing file, 'parent', which cannot be reached"));
-        end(&f);
+        family_end(&f);
 }
 
 /* The name is gone, what it was a delta over is not known any more. */
@@ -280,8 +169,8 @@ static void orphan(void)
         struct qs_image *image;
         uint8_t sector[LAYOUT_SECTOR_BYTES];
 
-        begin(&f, 12, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_begin(&f, 12, 12);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
 
         AUTO_FD fd = open(f.child, O_RDWR | O_CLOEXEC);
 
@@ -289,8 +178,8 @@ static void orphan(void)
         put_be64(sector + 8, 0);
         imghdr_seal(sector);
         CU_ASSERT_EQUAL(io_pwrite_full(fd, sector, sizeof(sector), 0), 0);
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), -EBADMSG);
-        end(&f);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, NULL), -EBADMSG);
+        family_end(&f);
 }
 
 static void other_parent(void)
@@ -298,12 +187,27 @@ static void other_parent(void)
         struct family f;
         struct qs_image *image;
 
-        begin(&f, 12, 12);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
+        family_begin(&f, 12, 12);
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
         unlink(f.parent);
-        save(f.parent, &f.parent_ram, 12);      /* the same RAM, another image */
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, NULL), -EBADMSG);
-        end(&f);
+        family_save(f.parent, &f.parent_ram, 12);      /* the same RAM, another image */
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, NULL), -EBADMSG);
+        family_end(&f);
+}
+
+/* the same file, with another state in it */
+static void changed_parent(void)
+{
+        struct family f;
+        struct qs_image *image;
+        struct err e = { 0 };
+
+        family_begin(&f, 12, 12);
+        f.kin.state ^= 1;
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -EBADMSG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "'parent' was changed since"));
+        family_end(&f);
 }
 
 /* a -> b -> a, by UUIDs that a liar copied */
@@ -311,18 +215,19 @@ static void loop(void)
 {
         struct family f;
         struct qs_image *image;
-        uint8_t uuid[16];
         struct err e = { 0 };
 
-        begin(&f, 12, 12);
-        uuid_of(f.child, uuid);
-        name_parent(f.child, "parent", "qcow2", f.uuid);
-        name_parent(f.parent, "child", "qcow2", uuid);
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -ELOOP);
+        family_begin(&f, 12, 12);
+
+        struct kin child = family_kin(f.child);
+
+        family_name_parent(f.child, "parent", "qcow2", &f.kin);
+        family_name_parent(f.parent, "child", "qcow2", &child);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -ELOOP);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "comes back to 'child'"));
-        name_parent(f.child, "child", "qcow2", uuid);
-        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, NULL, &image, &e), -ELOOP);
-        end(&f);
+        family_name_parent(f.child, "child", "qcow2", &child);
+        CU_ASSERT_EQUAL(qs_image_open_path(f.child, NULL, &image, &e), -ELOOP);
+        family_end(&f);
 }
 
 static const CU_TestInfo cases[] = {
@@ -332,6 +237,7 @@ static const CU_TestInfo cases[] = {
         { "no parent by descriptor alone", no_folder },
         { "a child without its parent's name", orphan },
         { "a parent that is another image", other_parent },
+        { "a parent that was changed", changed_parent },
         { "loops", loop },
         CU_TEST_INFO_NULL,
 };

@@ -1,0 +1,51 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Goal: a guest reverted from a chain survives kill -9 of its page server, even if
+#       not one of the files has its name any more; and clones of a chain share a
+#       daemon, whose loss they survive too (INV-HELD, INV-REATTACH).
+# Method: the files are renamed as soon as the guests run, then servers are killed in
+#       the middle of slow reverts.
+# shellcheck source=tests/flow/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_kvm
+need_uffd
+
+away() {
+        for file in base top; do
+                mv "$files/$file.qcow2" "$files/$file.away"
+        done
+}
+back() {
+        for file in base top; do
+                mv "$files/$file.away" "$files/$file.qcow2"
+        done
+}
+whole() {
+        goes_on "$work/$1.txt" "$saved"
+        within 120 info_is "$1" resident true || die "$1 is never whole"
+        [ -z "$(field problem "$work/info")" ] || die "$1 has a problem"
+}
+
+chain vm1 "$files/base.qcow2" "$files/top.qcow2"
+for lane in shared copy; do
+        revert vm-$lane "$files/top.qcow2" --postcopy --lane $lane --prefetch 10M
+        away
+        kill_servers vm-$lane 3
+        whole vm-$lane
+        stop vm-$lane
+        back
+done
+
+start_daemon
+for name in vm2 vm3; do
+        revert $name "$files/top.qcow2" --postcopy --prefetch 10M --pageserver "$work/pages.sock"
+done
+away
+[ -z "$(server_pid vm2)$(server_pid vm3)" ] || die "a guest of the daemon has a server of its own"
+kill -9 "$daemon"
+within 30 ended "$daemon" || die "the daemon does not end"
+for name in vm2 vm3; do
+        within 60 info_least $name server_restarts 1 || die "$name finds no other server"
+        whole $name
+done
+stop vm2 vm3
