@@ -299,6 +299,7 @@ int delta_view_at(struct delta_view *v, uint64_t gpa, size_t bytes, const uint8_
 void delta_mark(const struct delta *d)
 {
         uint8_t sector[LAYOUT_SECTOR_BYTES];
+        struct imghdr marked;
 
         if (!d || d->image->hdr.is_parent)
                 return;
@@ -308,6 +309,9 @@ void delta_mark(const struct delta *d)
         if (fd < 0 || !is_kin(d, fd, sector))
                 return;
         imghdr_mark_parent(sector);
+        /* a header that is not laid out as ours are passes is_kin(), but not this */
+        if (imghdr_parse(sector, sizeof(sector), &marked, NULL) < 0 || !marked.is_parent)
+                return;
         if (io_pwrite_full(fd, sector, sizeof(sector), 0) == 0)
                 fdatasync(fd);
 }

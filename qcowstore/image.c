@@ -195,6 +195,7 @@ static void fill_info(struct qs_image *m)
         memcpy(i->uuid, m->hdr.uuid, sizeof(i->uuid));
         i->disk_bytes = m->disk_bytes;
         i->compress = m->hdr.zstd ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
+        i->is_parent = m->hdr.is_parent;
         i->parent = m->parent_name;
         i->layers = 1;
         m->unit_bits = MAX(m->hdr.cluster_bits, QS_CLUSTER_BITS_MIN);

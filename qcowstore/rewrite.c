@@ -96,8 +96,8 @@ static int check_replaceable(const struct qs_image *m, bool force, struct err *e
                                "rewritten: make a new one with 'vmm image export' and 'import'",
                                m->path);
         if (m->hdr.snapshots != 1)
-                return err_msg(e, EINVAL, "image '%s' holds %u snapshots, which share its data, "
-                               "and is not rewritten: save with --backing into a file of its own",
+                return err_msg(e, EINVAL, "image '%s' holds %u snapshots, of which all but one "
+                               "would be lost: take one out with 'vmm image export' and 'import'",
                                m->path, m->hdr.snapshots);
         if (m->hdr.is_parent && !force)
                 return err_msg(e, EBUSY, "image '%s' is the parent of deltas, which would not "

@@ -61,6 +61,7 @@ struct qs_image_info {
         uint64_t date_ns;               /* wall clock of the save */
         uint64_t vm_clock_ns;
         uint64_t state_bytes;           /* of the VM-state area */
+        bool is_parent;                 /* deltas were made of it: it must not change */
         const char *parent;             /* name of the backing file; NULL = none; the image's */
         unsigned layers;                /* files that were opened: 1 + parents */
 };

@@ -203,6 +203,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         json_put_u64(o, "date_ns", i->date_ns);
         json_put_u64(o, "disk_bytes", i->disk_bytes);
         json_put_u64(o, "file_bytes", i->file_bytes);
+        json_put_bool(o, "is_parent", i->is_parent);
         json_put_u64(o, "cluster_size", 1ull << i->cluster_bits);
         json_put_str(o, "compress", i->compress == QS_COMPRESS_ZSTD ? "zstd" : "none");
         add_vm(image, o);
@@ -237,6 +238,8 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
                size_text(i->disk_bytes, a), 1ull << i->cluster_bits,
                i->compress == QS_COMPRESS_ZSTD ? "zstd" : "not compressed",
                size_text(i->file_bytes, b));
+        if (i->is_parent)
+                puts("deltas:   were made of it, so it must not change");
         if (!json_object_object_get_ex(o, "vm", &vm)) {
                 puts("vm:       none, memory only");
                 return;

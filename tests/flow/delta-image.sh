@@ -37,6 +37,8 @@ is parent one
 image info "$files/child" --json >"$work/json"
 [ "$(field parent "$work/json")" = parent ] || die "info does not name the parent"
 [ "$(number layers "$work/json")" = 2 ] || die "not two layers"
+[ "$(field is_parent "$work/json")" = false ] || die "the child is a parent"
+image info "$files/parent" | grep -q "^deltas: " || die "info of the parent says nothing"
 for name in parent child; do
         image verify "$files/$name" >"$work/out"
 done
