@@ -136,7 +136,7 @@ static void grow_chain(unsigned files, uint64_t seed)
         for (unsigned i = 0; i < files; i++) {
                 struct qs_writer_options o = box_options;
                 struct err e = { 0 };
-                char name[16];
+                char name[24];
 
                 snprintf(name, sizeof(name), "layer.%u", i);
                 o.cluster_bits = bits[store_random(&state) % sizeof(bits)];

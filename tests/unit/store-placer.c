@@ -55,21 +55,26 @@ static uint8_t mark(uint32_t content)
         return (uint8_t)(1 + content % 255);
 }
 
+/* what one of a kind may be when it comes to the placer */
+static const enum chunk_kind kinds[] = {
+        CHUNK_ZERO, CHUNK_RAW, CHUNK_PACKED, CHUNK_SAME, CHUNK_BLANK,
+};
+
 /* All that a content is follows from its number. */
-static enum chunk_kind content_kind(uint32_t content, unsigned mix)
+static enum chunk_kind content_kind(uint32_t content, enum chunk_kind other)
 {
-        return content < COMMON ? CHUNK_RAW + content % 2 : mix;
+        return content < COMMON ? CHUNK_RAW + content % 2 : other;
 }
 
 static void fill_cluster(struct model *m, struct chunk *c, unsigned i, struct expected *x,
-                         unsigned mix, uint64_t *state)
+                         enum chunk_kind other, uint64_t *state)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
         struct chunk_cluster *k = &c->cluster[i];
-        enum chunk_kind kind = content_kind(x->content, mix);
+        enum chunk_kind kind = content_kind(x->content, other);
 
         *k = (struct chunk_cluster){ .kind = kind };
-        if (kind == CHUNK_ZERO)
+        if (!chunk_stores(kind))
                 return;
         k->key = (struct dedup_key){ { (x->content + 1) * 0x9e3779b97f4a7c15, x->content } };
         /* what is known need not be compressed */
@@ -88,7 +93,8 @@ static void fill_cluster(struct model *m, struct chunk *c, unsigned i, struct ex
 static void fill_chunk(struct model *m, struct chunk *c, uint64_t n, uint64_t *state)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
-        unsigned mix = (unsigned)(store_random(state) % 4);
+        /* of one kind, or of all */
+        unsigned mix = (unsigned)(store_random(state) % (ARRAY_SIZE(kinds) + 1));
 
         c->n = (unsigned)(1 + store_random(state) % (c->bytes / cluster));
         c->stream_bytes = 0;
@@ -101,8 +107,11 @@ static void fill_chunk(struct model *m, struct chunk *c, uint64_t n, uint64_t *s
                 };
                 if (store_random(state) % 4 == 0)
                         x->content = (uint32_t)(store_random(state) % COMMON);
-                fill_cluster(m, c, i, x, mix == 3 ? (unsigned)(store_random(state) % 3) : mix,
-                             state);
+
+                unsigned kind = mix < ARRAY_SIZE(kinds)
+                                ? mix : (unsigned)(store_random(state) % ARRAY_SIZE(kinds));
+
+                fill_cluster(m, c, i, x, kinds[kind], state);
                 c->count[c->cluster[i].kind]++;
         }
 }
@@ -128,8 +137,8 @@ static enum chunk_kind settle(struct model *m, unsigned i, struct expected *x,
 {
         struct known *k = x->content < COMMON ? &m->known[x->content] : NULL;
 
-        if (own == CHUNK_ZERO)
-                return CHUNK_ZERO;
+        if (!chunk_stores(own))
+                return own;
         if (k && k->refs > 0 && k->refs < m->refs_max) {
                 k->refs++;
                 x->of = *k;
@@ -178,7 +187,7 @@ static void look_at(struct model *m, const struct chunk *c, const enum chunk_kin
 
         for (unsigned i = 0; i < c->n; i++) {
                 m->wrong += c->cluster[i].kind != settle(m, i, &x[i], own[i]);
-                if (own[i] != CHUNK_ZERO)
+                if (chunk_stores(own[i]))
                         look_at_one(m, c, i, &x[i], &raw);
         }
         for (unsigned i = 0; i < COMMON; i++) {
