@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Goal: a guest reverted from a chain survives kill -9 of its page server, even if
-#       not one of the files has its name any more; and clones of a chain share a
-#       daemon, whose loss they survive too (INV-HELD, INV-REATTACH).
+#       not one of the files has its name any more; and clones of a chain share what a
+#       daemon loaded (INV-SAMEUSER), whose loss they survive too (INV-HELD,
+#       INV-REATTACH).
 # Method: the files are renamed as soon as the guests run, then servers are killed in
 #       the middle of slow reverts.
 # shellcheck source=tests/flow/lib.sh
@@ -37,8 +38,23 @@ for lane in shared copy; do
 done
 
 start_daemon
+sock=$work/pages.sock
+revert vm4 "$files/top.qcow2" --postcopy --prefetch off --pageserver "$sock"
+goes_on "$work/vm4.txt" "$saved"
+revert vm5 "$files/top.qcow2" --postcopy --prefetch off --pageserver "$sock"
+goes_on "$work/vm5.txt" "$saved"
+ram_is_whole "$files/base.qcow2"
+revert vm6 "$files/base.qcow2" --postcopy --prefetch off --pageserver "$sock"
+goes_on "$work/vm6.txt" "$tick"
+first=$(info_field vm4 demand_faults)
+second=$(info_field vm5 demand_faults)
+[ "$first" -gt 100 ] || die "the first VM took $first faults only: this test shows nothing"
+[ $((second * 10)) -le "$first" ] || die "the second VM took $second faults, the first $first"
+[ "$(info_field vm6 demand_faults)" -gt 100 ] || die "the parent's VM took what its child loaded"
+stop vm4 vm5 vm6
+
 for name in vm2 vm3; do
-        revert $name "$files/top.qcow2" --postcopy --prefetch 10M --pageserver "$work/pages.sock"
+        revert $name "$files/top.qcow2" --postcopy --prefetch 10M --pageserver "$sock"
 done
 away
 [ -z "$(server_pid vm2)$(server_pid vm3)" ] || die "a guest of the daemon has a server of its own"

@@ -21,7 +21,9 @@ top=$tick
 ram_is_whole "$files/mid.qcow2"
 mid=$tick
 ram_is_whole "$files/base.qcow2"
-[ "$tick" -lt "$mid" ] && [ "$mid" -lt "$top" ] || die "ticks: $tick, $mid, $top"
+if [ "$tick" -ge "$mid" ] || [ "$mid" -ge "$top" ]; then
+        die "ticks: $tick, $mid, $top"
+fi
 
 revert vm-mid "$files/mid.qcow2" --postcopy
 goes_on "$work/vm-mid.txt" "$mid"
@@ -45,9 +47,9 @@ for lane in shared copy; do
                 ram_is_whole "$files/$image.qcow2"
                 [ "$tick" -ge "$top" ] || die "$image is older than what it came from"
                 "$vmm" image verify "$files/$image.qcow2" >"$work/out" || die "$image is not clean"
-                revert again-$image "$files/$image.qcow2" --postcopy --lane $lane --wait
+                revert "again-$image" "$files/$image.qcow2" --postcopy --lane $lane --wait
                 goes_on "$work/again-$image.txt" "$tick"
-                stop again-$image
+                stop "again-$image"
                 rm "$work/again-$image.txt"
         done
 done
