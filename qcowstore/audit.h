@@ -26,6 +26,7 @@
 #include "common/lock.h"
 #include "qcowstore/image-priv.h"
 #include "qcowstore/store.h"
+#include "qcowstore/tally.h"
 
 /* Sentences given to the caller; a ruined file has millions of faults. */
 #define AUDIT_FINDINGS_MAX 100
@@ -45,6 +46,7 @@ struct audit {
         uint8_t *seen;                  /* L2 tables of the L1 being walked */
         uint64_t used;                  /* guest clusters with data */
         _Atomic uint64_t checked;
+        struct tally tally;
         struct lock lock;
         qs_finding_fn *finding GUARDED_BY(lock);
         void *finding_ctx GUARDED_BY(lock);

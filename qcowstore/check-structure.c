@@ -198,8 +198,11 @@ static int walk_l1(struct walk *w, uint64_t offset, uint32_t entries, struct err
                 return audit_absorb(a, rc, &why, e);
         memset(a->seen, 0, a->clusters);
         count(a, offset, entries * 8ull, w->active ? ROLE_GUARDED_ELSEWHERE : ROLE_TABLE);
-        for (uint32_t i = 0; rc == 0 && i < entries; i++)
+        for (uint32_t i = 0; rc == 0 && i < entries; i++) {
                 rc = walk_l1_entry(w, i, get_be64(l1 + i * 8ull), table, e);
+                if (rc == 0)
+                        rc = tally_add(&a->tally, m->cluster_bytes, e);
+        }
         return rc;
 }
 

@@ -33,11 +33,14 @@ static int run_windows(struct pass *pass, struct qs_reader *r, struct err *e)
 
         while (rc == 0 && !pass->failed) {
                 uint64_t first = atomic_fetch_add(&pass->next, 1) * pass->window;
+                uint64_t end = MIN(first + pass->window, pass->clusters);
 
                 if (first >= pass->clusters)
                         break;
-                rc = pass->step(pass, r, buf, first, MIN(first + pass->window, pass->clusters),
-                                e);
+                rc = pass->step(pass, r, buf, first, end, e);
+                if (rc == 0)
+                        rc = tally_add(&pass->a->tally,
+                                       (end - first) << pass->a->image->hdr.cluster_bits, e);
         }
         return rc;
 }

@@ -45,6 +45,19 @@ int audit_absorb(struct audit *a, int rc, const struct err *why, struct err *e)
         return rc;
 }
 
+/* As much as is looked at: L2 tables, the file, guest memory. */
+static uint64_t work_bytes(const struct qs_image *m, bool contents)
+{
+        uint64_t tables = m->hdr.l1_entries;
+
+        for (uint32_t i = 0; i < m->hdr.snapshots; i++)
+                tables += m->snapshots[i].l1_entries;
+        if (!m->hdr.format_version)
+                return tables << m->hdr.cluster_bits;
+        return (tables << m->hdr.cluster_bits) + m->bound +
+               (contents ? m->disk_clusters << m->hdr.cluster_bits : 0);
+}
+
 static int audit_image(struct audit *a, bool contents, struct err *e)
 {
         const struct qs_image *m = a->image;
@@ -91,7 +104,8 @@ static int open_all(int fd, const char *path, struct qs_image **ret, struct err 
 }
 
 int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, void *ctx,
-             struct qs_check_report *ret, struct err *e)
+             qs_progress_fn *progress, void *progress_ctx, struct qs_check_report *ret,
+             struct err *e)
 {
         struct audit a = { .finding = finding, .finding_ctx = ctx };
         struct err why = { 0 };
@@ -102,10 +116,12 @@ int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, vo
 
         if (rc < 0)
                 err_in(&why, rc, "image '%s'", path);
-        if (rc == 0)
+        if (rc == 0) {
+                tally_init(&a.tally, progress, progress_ctx, work_bytes(a.image, contents));
                 rc = audit_image(&a, contents, e);
-        else
+        } else {
                 rc = audit_absorb(&a, rc, &why, e);
+        }
         if (rc == 0)
                 report(&a, ret);
         if (a.image && a.image->fd >= 0)

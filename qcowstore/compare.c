@@ -9,6 +9,7 @@
 #include "common/auto.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/image-priv.h"
+#include "qcowstore/tally.h"
 
 /* a multiple of every cluster */
 #define STRETCH_BYTES (1u << QS_CLUSTER_BITS_MAX)
@@ -16,6 +17,7 @@
 struct compare_job {
         struct qs_image *image[2];
         uint64_t bytes;                 /* of the larger one */
+        struct tally tally;
         _Atomic uint64_t next;          /* stretch */
         _Atomic uint64_t first;         /* differing byte so far; UINT64_MAX = none */
         _Atomic bool failed;
@@ -91,6 +93,8 @@ static int compare_all(struct compare_job *job, struct side side[2], struct err 
                 if (at >= job->bytes)
                         break;
                 rc = compare_stretch(job, side, at, e);
+                if (rc == 0)
+                        rc = tally_add(&job->tally, STRETCH_BYTES, e);
         }
         return rc;
 }
@@ -117,15 +121,18 @@ static int worker(void *ctx, struct err *e)
         return rc;
 }
 
-int qs_compare(struct qs_image *a, struct qs_image *b, uint64_t *ret_gpa, struct err *e)
+int qs_compare(struct qs_image *a, struct qs_image *b, qs_progress_fn *progress,
+               void *progress_ctx, uint64_t *ret_gpa, struct err *e)
 {
         struct compare_job job = {
                 .image = { a, b }, .bytes = MAX(a->disk_bytes, b->disk_bytes),
                 .first = UINT64_MAX,
         };
         uint64_t stretches = DIV_ROUND_UP(job.bytes, STRETCH_BYTES);
-        int rc = crew_run((unsigned)MIN(crew_size(0), MAX(stretches, 1)), worker, &job, e);
+        int rc;
 
+        tally_init(&job.tally, progress, progress_ctx, stretches * STRETCH_BYTES);
+        rc = crew_run((unsigned)MIN(crew_size(0), MAX(stretches, 1)), worker, &job, e);
         if (rc == 0)
                 *ret_gpa = job.first;
         return rc;

@@ -13,6 +13,7 @@
 #include "qcowstore/image-priv.h"
 #include "qcowstore/publish.h"
 #include "qcowstore/sum.h"
+#include "qcowstore/tally.h"
 
 /* zero stretches are cheap to skip only in large steps */
 #define EXPORT_BYTES (8u << 20)
@@ -21,6 +22,7 @@ struct export_job {
         struct qs_image *image;
         struct publish *publish;
         uint64_t stretch_clusters;
+        struct tally tally;
         _Atomic uint64_t next;                  /* stretch */
         _Atomic bool failed;
 };
@@ -113,11 +115,13 @@ static int copy_all(struct export_job *job, struct qs_reader *r, struct err *e)
 
         while (rc == 0 && !job->failed) {
                 uint64_t first = atomic_fetch_add(&job->next, 1) * job->stretch_clusters;
+                uint64_t end = MIN(first + job->stretch_clusters, job->image->units);
 
                 if (first >= job->image->units)
                         break;
-                rc = copy_stretch(job, r, first, MIN(first + job->stretch_clusters,
-                                                     job->image->units), buf, e);
+                rc = copy_stretch(job, r, first, end, buf, e);
+                if (rc == 0)
+                        rc = tally_add(&job->tally, (end - first) << job->image->unit_bits, e);
         }
         return rc;
 }
@@ -143,7 +147,8 @@ static int run(struct export_job *job, struct err *e)
         return crew_run(crew_size(0), worker, job, e);
 }
 
-int qs_export(struct qs_image *m, const char *raw_path, bool force, struct err *e)
+int qs_export(struct qs_image *m, const char *raw_path, bool force, qs_progress_fn *progress,
+              void *progress_ctx, struct err *e)
 {
         uint64_t step = MAX(EXPORT_BYTES, 1ull << m->unit_bits);
         struct export_job job = {
@@ -151,6 +156,7 @@ int qs_export(struct qs_image *m, const char *raw_path, bool force, struct err *
         };
         int rc = publish_new(raw_path, force, &job.publish, e);
 
+        tally_init(&job.tally, progress, progress_ctx, m->units << m->unit_bits);
         if (rc == 0)
                 rc = run(&job, e);
         if (rc == 0)

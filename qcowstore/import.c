@@ -73,22 +73,18 @@ static int open_flat(struct flat *flat, struct err *e)
 }
 
 static int write_image(struct qs_writer *w, const struct flat *flat, uint64_t disk_bytes,
-                       struct qs_writer_stats *ret_stats, struct err *e)
+                       qs_progress_fn *progress, void *progress_ctx, struct err *e)
 {
         struct qs_ram_range all = { 0, disk_bytes };
         struct qs_ram_source source = { flat_span, (void *)(uintptr_t)flat };
-        int rc = qs_writer_ram(w, &all, 1, &source, NULL, NULL, e);
+        int rc = qs_writer_ram(w, &all, 1, &source, progress, progress_ctx, e);
 
-        if (rc == 0)
-                rc = qs_writer_publish(w, e);
-        if (rc == 0 && ret_stats)
-                qs_writer_stats(w, ret_stats);
-        return rc;
+        return rc < 0 ? rc : qs_writer_publish(w, e);
 }
 
 int qs_import(const char *raw_path, const char *image_path,
-              const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,
-              struct err *e)
+              const struct qs_writer_options *options, qs_progress_fn *progress,
+              void *progress_ctx, struct qs_writer_stats *ret_stats, struct err *e)
 {
         struct flat flat = { .fd = -1, .path = raw_path };
         struct qs_writer_options o = *options;
@@ -100,7 +96,9 @@ int qs_import(const char *raw_path, const char *image_path,
                 rc = qs_writer_new(image_path, &o, &w, e);
         }
         if (rc == 0)
-                rc = write_image(w, &flat, o.disk_bytes, ret_stats, e);
+                rc = write_image(w, &flat, o.disk_bytes, progress, progress_ctx, e);
+        if (rc == 0 && ret_stats)
+                qs_writer_stats(w, ret_stats);
         qs_writer_free(w);
         fd_close(&flat.fd);
         return rc;

@@ -205,8 +205,9 @@ struct qs_ram_source {
         void *ctx;
 };
 
-/* Bytes of RAM done so far, of all. From any writing thread, one at a time.
- * false cancels: qs_writer_ram() returns -ECANCELED. */
+/* Bytes of work done so far, of all. From any of the threads that work, one at a
+ * time. false cancels: the function that works returns -ECANCELED and leaves
+ * nothing behind. NULL = nobody wants to know. */
 typedef bool qs_progress_fn(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
 
 /* Nothing appears under path before qs_writer_publish(): the file has no name
@@ -242,7 +243,7 @@ struct qs_check_report {
         uint64_t clusters_checked;      /* host clusters whose bytes were compared */
 };
 
-/* One sentence per finding. */
+/* One sentence per finding. From any of the threads that work, one at a time. */
 typedef void qs_finding_fn(void *ctx, const char *text);
 
 /* Structure: every table, reference and refcount, and the checksum of every
@@ -250,7 +251,8 @@ typedef void qs_finding_fn(void *ctx, const char *text);
  * use and the plain content of every guest cluster, so that any flipped bit in
  * a file of ours is found. 0 when the check could be made, whatever it found. */
 int qs_check(int fd, const char *path, bool contents, qs_finding_fn *finding, void *ctx,
-             struct qs_check_report *ret, struct err *e);
+             qs_progress_fn *progress, void *progress_ctx, struct qs_check_report *ret,
+             struct err *e);
 
 struct qs_snapshot_info {
         char id[16];
@@ -272,10 +274,12 @@ int qs_snapshot_delete(const char *path, const char *tag, struct err *e);
 
 /* RAM of the image as a flat, sparse file at guest-physical offsets; published
  * whole under its name or not at all. */
-int qs_export(struct qs_image *image, const char *raw_path, bool force, struct err *e);
+int qs_export(struct qs_image *image, const char *raw_path, bool force,
+              qs_progress_fn *progress, void *progress_ctx, struct err *e);
 /* *ret_gpa: the first guest address at which the RAM of the two differs,
  * UINT64_MAX = none. The smaller one counts as followed by zeros. */
-int qs_compare(struct qs_image *a, struct qs_image *b, uint64_t *ret_gpa, struct err *e);
+int qs_compare(struct qs_image *a, struct qs_image *b, qs_progress_fn *progress,
+               void *progress_ctx, uint64_t *ret_gpa, struct err *e);
 /* A new image with the content of an open one: RAM, sections, tag, date and VM
  * clock; cluster size, compression, parent and force are the options'. It has a
  * UUID of its own. */
@@ -291,7 +295,7 @@ int qs_rewrite_in_place(struct qs_image *image, const struct qs_writer_options *
                         struct err *e);
 /* A flat file becomes an image without machine state. */
 int qs_import(const char *raw_path, const char *image_path,
-              const struct qs_writer_options *options, struct qs_writer_stats *ret_stats,
-              struct err *e);
+              const struct qs_writer_options *options, qs_progress_fn *progress,
+              void *progress_ctx, struct qs_writer_stats *ret_stats, struct err *e);
 
 #endif

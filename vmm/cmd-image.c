@@ -18,6 +18,7 @@
 #include "vmm/cli.h"
 #include "vmm/image-compare.h"
 #include "vmm/image-write.h"
+#include "vmm/job.h"
 #include "vmm/meta.h"
 
 #define PASSPHRASE_FILE_MAX 4096u
@@ -83,6 +84,7 @@ static int open_image(const char *path, int *ret_fd, struct err *e)
 struct findings {
         struct json_object *list;       /* NULL: as text on standard error */
         const char *path;
+        struct job job;
 };
 
 static void on_finding(void *ctx, const char *text)
@@ -92,7 +94,7 @@ static void on_finding(void *ctx, const char *text)
         if (f->list)
                 json_object_array_add(f->list, json_object_new_string(text));
         else
-                fprintf(stderr, "%s: %s\n", f->path, text);
+                progress_say(&f->job.bar, "%s: %s", f->path, text);
 }
 
 static void print_check(const struct image_cmd *o, const struct qs_check_report *r,
@@ -124,8 +126,11 @@ static int check(const struct image_cmd *o, bool contents, struct err *e)
         struct qs_check_report report;
         AUTO_FD fd = -1;
 
-        if (open_image(o->operands[0], &fd, e) < 0 ||
-            qs_check(fd, o->operands[0], contents, on_finding, &f, &report, e) < 0)
+        if (open_image(o->operands[0], &fd, e) < 0)
+                return CHECK_FAILED;
+        job_start(&f.job, contents ? "verify" : "check", o->json);
+        if (job_end(&f.job, qs_check(fd, o->operands[0], contents, on_finding, &f, job_progress,
+                                     &f.job, &report, e)) < 0)
                 return CHECK_FAILED;
         print_check(o, &report, list);
         return report.corruptions ? CHECK_CORRUPT : report.leaks ? CHECK_LEAKS : CHECK_CLEAN;
@@ -323,7 +328,12 @@ static int image_export(const struct image_cmd *o, struct err *e)
         if (qs_image_open_path(o->operands[0], &o->open, &image, e) < 0)
                 return CLI_FAILED;
 
-        int rc = qs_export(image, o->operands[1], o->writer.force, e);
+        struct job job;
+
+        job_start(&job, "export", o->json);
+
+        int rc = job_end(&job, qs_export(image, o->operands[1], o->writer.force, job_progress,
+                                         &job, e));
 
         qs_image_close(image);
         return rc < 0 ? CLI_FAILED : 0;

@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "vmm/cli.h"
+#include "vmm/job.h"
 
 static void print(const char *path_a, const char *path_b, bool same, uint64_t gpa, bool json)
 {
@@ -30,13 +31,16 @@ static int compare(struct qs_image *a, const char *path_a, const char *path_b,
 {
         struct qs_open_options other = *options;
         struct qs_image *b;
+        struct job job;
         uint64_t gpa;
 
         other.tag = NULL;
         if (qs_image_open_path(path_b, &other, &b, e) < 0)
                 return COMPARE_FAILED;
 
-        int rc = qs_compare(a, b, &gpa, e);
+        job_start(&job, "compare", json);
+
+        int rc = job_end(&job, qs_compare(a, b, job_progress, &job, &gpa, e));
         bool same = rc == 0 && gpa == UINT64_MAX;
 
         qs_image_close(b);

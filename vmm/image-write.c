@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "vmm/cli.h"
+#include "vmm/job.h"
 
 static void print_stats(const char *path, const struct qs_writer_stats *stats)
 {
@@ -26,6 +27,7 @@ int image_import(const char *raw, const char *path, const struct qs_writer_optio
 {
         struct qs_writer_options w = *writer;
         struct qs_writer_stats stats;
+        struct job job;
 
         if (w.cluster_bits == 0)
                 w.cluster_bits = QS_CLUSTER_BITS_DEFAULT;
@@ -33,7 +35,8 @@ int image_import(const char *raw, const char *path, const struct qs_writer_optio
                 w.compress_alike = true;
                 w.zstd_level = QS_ZSTD_LEVEL_DEFAULT;
         }
-        if (qs_import(raw, path, &w, &stats, e) < 0)
+        job_start(&job, "import", json);
+        if (job_end(&job, qs_import(raw, path, &w, job_progress, &job, &stats, e)) < 0)
                 return CLI_FAILED;
         if (json)
                 print_stats(path, &stats);
@@ -47,6 +50,7 @@ static int rewrite(const char *path, const struct qs_open_options *open,
         struct qs_writer_options w = *writer;
         struct qs_writer_stats stats;
         struct qs_image *image;
+        struct job job;
 
         if (qs_image_open_path(path, &how, &image, e) < 0)
                 return CLI_FAILED;
@@ -60,7 +64,9 @@ static int rewrite(const char *path, const struct qs_open_options *open,
                 w.zstd_level = QS_ZSTD_LEVEL_DEFAULT;
         }
 
-        int rc = qs_rewrite_in_place(image, &w, NULL, NULL, &stats, e);
+        job_start(&job, "rewrite", json);
+
+        int rc = job_end(&job, qs_rewrite_in_place(image, &w, job_progress, &job, &stats, e));
 
         qs_image_close(image);
         if (rc == 0 && json)

@@ -74,7 +74,7 @@ static int import(int argc, char **argv, struct err *e)
         take_format(argv + 2, &o);
         if (argc > 4)
                 snprintf(o.tag, sizeof(o.tag), "%s", argv[4]);
-        return qs_import(argv[0], argv[1], &o, NULL, e);
+        return qs_import(argv[0], argv[1], &o, NULL, NULL, NULL, e);
 }
 
 static int export(int argc, char **argv, struct err *e)
@@ -92,7 +92,7 @@ static int export(int argc, char **argv, struct err *e)
 
         if (rc < 0)
                 return rc;
-        rc = qs_export(image, argv[1], false, e);
+        rc = qs_export(image, argv[1], false, NULL, NULL, e);
         qs_image_close(image);
         return rc;
 }
@@ -115,7 +115,7 @@ static int check(int argc, char **argv, struct err *e)
         if (fd < 0)
                 return err_set(e, errno, "open '%s'", argv[0]);
 
-        int rc = qs_check(fd, argv[0], true, say, NULL, &report, e);
+        int rc = qs_check(fd, argv[0], true, say, NULL, NULL, NULL, &report, e);
 
         return rc < 0 ? rc : report.corruptions + report.leaks ? 2 : 0;
 }

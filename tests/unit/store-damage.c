@@ -180,7 +180,7 @@ static void newer_version(void)
 
         CU_ASSERT_EQUAL(qs_image_open(fd, "new", NULL, &image, &e), -ENOTSUP);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "image 'new': the file has format version 9"));
-        CU_ASSERT_EQUAL(qs_check(fd, "new", false, NULL, NULL, &report, &e), -ENOTSUP);
+        CU_ASSERT_EQUAL(qs_check(fd, "new", false, NULL, NULL, NULL, NULL, &report, &e), -ENOTSUP);
         free_sample(&s);
 }
 
@@ -242,7 +242,7 @@ static void many_findings(void)
 
         AUTO_FD fd = kit_file(s.bytes, s.n);
 
-        CU_ASSERT_EQUAL(qs_check(fd, "x", true, count_findings, &seen, &report, NULL), 0);
+        CU_ASSERT_EQUAL(qs_check(fd, "x", true, count_findings, &seen, NULL, NULL, &report, NULL), 0);
         CU_ASSERT_EQUAL(report.leaks, 1024);
         CU_ASSERT_EQUAL(report.corruptions, 1);         /* the block's own sum */
         CU_ASSERT(seen.n == 101 && seen.overflowed);

@@ -134,7 +134,7 @@ long kit_compare(struct qs_image *image, const uint8_t *model)
 long kit_check(int fd, int contents)
 {
         struct qs_check_report report;
-        int rc = qs_check(fd, "image", contents, NULL, NULL, &report, NULL);
+        int rc = qs_check(fd, "image", contents, NULL, NULL, NULL, NULL, &report, NULL);
 
         return rc < 0 ? rc : (long)(report.corruptions + report.leaks);
 }

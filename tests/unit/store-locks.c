@@ -90,7 +90,8 @@ static void check_keeps_all(void)
 
         AUTO_FD fd = kit_open(p.path);
 
-        CU_ASSERT_EQUAL(qs_check(fd, p.path, false, see_reader, &seen, &report, NULL), 0);
+        CU_ASSERT_EQUAL(qs_check(fd, p.path, false, see_reader, &seen, NULL, NULL, &report,
+                                 NULL), 0);
         CU_ASSERT_PTR_NULL(seen);
         CU_ASSERT(!twin_taken(&p, 100));
         CU_ASSERT(twin_remove(&p));

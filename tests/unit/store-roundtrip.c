@@ -365,8 +365,9 @@ static void flat_files(void)
         CU_ASSERT_EQUAL(fwrite(ram.bytes, 1, bytes, f), bytes);
         fclose(f);
         CU_ASSERT_EQUAL(truncate(raw, 64 << 20), 0);    /* a hole behind */
-        CU_ASSERT_EQUAL_FATAL(qs_import(raw, kit_path(folder, "image", path), &o, &stats, NULL),
-                              0);
+        kit_path(folder, "image", path);
+        kit_path(folder, "back", back);
+        CU_ASSERT_EQUAL_FATAL(qs_import(raw, path, &o, NULL, NULL, &stats, NULL), 0);
         CU_ASSERT_EQUAL(stats.ram_bytes, 64 << 20);
         CU_ASSERT_EQUAL(stats.clusters_zero + stats.clusters_raw + stats.clusters_packed +
                         stats.clusters_shared, (64 << 20) / 4096);
@@ -374,9 +375,9 @@ static void flat_files(void)
         AUTO_FD fd = kit_open(path);
 
         CU_ASSERT_EQUAL_FATAL(qs_image_open(fd, path, NULL, &image, NULL), 0);
-        CU_ASSERT_EQUAL(qs_export(image, kit_path(folder, "back", back), false, NULL), 0);
-        CU_ASSERT_EQUAL(qs_export(image, back, false, NULL), -EEXIST);
-        CU_ASSERT_EQUAL(qs_export(image, back, true, NULL), 0);
+        CU_ASSERT_EQUAL(qs_export(image, back, false, NULL, NULL, NULL), 0);
+        CU_ASSERT_EQUAL(qs_export(image, back, false, NULL, NULL, NULL), -EEXIST);
+        CU_ASSERT_EQUAL(qs_export(image, back, true, NULL, NULL, NULL), 0);
         qs_image_close(image);
 
         uint8_t *got = kit_load(back, &n);
