@@ -113,6 +113,20 @@ static void check_copied(const struct walk *w, uint64_t offset, bool copied, con
                            copied ? "is" : "is not");
 }
 
+/* Clusters behind the disk's L1 entries are VM state. */
+static void entry_wrong(const struct walk *w, uint64_t cluster, const char *wrong)
+{
+        const struct qs_image *m = w->a->image;
+        uint64_t state = m->disk_l1 << m->hdr.l2_bits;
+
+        if (cluster < state)
+                audit_find(w->a, AUDIT_CORRUPTION, "%s, guest memory at %#llx: %s", w->what,
+                           (ull)cluster << m->hdr.cluster_bits, wrong);
+        else
+                audit_find(w->a, AUDIT_CORRUPTION, "%s, VM state at %#llx: %s", w->what,
+                           (ull)(cluster - state) << m->hdr.cluster_bits, wrong);
+}
+
 static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v, uint64_t bitmap)
 {
         struct audit *a = w->a;
@@ -124,8 +138,7 @@ static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v, uint64_t
                             : l2entry_decode(v, m->hdr.cluster_bits, m->bound, &entry);
 
         if (wrong) {
-                audit_find(a, AUDIT_CORRUPTION, "%s, cluster %llu: %s", w->what,
-                           (ull)(w->first_cluster + i), wrong);
+                entry_wrong(w, w->first_cluster + i, wrong);
                 return;
         }
         if (entry.offset == 0)

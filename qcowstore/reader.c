@@ -69,18 +69,18 @@ struct qs_image *image_of_reader(const struct qs_reader *r)
         return r->image;
 }
 
-static int in_cluster(const struct qs_reader *r, int rc, uint64_t at, struct err *e)
+static int in_memory(const struct qs_reader *r, int rc, uint64_t at, struct err *e)
 {
         if (rc < 0)
-                err_in(e, rc, "image '%s', cluster %llu", r->image->path,
-                       (unsigned long long)(at >> r->image->unit_bits));
+                err_in(e, rc, "image '%s', guest memory at %#llx", r->image->path,
+                       (unsigned long long)ALIGN_DOWN(at, 1ull << r->image->unit_bits));
         return rc;
 }
 
 static int find(struct qs_reader *r, uint64_t at, uint64_t max, struct extent *ret,
                 struct err *e)
 {
-        return in_cluster(r, image_extent(r->image, at, max, ret, e), at, e);
+        return in_memory(r, image_extent(r->image, at, max, ret, e), at, e);
 }
 
 int qs_cluster_kind(struct qs_reader *r, uint64_t cluster, enum qs_kind *ret, struct err *e)
@@ -342,7 +342,7 @@ static int read_range(struct qs_reader *r, uint64_t at, uint64_t end, uint8_t *t
                 int rc = read_stretch(r, at, end, to, &bytes, e);
 
                 if (rc < 0)
-                        return in_cluster(r, rc, at, e);
+                        return in_memory(r, rc, at, e);
                 at += bytes;
                 to += bytes;
         }

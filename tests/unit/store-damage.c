@@ -205,9 +205,48 @@ static void damaged_l2(void)
         CU_ASSERT_EQUAL_FATAL(qs_image_open(fd, "image", NULL, &image, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
         CU_ASSERT_EQUAL(qs_cluster_kind(r, 2, &kind, &e), -EBADMSG);
-        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "image 'image', cluster 2: an L2 table"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "image 'image', guest memory at 0x2000: an L2 table"));
         qs_reader_free(r);
         qs_image_close(image);
+        free_sample(&s);
+}
+
+struct wanted {
+        const char *text;
+        bool seen;
+};
+
+static void look_for(void *ctx, const char *text)
+{
+        struct wanted *w = ctx;
+
+        w->seen |= strstr(text, w->text) != NULL;
+}
+
+/* A user wants to know which memory is lost. */
+static void names_guest_memory(void)
+{
+        struct sample s = make_sample(QS_COMPRESS_NONE, 12);
+        struct imghdr h;
+        struct wanted data = { .text = "guest memory at 0x5000: its data do not match" };
+        struct wanted entry = { .text = "default, guest memory at 0x5000: an L2 entry" };
+        struct qs_check_report report;
+
+        CU_ASSERT_EQUAL_FATAL(imghdr_parse(s.bytes, 4096, &h, NULL), 0);
+
+        uint64_t l2 = get_be64(s.bytes + h.l1_offset) & ~(1ull << 63);
+        uint64_t at = get_be64(s.bytes + l2 + 5 * 8);
+        AUTO_FD fd = -1;
+
+        s.bytes[at + 77] ^= 1;
+        fd = kit_file(s.bytes, s.n);
+        CU_ASSERT_EQUAL(qs_check(fd, "x", true, look_for, &data, NULL, NULL, &report, NULL), 0);
+        CU_ASSERT(data.seen);
+        fd_close(&fd);
+        s.bytes[l2 + 5 * 8 + 7] ^= 2;           /* a reserved bit */
+        fd = kit_file(s.bytes, s.n);
+        CU_ASSERT_EQUAL(qs_check(fd, "x", false, look_for, &entry, NULL, NULL, &report, NULL), 0);
+        CU_ASSERT(entry.seen);
         free_sample(&s);
 }
 
@@ -256,6 +295,7 @@ static const CU_TestInfo cases[] = {
         { "a file cut while open gives errors", truncated_while_open },
         { "a newer version is named", newer_version },
         { "a damaged L2 table", damaged_l2 },
+        { "guest memory is named", names_guest_memory },
         { "findings are bounded", many_findings },
         CU_TEST_INFO_NULL,
 };
