@@ -17,7 +17,7 @@ for options in "" "--compress zstd" "--compress zstd --cluster-size 64K"; do
         qemu-img check "$files/state.qcow2" >"$work/out" 2>&1 || die "qemu-img check, $options"
         grep -q '^No errors were found' "$work/out" || die "qemu-img check found something"
         qemu-img snapshot -l "$files/state.qcow2" >"$work/out" || die "qemu-img snapshot -l"
-        grep -q '^1  *before lunch ' "$work/out" || die "qemu-img does not list the snapshot"
+        grep -q '^[0-9]*  *before lunch ' "$work/out" || die "qemu-img does not list the snapshot"
         qemu-img convert -O raw "$files/state.qcow2" "$files/theirs.raw" || die "qemu-img convert"
         "$vmm" image export "$files/state.qcow2" "$files/ours.raw" --force || die "export"
         cmp "$files/ours.raw" "$files/theirs.raw" || die "QEMU reads other bytes, $options"

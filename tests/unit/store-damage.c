@@ -205,7 +205,8 @@ static void damaged_l2(void)
         CU_ASSERT_EQUAL_FATAL(qs_image_open(fd, "image", NULL, &image, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
         CU_ASSERT_EQUAL(qs_cluster_kind(r, 2, &kind, &e), -EBADMSG);
-        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "image 'image', guest memory at 0x2000: an L2 table"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text,
+                                      "image 'image', guest memory at 0x2000: an L2 table"));
         qs_reader_free(r);
         qs_image_close(image);
         free_sample(&s);
@@ -281,7 +282,8 @@ static void many_findings(void)
 
         AUTO_FD fd = kit_file(s.bytes, s.n);
 
-        CU_ASSERT_EQUAL(qs_check(fd, "x", true, count_findings, &seen, NULL, NULL, &report, NULL), 0);
+        CU_ASSERT_EQUAL(qs_check(fd, "x", true, count_findings, &seen, NULL, NULL, &report, NULL),
+                        0);
         CU_ASSERT_EQUAL(report.leaks, 1024);
         CU_ASSERT_EQUAL(report.corruptions, 1);         /* the block's own sum */
         CU_ASSERT(seen.n == 101 && seen.overflowed);

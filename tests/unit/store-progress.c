@@ -58,7 +58,7 @@ static int do_import(const struct place *p, struct seen *s, struct err *e)
 static int do_export(const struct place *p, struct seen *s, struct err *e)
 {
         struct qs_image *image;
-        int rc = qs_image_open_path(p->image, NULL, NULL, &image, e);
+        int rc = qs_image_open_path(p->image, NULL, &image, e);
 
         ASSERT(rc == 0);
         rc = qs_export(image, p->out, false, on_progress, s, e);
@@ -70,7 +70,7 @@ static int do_compare(const struct place *p, struct seen *s, struct err *e)
 {
         struct qs_image *image;
         uint64_t gpa;
-        int rc = qs_image_open_path(p->image, NULL, NULL, &image, e);
+        int rc = qs_image_open_path(p->image, NULL, &image, e);
 
         ASSERT(rc == 0);
         rc = qs_compare(image, image, on_progress, s, &gpa, e);
