@@ -70,9 +70,9 @@ static bool pack(struct chunk *c, struct chunk_cluster *k, const uint8_t *plain)
         return true;
 }
 
-/* Is there such a cluster already? *k is the chunk's cluster i. */
-static bool is_shared(struct chunk *c, struct chunk_cluster *k, unsigned i)
+bool chunk_seen(struct chunk *c, unsigned i)
 {
+        struct chunk_cluster *k = &c->cluster[i];
         uint16_t *last = &c->last[k->key.word[0] % CHUNK_HASH];
 
         if (*last && dedup_equal(&c->cluster[*last - 1].key, &k->key)) {
@@ -109,12 +109,12 @@ static enum chunk_kind classify(struct chunk *c, unsigned i)
                 return CHUNK_SAME;
         k->sum = sum_bytes(plain, cluster, c->seed);
         k->key = dedup_key(c->dedup, plain, cluster);
-        if (is_shared(c, k, i))
+        if (chunk_seen(c, i))
                 return CHUNK_SHARED;
         return pack(c, k, plain) ? CHUNK_PACKED : CHUNK_RAW;
 }
 
-void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
+void chunk_begin(struct chunk *c, uint64_t first, unsigned n, const void *plain)
 {
         ASSERT((size_t)n << c->cluster_bits <= c->bytes);
         c->first = first;
@@ -123,6 +123,11 @@ void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
         c->stream_bytes = 0;
         memset(c->count, 0, sizeof(c->count));
         memset(c->last, 0, sizeof(c->last));
+}
+
+void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
+{
+        chunk_begin(c, first, n, plain);
         for (unsigned i = 0; i < n; i++) {
                 c->cluster[i].kind = classify(c, i);
                 c->count[c->cluster[i].kind]++;

@@ -82,6 +82,7 @@ struct chunk {
         /* the caller's, before chunk_fill(): what the parent has in these clusters;
          * NULL = zeros, or there is none */
         const uint8_t *base;
+        bool ahead;                     /* placed, but nothing refers to it (ramplan.h) */
         /* of the present content */
         uint64_t first;                 /* guest cluster */
         unsigned n;
@@ -108,6 +109,11 @@ void chunk_free(struct chunk *c);
 /* n clusters at guest cluster `first`; plain NULL = all zero. plain is
  * borrowed until the next call, c->base only during this one. */
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain);
+
+/* For who fills it otherwise (clone.h): begins with no cluster described; then,
+ * cluster i having its key, is the content in the file or the chunk already? */
+void chunk_begin(struct chunk *c, uint64_t first, unsigned n, const void *plain);
+bool chunk_seen(struct chunk *c, unsigned i);
 
 /* The placer's: cluster i is of another kind than it seemed; then, once, what
  * is left of the streams is made contiguous. */

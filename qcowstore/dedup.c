@@ -36,7 +36,7 @@ static uint64_t next_word(uint64_t *state)
         return x ^ x >> 31;
 }
 
-struct dedup *dedup_new(uint64_t seed, uint64_t clusters, uint32_t refs_max)
+struct dedup *dedup_new(uint64_t seed, uint64_t contents_max, uint32_t refs_max)
 {
         struct dedup *d = calloc(1, sizeof(*d));
 
@@ -46,7 +46,7 @@ struct dedup *dedup_new(uint64_t seed, uint64_t clusters, uint32_t refs_max)
                 d->secret[0][i] = next_word(&seed);
                 d->secret[1][i] = next_word(&seed);
         }
-        d->contents_max = MIN(clusters, DEDUP_CONTENTS_MAX);
+        d->contents_max = contents_max;
         d->slots = SLOTS_FOR(d->contents_max);
         d->refs_max = refs_max;
         d->slot = calloc(d->slots, sizeof(*d->slot));
@@ -146,4 +146,12 @@ const struct dedup_slot *dedup_next_fresh(const struct dedup *d, uint64_t *curso
                         return s;
         }
         return NULL;
+}
+
+const struct dedup_slot *dedup_find(const struct dedup *d, const struct dedup_key *key)
+{
+        bool there;
+        const struct dedup_slot *s = search(d, key, &there);
+
+        return there ? s : NULL;
 }

@@ -27,8 +27,8 @@
  * In a pool the contents of earlier tags are preloaded (dedupindex.h), and what
  * is fresh is remembered there.
  *
- * Memory: of the guest's clusters, at most DEDUP_CONTENTS_MAX; what comes
- * later is stored without being remembered.
+ * Memory: for as many contents as the caller says, usually not more than
+ * DEDUP_CONTENTS_MAX; what comes later is stored without being remembered.
  */
 #ifndef QCOWSTORE_DEDUP_H
 #define QCOWSTORE_DEDUP_H
@@ -65,8 +65,8 @@ static inline uint32_t dedup_refs_max(unsigned cluster_bits)
         return (1u << (31 - cluster_bits)) - 1;
 }
 
-/* For a guest of so many clusters. NULL without memory. */
-struct dedup *dedup_new(uint64_t seed, uint64_t clusters, uint32_t refs_max);
+/* For so many contents. NULL without memory. */
+struct dedup *dedup_new(uint64_t seed, uint64_t contents_max, uint32_t refs_max);
 void dedup_free(struct dedup *d);
 uint32_t dedup_limit(const struct dedup *d);
 
@@ -77,6 +77,8 @@ bool dedup_preload(struct dedup *d, const struct dedup_key *key, uint64_t entry,
 /* The fresh contents, one after the other; *cursor is 0 at first. NULL = no
  * more. When threads are done. */
 const struct dedup_slot *dedup_next_fresh(const struct dedup *d, uint64_t *cursor);
+/* When threads are done; NULL = not known. */
+const struct dedup_slot *dedup_find(const struct dedup *d, const struct dedup_key *key);
 /* any thread */
 bool dedup_known(const struct dedup *d, const struct dedup_key *key);
 /* One thread at a time. NULL when it is new and cannot be remembered. */

@@ -8,6 +8,7 @@
 
 #include "common/auto.h"
 #include "common/bytes.h"
+#include "qcowstore/clone.h"
 #include "qcowstore/l2entry.h"
 
 #define PREFIX "INDEX."
@@ -262,6 +263,62 @@ int dedupindex_next(const struct pool *p, const struct dedup *d, const struct sp
         };
         name_section(ret, ret->n++);
         return 0;
+}
+
+/* One section of n entries in ret->fresh. */
+static void set_only(struct dedupindex *ret, uint64_t n)
+{
+        n = MIN(n, QS_SECTION_BYTES_MAX / INDEX_ENTRY_BYTES);
+        if (n == 0)
+                return;
+        ret->section[0] = (struct area_section){
+                .data = ret->fresh, .bytes = n * INDEX_ENTRY_BYTES,
+        };
+        name_section(ret, 0);
+        ret->n = 1;
+}
+
+int dedupindex_of(const struct dedup *d, struct dedupindex *ret, struct err *e)
+{
+        uint8_t *data = NULL;
+        uint64_t n = 0;
+        int rc = encode_fresh(d, 0, &data, &n, e);
+
+        *ret = (struct dedupindex){ .fresh = data };
+        if (rc == 0)
+                set_only(ret, n);
+        return rc;
+}
+
+int dedupindex_moved(const struct pool *p, const struct dedup *d, struct dedupindex *ret,
+                     struct err *e)
+{
+        uint64_t n;
+        uint64_t to = 0;
+
+        choose_none(p, &n);
+
+        uint8_t *data = malloc(n * INDEX_ENTRY_BYTES + 1);
+
+        *ret = (struct dedupindex){ .fresh = data };
+        if (!data)
+                return err_set(e, ENOMEM, "write the index of contents");
+
+        int rc = merge(p, 0, data, e);
+
+        for (uint64_t i = 0; rc == 0 && i < n; i++) {
+                uint8_t *x = data + i * INDEX_ENTRY_BYTES;
+                struct dedup_key key = clone_key(get_le64(x + 16));
+                const struct dedup_slot *slot = dedup_find(d, &key);
+
+                if (!slot)
+                        continue;       /* no tag refers to it any more */
+                put_le64(x + 16, slot->entry);
+                memmove(data + to++ * INDEX_ENTRY_BYTES, x, INDEX_ENTRY_BYTES);
+        }
+        if (rc == 0)
+                set_only(ret, to);
+        return rc;
 }
 
 void dedupindex_fini(struct dedupindex *x)

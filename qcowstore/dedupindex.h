@@ -49,6 +49,12 @@ int dedupindex_build(const struct pool *p, const struct space *s, struct dedup *
  * there are gone, else NULL. Borrows pool; dedupindex_fini() also on failure. */
 int dedupindex_next(const struct pool *p, const struct dedup *d, const struct space *freed,
                     struct dedupindex *ret, struct err *e);
+/* A new file's index: all that is fresh in d. */
+int dedupindex_of(const struct dedup *d, struct dedupindex *ret, struct err *e);
+/* The same of a file that was cloned: what p's index says, with the places that
+ * its contents have in the new file; d is clone.h's. */
+int dedupindex_moved(const struct pool *p, const struct dedup *d, struct dedupindex *ret,
+                     struct err *e);
 void dedupindex_fini(struct dedupindex *x);
 
 #endif

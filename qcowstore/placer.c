@@ -73,8 +73,11 @@ void placer_free(struct placer *p)
         free(p);
 }
 
-static void count(struct placer *p, uint64_t offset, uint64_t bytes)
+static void count(struct placer *p, const struct chunk *c, uint64_t offset, uint64_t bytes)
 {
+        if (c->ahead)
+                return;
+
         uint64_t last = (ALIGN_UP(offset + bytes, LAYOUT_SECTOR_BYTES) - 1) >> p->cluster_bits;
 
         ASSERT(last < p->space->room);          /* INV-ROOM */
@@ -95,7 +98,7 @@ static void place_raw_locked(struct placer *p, struct chunk *c, struct placement
                 if (c->cluster[i].kind != CHUNK_RAW)
                         continue;
                 c->cluster[i].entry = p->end;
-                count(p, p->end, layout_cluster_bytes(p->cluster_bits));
+                count(p, c, p->end, layout_cluster_bytes(p->cluster_bits));
                 p->end += layout_cluster_bytes(p->cluster_bits);
         }
 }
@@ -125,7 +128,7 @@ static void append_locked(struct placer *p, struct chunk *c, size_t from, size_t
                 if (k->kind != CHUNK_PACKED || k->at < from || k->at >= from + bytes)
                         continue;
                 k->entry = l2entry_packed(p->pack_at + (k->at - from), k->bytes, p->cluster_bits);
-                count(p, p->pack_at + (k->at - from), k->bytes);
+                count(p, c, p->pack_at + (k->at - from), k->bytes);
         }
         p->pack_at += bytes;
         p->end = MAX(p->end, ALIGN_UP(p->pack_at, cluster));
@@ -242,7 +245,7 @@ static void refer_locked(struct placer *p, struct chunk *c) REQUIRES(p->lock)
                                                    p->space->room << p->cluster_bits, &at);
 
                 ASSERT(!wrong);
-                count(p, at.offset, at.bytes);
+                count(p, c, at.offset, at.bytes);
         }
 }
 

@@ -25,6 +25,9 @@
  * tail is the end of what was given out, else behind it, so that this happens at
  * most every second chunk.
  *
+ * What comes ahead (ramplan.h) is placed like everything else, only not counted:
+ * the chunk that refers to it does that.
+ *
  * INV-WRITTEN: every host cluster is handed out for writing exactly once,
  *              whole: in a run of placement, or by placer_finish().
  * INV-ROOM:    each stream starts at most one new host cluster, so there are

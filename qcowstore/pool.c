@@ -70,30 +70,59 @@ static int check_kind(const struct pool *p, struct err *e)
         return 0;
 }
 
-int pool_open(const char *path, struct pool **ret, struct err *e)
+static int open_latest(struct pool *p, struct err *e)
+{
+        int rc = image_open_layer(p->fd, p->path, NULL, &p->latest, e);
+
+        if (rc < 0)
+                return err_in(e, rc, "image '%s'", p->path);
+        rc = check_kind(p, e);
+        if (rc < 0)
+                return rc;
+        p->file_bytes = p->latest->info.file_bytes;
+        rc = pool_load(p, e);
+        return rc < 0 ? err_in(e, rc, "image '%s'", p->path) : 0;
+}
+
+static struct pool *new_pool(const char *path)
 {
         struct pool *p = calloc(1, sizeof(*p));
 
         if (!p)
-                return err_set(e, ENOMEM, "open '%s'", path);
+                return NULL;
         p->fd = -1;
         p->path = strdup(path);
+        if (!p->path)
+                free(ptr_take(&p));
+        return p;
+}
 
-        int rc = p->path ? open_locked(p, e) : err_set(e, ENOMEM, "open '%s'", path);
+int pool_open(const char *path, struct pool **ret, struct err *e)
+{
+        struct pool *p = new_pool(path);
+        int rc = p ? open_locked(p, e) : err_set(e, ENOMEM, "open '%s'", path);
 
         if (rc == 0) {
                 p->readers = imglock_readers(p->fd);
-                rc = image_open_layer(p->fd, path, NULL, &p->latest, e);
-                if (rc < 0)
-                        rc = err_in(e, rc, "image '%s'", path);
+                rc = open_latest(p, e);
         }
-        if (rc == 0)
-                rc = check_kind(p, e);
+        if (rc < 0) {
+                pool_close(p);
+                return rc;
+        }
+        *ret = p;
+        return 0;
+}
+
+int pool_open_unnamed(int fd, const char *path, struct pool **ret, struct err *e)
+{
+        struct pool *p = new_pool(path);
+        int rc = p ? 0 : err_set(e, ENOMEM, "open '%s'", path);
+
         if (rc == 0) {
-                p->file_bytes = p->latest->info.file_bytes;
-                rc = pool_load(p, e);
-                if (rc < 0)
-                        rc = err_in(e, rc, "image '%s'", path);
+                p->unnamed = true;
+                p->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+                rc = p->fd < 0 ? err_set(e, errno, "open '%s'", path) : open_latest(p, e);
         }
         if (rc < 0) {
                 pool_close(p);
@@ -174,13 +203,13 @@ static void cut_tail(const struct pool *p, const uint8_t sector[LAYOUT_SECTOR_BY
         int rc = imghdr_parse(sector, LAYOUT_SECTOR_BYTES, &h, NULL);
 
         ASSERT(rc == 0);
-        if (!imglock_readers(p->fd) && ftruncate(p->fd, (off_t)h.file_bytes) < 0)
+        if ((p->unnamed || !imglock_readers(p->fd)) && ftruncate(p->fd, (off_t)h.file_bytes) < 0)
                 errno = 0;              /* it is in nobody's way */
 }
 
 int pool_switch(struct pool *p, const uint8_t sector[LAYOUT_SECTOR_BYTES], struct err *e)
 {
-        if (fdatasync(p->fd) < 0)
+        if (!p->unnamed && fdatasync(p->fd) < 0)
                 return pool_write_error(p, -errno, e);
 
         int rc = io_pwrite_full(p->fd, sector, LAYOUT_SECTOR_BYTES, 0);
@@ -189,7 +218,7 @@ int pool_switch(struct pool *p, const uint8_t sector[LAYOUT_SECTOR_BYTES], struc
         p->switched = true;
         if (rc < 0)
                 return pool_write_error(p, rc, e);
-        if (fdatasync(p->fd) < 0)
+        if (!p->unnamed && fdatasync(p->fd) < 0)
                 return err_set(e, errno, "'%s' is complete, but could not be made durable (run "
                                "'sync')", p->path);
         cut_tail(p, sector);

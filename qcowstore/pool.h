@@ -49,6 +49,7 @@ struct pool {
         bool readers;                   /* somebody may read superseded clusters */
         uint64_t file_bytes;            /* when it was opened */
         bool switched;
+        bool unnamed;
         /* what belongs to the file, as published; host-endian */
         uint64_t *reftable;
         uint64_t reftable_entries;
@@ -62,6 +63,9 @@ struct pool {
 
 /* -ENOENT: there is no such file. -EBUSY: somebody else changes it. */
 int pool_open(const char *path, struct pool **ret, struct err *e);
+/* A file that has no name yet, so that nobody else knows it: no locks, and nothing
+ * is made durable. The descriptor is duplicated; path is for messages. */
+int pool_open_unnamed(int fd, const char *path, struct pool **ret, struct err *e);
 /* Without a switch before it the file is as it was. */
 void pool_close(struct pool *p);
 

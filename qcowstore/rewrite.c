@@ -11,6 +11,7 @@
 #include "common/auto.h"
 #include "qcowstore/image-priv.h"
 #include "qcowstore/imglock.h"
+#include "qcowstore/rewrite.h"
 
 struct rewrite {
         struct qs_image *from;
@@ -48,7 +49,7 @@ static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *
         return rc < 0 ? NULL : buf;
 }
 
-static int copy_ram(struct qs_writer *w, struct qs_image *from, uint64_t bytes,
+int rewrite_ram(struct qs_writer *w, struct qs_image *from, uint64_t bytes,
                     qs_progress_fn *progress, void *ctx, struct err *e)
 {
         struct rewrite rw = { .from = from };
@@ -67,8 +68,7 @@ static int copy_ram(struct qs_writer *w, struct qs_image *from, uint64_t bytes,
         return rc;
 }
 
-/* All but the sums, which are the new file's own. */
-static int copy_sections(struct qs_writer *w, struct qs_image *from, struct err *e)
+int rewrite_sections(struct qs_writer *w, struct qs_image *from, struct err *e)
 {
         struct qs_reader *r = NULL;
         int rc = qs_reader_new(from, &r, e);
@@ -106,17 +106,13 @@ static int check_replaceable(const struct qs_image *m, bool force, struct err *e
         return 0;
 }
 
-/* The same file as when it was opened, and as it was then? */
-static int check_same(const struct qs_image *m, struct err *e)
+int rewrite_check_same(const struct qs_image *m, struct err *e)
 {
         uint8_t sector[LAYOUT_SECTOR_BYTES];
-        struct imghdr now;
         struct stat st;
         bool same = stat(m->path, &st) == 0 && st.st_dev == m->dev && st.st_ino == m->ino &&
                     image_pread(m, sector, sizeof(sector), 0, "the header", NULL) == 0 &&
-                    imghdr_parse(sector, sizeof(sector), &now, NULL) == 0 && !now.changed &&
-                    now.snaptable_sum == m->hdr.snaptable_sum &&
-                    now.is_parent == m->hdr.is_parent;
+                    memcmp(sector, m->sector, sizeof(sector)) == 0;
 
         return same ? 0 : err_msg(e, ESTALE, "image '%s' was changed or replaced meanwhile: try "
                                   "again", m->path);
@@ -134,12 +130,12 @@ struct job {
 static int write_all(const struct job *j, struct qs_writer *w, uint64_t disk_bytes,
                      struct err *e)
 {
-        int rc = copy_ram(w, j->from, disk_bytes, j->progress, j->progress_ctx, e);
+        int rc = rewrite_ram(w, j->from, disk_bytes, j->progress, j->progress_ctx, e);
 
         if (rc == 0)
-                rc = copy_sections(w, j->from, e);
+                rc = rewrite_sections(w, j->from, e);
         if (rc == 0 && j->in_place)
-                rc = check_same(j->from, e);
+                rc = rewrite_check_same(j->from, e);
         return rc < 0 ? rc : qs_writer_publish(w, e);
 }
 
@@ -175,7 +171,7 @@ int qs_rewrite(struct qs_image *from, const char *path, const struct qs_writer_o
 }
 
 /* Nobody adds to the file meanwhile, or makes a delta of it. Where we may not write,
- * or there are no locks, check_same() has to do. */
+ * or there are no locks, rewrite_check_same() has to do. */
 static int lock_out(const struct qs_image *m, int *ret_fd, struct err *e)
 {
         AUTO_FD fd = open(m->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);

@@ -226,6 +226,11 @@ void qs_writer_free(struct qs_writer *writer);
 int qs_writer_ram(struct qs_writer *writer, const struct qs_ram_range *ranges, size_t n,
                   const struct qs_ram_source *source, qs_progress_fn *progress,
                   void *progress_ctx, struct err *e);
+/* Once, before qs_writer_ram(): what shall lie in the file before all else, in
+ * this order, as it will be wanted: a working set. Ranges may overlap; those
+ * that are not of the disk are left out. */
+int qs_writer_first(struct qs_writer *writer, const struct qs_ram_range *ranges, size_t n,
+                    struct err *e);
 /* Each name once; the data are copied. Reserved names: CHECKSUMS, HOSTSUMS. */
 int qs_writer_section(struct qs_writer *writer, const char *name, const void *data,
                       size_t bytes, struct err *e);
@@ -271,6 +276,23 @@ int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, si
  * only it used. -EBUSY: it is read just now, or somebody else changes the file.
  * A reader, or a crash, finds the old state or the new one. */
 int qs_snapshot_delete(const char *path, const char *tag, struct err *e);
+
+/* What the guest wanted first when it was reverted the last time: u64 address and
+ * u64 length of extents, little-endian, in the order in which they were wanted. */
+#define QS_SECTION_WORKING_SET "WORKING-SET"
+
+/* The file is made anew under its name with all its snapshots, without what none
+ * of them refers to; what is stored is copied as it is. Whoever has the old file
+ * open keeps it. Works on a file that another program changed too, if all its
+ * snapshots are ours. progress counts the RAM of all snapshots. */
+int qs_compact(const char *path, qs_progress_fn *progress, void *ctx,
+               struct qs_writer_stats *ret, struct err *e);
+/* The same, with content compressed anew and equal one found again; a snapshot's
+ * working set lies first and in its order. Of the options: cluster_bits (0 = as it
+ * is), compress, zstd_level, threads. */
+int qs_optimize(const char *path, const struct qs_writer_options *options,
+                qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret,
+                struct err *e);
 
 /* RAM of the image as a flat, sparse file at guest-physical offsets; published
  * whole under its name or not at all. */

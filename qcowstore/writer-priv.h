@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "qcowstore/commit.h"
 #include "qcowstore/dedup.h"
 #include "qcowstore/delta.h"
 #include "qcowstore/pool.h"
@@ -19,11 +20,27 @@
 #include "qcowstore/space.h"
 #include "qcowstore/store.h"
 
+/* A file without a name yet, that several writers put one tag each into; the
+ * caller publishes it. */
+struct writer_into {
+        struct publish *file;
+        const char *path;               /* for messages */
+        uint8_t uuid[16];
+        uint64_t seed;
+        struct dedup *dedup;            /* for all of them */
+        unsigned tags;                  /* that it has */
+        /* for the last one: what the pool area shall have; 0 = none */
+        const struct area_section *area;
+        unsigned n_area;
+};
+
 struct qs_writer {
         /* constant after qs_writer_new() */
         struct qs_writer_options options;
         struct publish *publish;        /* a new file; else NULL */
         struct pool *pool;              /* the file that gets a tag; else NULL */
+        struct writer_into *into;       /* whose publish is borrowed; else NULL */
+        struct qs_image *clone_of;      /* RAM is this one's, as it is stored; else NULL */
         struct qs_image *replaced;      /* the tag that goes with it; NULL = none */
         unsigned cluster_bits;
         uint64_t cluster_bytes;
@@ -43,11 +60,17 @@ struct qs_writer {
         bool ram_done;
         bool published;
         unsigned sections;
+        struct qs_ram_range *first;     /* qs_writer_first() */
+        size_t n_first;
         struct section section[QS_SECTIONS_MAX];        /* name and bytes only */
         void *section_data[QS_SECTIONS_MAX];
         struct qs_writer_stats stats;
 };
 
+/* The next tag of such a file. Of the options, force, append and backing are not
+ * used. */
+int writer_new_into(struct writer_into *into, const struct qs_writer_options *options,
+                    struct qs_writer **ret, struct err *e);
 int writer_fd(const struct qs_writer *w);
 /* "write 'PATH': why", with the remedy */
 int writer_write_error(const struct qs_writer *w, int rc, struct err *e);

@@ -12,21 +12,13 @@
 #include "common/auto.h"
 #include "common/io.h"
 #include "qcowstore/chunkpool.h"
+#include "qcowstore/clone.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/placer.h"
+#include "qcowstore/ramplan.h"
 #include "qcowstore/sum.h"
 #include "qcowstore/writer-priv.h"
-
-/* each range of RAM, and each gap before and behind one */
-#define STRETCHES_MAX (2 * QS_RAM_RANGES_MAX + 1)
-
-/* Neighbouring chunks to look at: they hold guest RAM, or a parent has data
- * where there is none. */
-struct stretch {
-        uint64_t gpa;
-        uint64_t chunks;
-};
 
 struct ram_job {
         /* constant while threads run */
@@ -36,10 +28,7 @@ struct ram_job {
         const struct qs_ram_source *source;
         qs_progress_fn *progress;
         void *progress_ctx;
-        uint64_t total_bytes;
-        struct stretch stretch[STRETCHES_MAX];
-        size_t n_stretches;
-        uint64_t chunks;
+        struct ramplan plan;
         struct placer *placer;
         struct chunkpool *pool;
         /* any thread */
@@ -74,63 +63,6 @@ static int check_ranges(const struct qs_writer *w, const struct qs_ram_range *r,
         return 0;
 }
 
-/* A chunk that [from, to) shares with what came before is there already; *done
- * is where that ends. */
-static void add_stretch(struct ram_job *job, uint64_t from, uint64_t to, uint64_t *done)
-{
-        uint64_t step = chunk_bytes(job->w->cluster_bits);
-        uint64_t start = MAX(ALIGN_DOWN(from, step), *done);
-        uint64_t end = ALIGN_UP(to, step);
-
-        if (start >= end)
-                return;
-        ASSERT(job->n_stretches < STRETCHES_MAX);
-        job->stretch[job->n_stretches++] = (struct stretch){ start, (end - start) / step };
-        job->chunks += (end - start) / step;
-        *done = end;
-}
-
-/* Where there is no RAM, zeros are read: a parent must not show through. */
-static int add_gap(struct ram_job *job, uint64_t from, uint64_t to, uint64_t *done,
-                   struct err *e)
-{
-        const struct delta *delta = job->w->delta;
-        int rc = delta ? delta_find_data(delta, from, to, &from, e) : 0;
-
-        if (rc == 0 && delta && from < to)
-                add_stretch(job, from, to, done);
-        return rc;
-}
-
-static int plan_chunks(struct ram_job *job, struct err *e)
-{
-        uint64_t done = 0;
-        uint64_t end = 0;
-
-        for (size_t i = 0; i < job->n_ranges; i++) {
-                const struct qs_ram_range *r = &job->ranges[i];
-                int rc = add_gap(job, end, r->gpa, &done, e);
-
-                if (rc < 0)
-                        return rc;
-                end = r->gpa + r->bytes;
-                job->total_bytes += r->bytes;
-                add_stretch(job, r->gpa, end, &done);
-        }
-        return add_gap(job, end, job->w->options.disk_bytes, &done, e);
-}
-
-static uint64_t chunk_gpa(const struct ram_job *job, uint64_t i)
-{
-        for (size_t s = 0; s < job->n_stretches; s++) {
-                if (i < job->stretch[s].chunks)
-                        return job->stretch[s].gpa + i * chunk_bytes(job->w->cluster_bits);
-                i -= job->stretch[s].chunks;
-        }
-        ASSERT(!"chunk index in range");
-        return 0;
-}
-
 /* 0 with *ret NULL = all zero */
 static int get_span(struct ram_job *job, uint64_t gpa, size_t bytes, void *buf,
                     const uint8_t **ret, struct err *e)
@@ -158,16 +90,16 @@ static struct qs_ram_range overlap(const struct qs_ram_range *r, uint64_t gpa, u
         return (struct qs_ram_range){ lo, hi > lo ? hi - lo : 0 };
 }
 
-/* Content of a chunk that is not one whole piece of one range. */
-static int compose(struct ram_job *job, struct chunk *c, uint64_t gpa, const uint8_t **ret,
-                   struct err *e)
+/* Content of a piece that is not all of one range. */
+static int compose(struct ram_job *job, struct chunk *c, const struct ram_piece *piece,
+                   const uint8_t **ret, struct err *e)
 {
         bool any = false;
 
         memset(c->buf, 0, c->bytes);
         for (size_t i = 0; i < job->n_ranges; i++) {
-                struct qs_ram_range part = overlap(&job->ranges[i], gpa, c->bytes);
-                uint8_t *to = c->buf + (part.gpa - gpa);
+                struct qs_ram_range part = overlap(&job->ranges[i], piece->gpa, piece->bytes);
+                uint8_t *to = c->buf + (part.gpa - piece->gpa);
                 const uint8_t *from = NULL;
 
                 if (part.bytes == 0)
@@ -187,41 +119,59 @@ static int compose(struct ram_job *job, struct chunk *c, uint64_t gpa, const uin
         return 0;
 }
 
-static int fetch(struct ram_job *job, struct delta_view *view, struct chunk *c, uint64_t gpa,
-                 struct err *e)
+/* Plain content of a piece of RAM, and what the parent has there. */
+static int fetch(struct ram_job *job, struct delta_view *view, struct chunk *c,
+                 const struct ram_piece *piece, struct err *e)
 {
         struct qs_ram_range only = { 0 };
         const uint8_t *plain = NULL;
-        uint64_t bytes = 0;
+        uint64_t gpa = piece->gpa;
         uint64_t end = gpa;
         int rc;
 
+        c->ram_bytes = 0;
         for (size_t i = 0; i < job->n_ranges; i++) {
-                struct qs_ram_range part = overlap(&job->ranges[i], gpa, c->bytes);
+                struct qs_ram_range part = overlap(&job->ranges[i], gpa, piece->bytes);
 
                 if (part.bytes) {
-                        bytes += part.bytes;
+                        c->ram_bytes += part.bytes;
                         end = part.gpa + part.bytes;
                         only = part;
                 }
         }
         if (view)
-                end = MIN(gpa + c->bytes, job->w->options.disk_bytes);
+                end = MIN(gpa + piece->bytes, job->w->options.disk_bytes);
 
         size_t whole = ALIGN_UP(end - gpa, job->w->cluster_bytes);
 
         if (only.gpa == gpa && only.bytes == whole)
                 rc = get_span(job, gpa, whole, c->buf, &plain, e);
         else
-                rc = bytes ? compose(job, c, gpa, &plain, e) : 0;
+                rc = c->ram_bytes ? compose(job, c, piece, &plain, e) : 0;
         if (rc == 0 && view)
                 rc = delta_view_at(view, gpa, whole, &c->base, e);
         if (rc < 0)
                 return rc;
         chunk_fill(c, gpa >> c->cluster_bits,
                    (unsigned)layout_clusters(end - gpa, c->cluster_bits), plain);
-        c->ram_bytes = bytes;
         return 0;
+}
+
+static int fill(struct ram_job *job, struct delta_view *view, struct chunk *c, uint64_t i,
+                struct err *e)
+{
+        struct qs_image *from = job->w->clone_of;
+        struct ram_piece piece = ramplan_at(&job->plan, i);
+
+        c->ahead = piece.ahead;
+        if (!from)
+                return fetch(job, view, c, &piece, e);
+
+        uint64_t end = MIN(piece.gpa + piece.bytes, job->w->options.disk_bytes);
+
+        c->ram_bytes = end - piece.gpa;
+        return clone_fill(from, c, piece.gpa >> c->cluster_bits,
+                          (unsigned)layout_clusters(c->ram_bytes, c->cluster_bits), e);
 }
 
 /* 0 or a negative errno; v is used up */
@@ -324,7 +274,7 @@ static int tell_progress(struct ram_job *job, uint64_t bytes, struct err *e)
         uint64_t done = atomic_fetch_add(&job->done_bytes, bytes) + bytes;
 
         if (job->progress && !atomic_flag_test_and_set(&job->in_progress)) {
-                bool go = job->progress(job->progress_ctx, done, job->total_bytes);
+                bool go = job->progress(job->progress_ctx, done, job->plan.ram_bytes);
 
                 atomic_flag_clear(&job->in_progress);
                 if (!go)
@@ -359,6 +309,8 @@ static int write_chunk(struct ram_job *job, const struct chunk *c, struct err *e
         if (rc < 0)
                 return writer_write_error(w, rc, e);
         start_writeback(w, c);
+        if (c->ahead)                   /* it comes again, as RAM */
+                return 0;
         rc = note_clusters(w, c, e);
         if (rc < 0)
                 return rc;
@@ -370,7 +322,7 @@ static int write_chunk(struct ram_job *job, const struct chunk *c, struct err *e
 static int one_chunk(struct ram_job *job, struct delta_view *view, struct chunk *c, uint64_t i,
                      struct err *e)
 {
-        int rc = fetch(job, view, c, chunk_gpa(job, i), e);
+        int rc = fill(job, view, c, i, e);
 
         if (rc < 0)
                 return rc;
@@ -397,7 +349,7 @@ static int worker(void *ctx, struct err *e)
                 /* with the chunk in hand, so that who has the lowest goes on */
                 uint64_t i = atomic_fetch_add(&job->next, 1);
 
-                if (i >= job->chunks) {
+                if (i >= job->plan.chunks) {
                         chunkpool_give(job->pool, c);
                         break;
                 }
@@ -424,14 +376,14 @@ static int finish(struct ram_job *job, struct err *e)
                 if (rc < 0)
                         return writer_write_error(w, rc, e);
         }
-        if (job->progress && !job->progress(job->progress_ctx, job->total_bytes,
-                                            job->total_bytes))
+        if (job->progress && !job->progress(job->progress_ctx, job->plan.ram_bytes,
+                                            job->plan.ram_bytes))
                 return err_msg(e, ECANCELED, "cancelled");
         w->stats = (struct qs_writer_stats){
                 .clusters_zero = job->zero, .clusters_raw = job->raw,
                 .clusters_packed = job->packed, .clusters_shared = job->shared,
                 .clusters_same = job->same,
-                .ram_bytes = job->total_bytes,
+                .ram_bytes = job->plan.ram_bytes,
         };
         w->ram_done = true;
         return 0;
@@ -442,7 +394,12 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
 {
         struct pool *pool = w->pool;
 
-        w->dedup = dedup_new(w->seed, clusters + (pool ? dedupindex_size(pool) : 0), w->refs_max);
+        if (w->into)                    /* of all tags of the file that is made */
+                w->dedup = w->into->dedup;
+        if (w->dedup)
+                return 0;
+        w->dedup = dedup_new(w->seed, MIN(clusters + (pool ? dedupindex_size(pool) : 0),
+                                          DEDUP_CONTENTS_MAX), w->refs_max);
         if (!w->dedup)
                 return err_set(e, ENOMEM, "place guest memory");
         if (!pool)
@@ -454,9 +411,9 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
 static int save_all(struct ram_job *job, struct err *e)
 {
         struct qs_writer *w = job->w;
-        unsigned threads = (unsigned)MIN(crew_size(w->options.threads), MAX(job->chunks, 1));
-        uint64_t clusters = job->chunks * (chunk_bytes(w->cluster_bits) >> w->cluster_bits);
-        unsigned chunks = (unsigned)MIN(threads + CHUNKPOOL_SPARE, MAX(job->chunks, 1));
+        unsigned threads = (unsigned)MIN(crew_size(w->options.threads), MAX(job->plan.chunks, 1));
+        uint64_t clusters = job->plan.clusters;
+        unsigned chunks = (unsigned)MIN(threads + CHUNKPOOL_SPARE, MAX(job->plan.chunks, 1));
         int rc = space_reserve(&w->space, clusters + 1, e);     /* INV-ROOM of the placer */
 
         if (rc == 0)
@@ -488,12 +445,13 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                 .in_progress = ATOMIC_FLAG_INIT,
         };
 
-        rc = plan_chunks(&job, e);
+        rc = ramplan_init(&job.plan, w, ranges, n, e);
         if (rc == 0)
                 rc = save_all(&job, e);
         chunkpool_free(job.pool);
         placer_free(job.placer);
-        if (!w->pool)                   /* else its fresh contents go into the index */
+        ramplan_fini(&job.plan);
+        if (!w->pool && !w->into)       /* else its fresh contents go into the index */
                 dedup_free(ptr_take(&w->dedup));
         return rc;
 }

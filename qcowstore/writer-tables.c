@@ -221,7 +221,9 @@ static int start_header(const struct qs_writer *w, struct imghdr *h, struct err 
                 h->cluster_bits = w->cluster_bits;
                 h->disk_bytes = w->options.disk_bytes;
                 h->hash_seed = w->seed;
-                rc = make_uuid(h->uuid, e);
+                rc = w->into ? 0 : make_uuid(h->uuid, e);
+                if (w->into)
+                        memcpy(h->uuid, w->into->uuid, sizeof(h->uuid));
         }
         if (w->delta)
                 delta_describe(w->delta, h);
@@ -260,7 +262,9 @@ static int supersede(struct qs_writer *w, struct dedupindex *index, struct err *
 
         if (rc == 0 && w->replaced)
                 rc = pool_count_tag(w->replaced, false, -1, &w->space, e);
-        return rc < 0 ? rc : dedupindex_next(w->pool, w->dedup, w->replaced ? &w->space : NULL,
+        if (rc < 0 || w->into)          /* that one's index comes from who makes it */
+                return rc;
+        return dedupindex_next(w->pool, w->dedup, w->replaced ? &w->space : NULL,
                                              index, e);
 }
 
@@ -284,8 +288,8 @@ static int write_file(struct qs_writer *w, const struct plan *p, const struct sn
                 c->snapshots = list;
                 c->disk_l1 = l1;
                 c->disk_l1_entries = w->disk_l1;
-                c->area = index.section;
-                c->n_area = index.n;
+                c->area = w->into ? w->into->area : index.section;
+                c->n_area = w->into ? w->into->n_area : index.n;
                 c->write_error = on_write_error;
                 c->ctx = w;
                 rc = commit_write(c, e);
@@ -309,6 +313,8 @@ static int switch_over(struct qs_writer *w, const struct imghdr *h, struct err *
 
         if (rc < 0)
                 return writer_write_error(w, rc, e);
+        if (w->into)                    /* who makes it gives it its name */
+                return 0;
         rc = delta_check(w->delta, e);
         if (rc == 0)
                 rc = publish_commit(w->publish, e);
@@ -333,6 +339,8 @@ int qs_writer_publish(struct qs_writer *w, struct err *e)
                 rc = switch_over(w, &c.header, e);
         if (rc == 0) {
                 w->stats.file_bytes = c.header.file_bytes;
+                if (w->into)
+                        w->into->tags++;
                 w->published = true;
         }
         plan_fini(&p);

@@ -91,6 +91,21 @@ static int init_pool(struct qs_writer *w, const char *path, struct err *e)
         return rc < 0 ? rc : pool_space(w->pool, &w->space, e);
 }
 
+/* What is there must fit, and then says how the rest is done. */
+static int join_into(struct qs_writer *w, struct err *e)
+{
+        int rc = pool_open_unnamed(publish_fd(w->publish), w->into->path, &w->pool, e);
+
+        return rc < 0 ? rc : pool_space(w->pool, &w->space, e);
+}
+
+static int init_into(struct qs_writer *w, struct err *e)
+{
+        w->publish = w->into->file;
+        w->seed = w->into->seed;
+        return w->into->tags ? join_into(w, e) : space_init(&w->space, w->options.cluster_bits, e);
+}
+
 static int init_file(struct qs_writer *w, const char *path, struct err *e)
 {
         if (getrandom(&w->seed, sizeof(w->seed), 0) != sizeof(w->seed))
@@ -114,7 +129,8 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
                 return err_msg(e, EINVAL, "'%s' exists, and a snapshot in it cannot have a parent: "
                                "leave out --tag or --backing", path);
 
-        int rc = exists ? init_pool(w, path, e) : init_file(w, path, e);
+        int rc = w->into ? init_into(w, e)
+                 : exists ? init_pool(w, path, e) : init_file(w, path, e);
 
         if (rc < 0)
                 return rc;
@@ -130,8 +146,9 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
         return rc;
 }
 
-int qs_writer_new(const char *path, const struct qs_writer_options *options,
-                  struct qs_writer **ret, struct err *e)
+static int writer_new(struct writer_into *into, const char *path,
+                      const struct qs_writer_options *options, struct qs_writer **ret,
+                      struct err *e)
 {
         int rc = check_options(path, options, e);
 
@@ -140,12 +157,47 @@ int qs_writer_new(const char *path, const struct qs_writer_options *options,
 
         struct qs_writer *w = calloc(1, sizeof(*w));
 
+        if (w)
+                w->into = into;
         rc = w ? init(w, path, options, e) : err_set(e, ENOMEM, "create '%s'", path);
         if (rc < 0) {
                 qs_writer_free(w);
                 return rc;
         }
         *ret = w;
+        return 0;
+}
+
+int qs_writer_new(const char *path, const struct qs_writer_options *options,
+                  struct qs_writer **ret, struct err *e)
+{
+        return writer_new(NULL, path, options, ret, e);
+}
+
+int writer_new_into(struct writer_into *into, const struct qs_writer_options *options,
+                    struct qs_writer **ret, struct err *e)
+{
+        struct qs_writer_options o = *options;
+
+        o.append = o.force = false;
+        o.backing = NULL;
+        return writer_new(into, into->path, &o, ret, e);
+}
+
+int qs_writer_first(struct qs_writer *w, const struct qs_ram_range *ranges, size_t n,
+                    struct err *e)
+{
+        ASSERT(!w->ram_done && !w->first);
+        w->first = calloc(n + 1, sizeof(*w->first));
+        if (!w->first)
+                return err_set(e, ENOMEM, "plan the order of guest memory");
+        for (size_t i = 0; i < n; i++) {
+                const struct qs_ram_range *r = &ranges[i];
+
+                if (r->bytes && r->gpa < w->options.disk_bytes &&
+                    r->bytes <= w->options.disk_bytes - r->gpa)
+                        w->first[w->n_first++] = *r;
+        }
         return 0;
 }
 
@@ -157,11 +209,14 @@ void qs_writer_free(struct qs_writer *w)
                 free(atomic_load_explicit(&w->tables[i], memory_order_relaxed));
         for (unsigned i = 0; i < w->sections; i++)
                 free(w->section_data[i]);
-        publish_free(w->publish);
+        if (!w->into)
+                publish_free(w->publish);
         qs_image_close(w->replaced);
         pool_close(w->pool);
         space_fini(&w->space);
-        dedup_free(w->dedup);
+        if (!w->into)
+                dedup_free(w->dedup);
+        free(w->first);
         delta_free(w->delta);
         free(w->tables);
         free(w);

@@ -33,6 +33,9 @@ static const char help[] =
         "                        [--allow-parent DIR] [--passphrase-file FILE] [--json]\n"
         "                                            do they hold the same memory?\n"
         "       vmm image delete IMAGE --tag TAG     takes a snapshot out of it\n"
+        "       vmm image compact IMAGE [--json]     makes it as small as what it holds\n"
+        "       vmm image optimize IMAGE [--compress none|zstd[:LEVEL]] [--cluster-size N]\n"
+        "                        [--json]            compresses anew, working set first\n"
         "       vmm image export IMAGE RAW [--tag TAG] [--allow-parent DIR]\n"
         "                        [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
@@ -364,6 +367,16 @@ static int image_rebase_cmd(const struct image_cmd *o, struct err *e)
         return image_rebase(o->operands[0], &o->open, &o->writer, o->json, e);
 }
 
+static int image_compact_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_compact(o->operands[0], o->json, e);
+}
+
+static int image_optimize_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_optimize(o->operands[0], &o->writer, o->json, e);
+}
+
 static int image_delete(const struct image_cmd *o, struct err *e)
 {
         if (!o->open.tag) {
@@ -385,9 +398,11 @@ static const struct action {
         { "list", "image list IMAGE", 1, image_list },
         { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },
         { "export", "image export IMAGE RAW", 2, image_export },
+        { "compact", "image compact IMAGE", 1, image_compact_cmd },
         { "delete", "image delete IMAGE --tag TAG", 1, image_delete },
         { "import", "image import RAW IMAGE", 2, image_import_cmd },
         { "flatten", "image flatten IMAGE", 1, image_flatten_cmd },
+        { "optimize", "image optimize IMAGE", 1, image_optimize_cmd },
         { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd },
 };
 

@@ -7,6 +7,9 @@
 #include "vmm/cli.h"
 #include "vmm/job.h"
 
+/* of optimize: three times the time of 9 would save another percent */
+#define OPTIMIZE_LEVEL 9
+
 static void print_stats(const char *path, const struct qs_writer_stats *stats)
 {
         AUTO_JSON *j = json_object_new_object();
@@ -94,4 +97,36 @@ int image_rebase(const char *path, const struct qs_open_options *open,
                 return CLI_FAILED;
         }
         return rewrite(path, open, writer, json, e);
+}
+
+int image_compact(const char *path, bool json, struct err *e)
+{
+        struct qs_writer_stats stats;
+        struct job job;
+
+        job_start(&job, "compact", json);
+        if (job_end(&job, qs_compact(path, job_progress, &job, &stats, e)) < 0)
+                return CLI_FAILED;
+        if (json)
+                print_stats(path, &stats);
+        return 0;
+}
+
+int image_optimize(const char *path, const struct qs_writer_options *writer, bool json,
+                   struct err *e)
+{
+        struct qs_writer_options w = *writer;
+        struct qs_writer_stats stats;
+        struct job job;
+
+        if (w.zstd_level == 0) {
+                w.compress = QS_COMPRESS_ZSTD;
+                w.zstd_level = OPTIMIZE_LEVEL;
+        }
+        job_start(&job, "optimize", json);
+        if (job_end(&job, qs_optimize(path, &w, job_progress, &job, &stats, e)) < 0)
+                return CLI_FAILED;
+        if (json)
+                print_stats(path, &stats);
+        return 0;
 }

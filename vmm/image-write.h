@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image-write.h - vmm image import, flatten and rebase: images that are made of
- * other files.
+/* image-write.h - vmm image import, flatten, rebase, compact and optimize: images
+ * that are made of other files.
  *
  * In the options cluster_bits and zstd_level 0 mean that the user did not say:
  * a new image takes the defaults, a rewritten one stays as it is.
@@ -21,5 +21,9 @@ int image_flatten(const char *path, const struct qs_open_options *open,
                   const struct qs_writer_options *writer, bool json, struct err *e);
 int image_rebase(const char *path, const struct qs_open_options *open,
                  const struct qs_writer_options *writer, bool json, struct err *e);
+/* the image is made anew with all its snapshots; optimize: content too */
+int image_compact(const char *path, bool json, struct err *e);
+int image_optimize(const char *path, const struct qs_writer_options *writer, bool json,
+                   struct err *e);
 
 #endif

@@ -19,6 +19,8 @@ _vmm_options() {
 	image-compare) echo "--tag --allow-parent --passphrase-file --json" ;;
 	image-export) echo "--tag --allow-parent --passphrase-file --force" ;;
 	image-delete) echo "--tag" ;;
+	image-compact) echo "--json" ;;
+	image-optimize) echo "--compress --cluster-size --json" ;;
 	image-check | image-verify | image-list) echo "--json" ;;
 	"")      echo "--version" ;;
 	esac
@@ -56,8 +58,8 @@ _vmm_words() {
 	case $command in
 	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
 	image)
-		compgen -W "import export compare check verify info list delete flatten rebase" \
-			-- "$cur" ;;
+		compgen -W "import export compare check verify info list delete compact optimize \
+			flatten rebase" -- "$cur" ;;
 	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ramplan.h - in which pieces and in which order guest RAM goes into a file.
+ *
+ * Chunks in guest-physical order; chunks without RAM are left out, unless a
+ * parent has data there, which must not show through. What the caller wants
+ * first (qs_writer_first()) is cut into pieces that come ahead of all chunks:
+ * their content is placed, in that order, but nothing refers to it yet. When the
+ * chunk comes that they are part of, it finds the content in the file already
+ * (dedup.h), and refers to it.
+ *
+ * Threads: constant after ramplan_init().
+ */
+#ifndef QCOWSTORE_RAMPLAN_H
+#define QCOWSTORE_RAMPLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "qcowstore/writer-priv.h"
+
+struct ram_piece {
+        uint64_t gpa;                   /* a cluster starts there */
+        uint64_t bytes;                 /* at most a chunk's; may reach behind the disk's end */
+        bool ahead;
+};
+
+/* each range of RAM, and each gap before and behind one */
+#define RAMPLAN_STRETCHES_MAX (2 * QS_RAM_RANGES_MAX + 1)
+
+struct ramplan {
+        uint64_t chunks;                /* pieces, in all */
+        uint64_t clusters;              /* that they may need, in all */
+        uint64_t ram_bytes;             /* of the ranges */
+        /* private */
+        uint64_t step;
+        struct ram_piece *ahead;
+        size_t n_ahead;
+        /* neighbouring chunks to look at */
+        struct ramplan_stretch {
+                uint64_t gpa;
+                uint64_t chunks;
+        } stretch[RAMPLAN_STRETCHES_MAX];
+        size_t n_stretches;
+};
+
+/* ramplan_fini() also on failure */
+int ramplan_init(struct ramplan *p, const struct qs_writer *w, const struct qs_ram_range *ranges,
+                 size_t n, struct err *e);
+void ramplan_fini(struct ramplan *p);
+struct ram_piece ramplan_at(const struct ramplan *p, uint64_t i);
+
+#endif
