@@ -11,24 +11,35 @@
 
 typedef unsigned long long ull;
 
-/* Where a walk is, for its findings. */
+/* An L1 table, and where we are in it, for findings. */
 struct walk {
         struct audit *a;
         const char *what;               /* "the active layer", ... */
         bool active;
+        uint8_t *l1;                    /* as it is stored */
+        uint32_t entries;
         uint64_t first_cluster;         /* of the L2 table at hand */
+        uint32_t weight;                /* ways to it */
 };
 
-static void count(struct audit *a, uint64_t offset, uint64_t bytes, enum audit_role role)
+static void count(struct audit *a, uint64_t offset, uint64_t bytes, uint32_t weight)
 {
         unsigned bits = a->image->hdr.cluster_bits;
 
         for (uint64_t i = offset >> bits; bytes && i <= (offset + bytes - 1) >> bits; i++) {
                 ASSERT(i < a->clusters);        /* the places were checked before */
-                if (a->refs[i] < UINT32_MAX)
-                        a->refs[i]++;
-                a->role[i] = MAX(a->role[i], role);
+                a->refs[i] += MIN(weight, UINT32_MAX - a->refs[i]);
         }
+}
+
+/* Once, and no tag's HOSTSUMS guards it. */
+static void count_file(struct audit *a, uint64_t offset, uint64_t bytes)
+{
+        unsigned bits = a->image->hdr.cluster_bits;
+
+        count(a, offset, bytes, 1);
+        for (uint64_t i = offset >> bits; bytes && i <= (offset + bytes - 1) >> bits; i++)
+                audit_mark(a, i, MARK_FILE);
 }
 
 /* Refcount i of a block of 2^order bits each. */
@@ -62,7 +73,7 @@ static int load_refblock(struct audit *a, uint64_t i, uint64_t offset, uint8_t *
 
         if (rc < 0)
                 return audit_absorb(a, rc, &why, e);
-        count(a, offset, m->cluster_bytes, ROLE_GUARDED_ELSEWHERE);
+        count_file(a, offset, m->cluster_bytes);
         for (uint64_t k = 0; k < n; k++) {
                 uint64_t refs = refcount_at(block, k, m->hdr.refcount_order);
 
@@ -90,7 +101,7 @@ static int load_refcounts(struct audit *a, struct err *e)
 
         if (rc < 0)
                 return audit_absorb(a, rc, &why, e);
-        count(a, m->hdr.reftable_offset, bytes, ROLE_GUARDED_ELSEWHERE);
+        count_file(a, m->hdr.reftable_offset, bytes);
         for (uint64_t i = 0; rc == 0 && i < bytes / 8; i++) {
                 uint64_t offset = get_be64(table + i * 8);
 
@@ -143,7 +154,7 @@ static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v, uint64_t
         }
         if (entry.offset == 0)
                 return;
-        count(a, entry.offset, entry.bytes, ROLE_DATA);
+        count(a, entry.offset, entry.bytes, w->weight);
         if (entry.kind != L2_PACKED)
                 check_copied(w, entry.offset, entry.copied, "the cluster");
         if (w->active)
@@ -152,16 +163,14 @@ static void walk_l2_entry(const struct walk *w, uint64_t i, uint64_t v, uint64_t
 
 static int walk_l2(const struct walk *w, uint64_t offset, uint8_t *table, struct err *e)
 {
-        struct audit *a = w->a;
-        const struct qs_image *m = a->image;
+        const struct qs_image *m = w->a->image;
         struct err why = { 0 };
         int rc = m->hdr.format_version
                  ? image_pread(m, table, m->cluster_bytes, offset, "an L2 table", &why)
                  : image_pread_data(m, table, m->cluster_bytes, offset, &why);
 
         if (rc < 0)
-                return audit_absorb(a, rc, &why, e);
-        count(a, offset, m->cluster_bytes, ROLE_TABLE);
+                return audit_absorb(w->a, rc, &why, e);
         for (uint64_t i = 0; i < 1ull << m->hdr.l2_bits; i++) {
                 const uint8_t *p = table + i * (m->hdr.extended_l2 ? 16 : 8);
                 uint64_t v = get_be64(p);
@@ -173,48 +182,114 @@ static int walk_l2(const struct walk *w, uint64_t offset, uint8_t *table, struct
         return 0;
 }
 
-static int walk_l1_entry(struct walk *w, uint64_t i, uint64_t v, uint8_t *table, struct err *e)
+/* Where entry i leads to; 0 = nowhere, or nowhere in the file. */
+static uint64_t l2_offset(const struct walk *w, uint64_t i, const char **ret_wrong)
+{
+        uint64_t offset = 0;
+
+        *ret_wrong = l1entry_decode(get_be64(w->l1 + i * 8), w->a->image->hdr.cluster_bits,
+                                    w->a->image->bound, &offset);
+        return *ret_wrong ? 0 : offset;
+}
+
+static void count_l1_entry(const struct walk *w, uint64_t i)
 {
         struct audit *a = w->a;
         unsigned bits = a->image->hdr.cluster_bits;
-        uint64_t offset;
-        const char *wrong = l1entry_decode(v, bits, a->image->bound, &offset);
+        const char *wrong;
+        uint64_t offset = l2_offset(w, i, &wrong);
 
         /* also keeps a file of few bytes from being walked for years */
-        if (!wrong && offset && a->seen[offset >> bits]++)
+        if (offset && audit_mark(a, offset >> bits, MARK_L2_HERE) & MARK_L2_HERE)
                 wrong = "an L2 table is used twice";
-        if (wrong) {
+        if (wrong)
                 audit_find(a, AUDIT_CORRUPTION, "%s, L1 entry %llu: %s", w->what, (ull)i, wrong);
-                return 0;
-        }
-        if (offset == 0)
-                return 0;
-        check_copied(w, offset, v & L2ENTRY_COPIED, "the L2 table");
-        w->first_cluster = i << a->image->hdr.l2_bits;
-        return walk_l2(w, offset, table, e);
+        if (wrong || offset == 0)
+                return;
+        check_copied(w, offset, get_be64(w->l1 + i * 8) & L2ENTRY_COPIED, "the L2 table");
+        count(a, offset, a->image->cluster_bytes, 1);
+        a->ways[offset >> bits]++;
 }
 
-static int walk_l1(struct walk *w, uint64_t offset, uint32_t entries, struct err *e)
+static void count_l1(const struct walk *w)
 {
         struct audit *a = w->a;
+        unsigned bits = a->image->hdr.cluster_bits;
+        const char *wrong;
+
+        for (uint32_t i = 0; i < w->entries; i++)
+                count_l1_entry(w, i);
+        for (uint32_t i = 0; i < w->entries; i++)
+                a->marks[l2_offset(w, i, &wrong) >> bits] &= (uint8_t)~MARK_L2_HERE;
+}
+
+/* The tables that were not walked as another L1 table's. */
+static int walk_l2s(struct walk *w, struct err *e)
+{
+        struct audit *a = w->a;
+        unsigned bits = a->image->hdr.cluster_bits;
+        AUTO_FREE uint8_t *table = malloc(a->image->cluster_bytes);
+        int rc = table ? 0 : err_set(e, ENOMEM, "check '%s'", a->image->path);
+
+        for (uint32_t i = 0; rc == 0 && i < w->entries; i++) {
+                const char *wrong;
+                uint64_t offset = l2_offset(w, i, &wrong);
+
+                if (offset && !(audit_mark(a, offset >> bits, MARK_WALKED) & MARK_WALKED)) {
+                        w->first_cluster = (uint64_t)i << a->image->hdr.l2_bits;
+                        w->weight = a->ways[offset >> bits];
+                        rc = walk_l2(w, offset, table, e);
+                }
+                if (rc == 0)
+                        rc = tally_add(&a->tally, a->image->cluster_bytes, e);
+        }
+        return rc;
+}
+
+/* The active layer's L1 table, or that of snapshot i. What cannot be read is a
+ * finding, the first time, and has no entries. */
+static int read_l1(struct audit *a, const struct snapshot *s, bool first, struct walk *ret,
+                   struct err *e)
+{
         const struct qs_image *m = a->image;
-        AUTO_FREE uint8_t *l1 = malloc(entries * 8ull + 1);
-        AUTO_FREE uint8_t *table = malloc(m->cluster_bytes);
+        uint64_t offset = s ? s->l1_offset : m->hdr.l1_offset;
+        uint64_t bytes = (s ? s->l1_entries : m->hdr.l1_entries) * 8ull;
         struct err why = { 0 };
 
-        if (!l1 || !table)
+        *ret = (struct walk){ .a = a, .what = s ? s->tag : "the active layer", .active = !s };
+        ret->l1 = malloc(bytes + 1);
+        if (!ret->l1)
                 return err_set(e, ENOMEM, "check '%s'", m->path);
 
-        int rc = image_pread(m, l1, entries * 8ull, offset, "an L1 table", &why);
+        int rc = image_pread(m, ret->l1, bytes, offset, "an L1 table", &why);
 
-        if (rc < 0)
-                return audit_absorb(a, rc, &why, e);
-        memset(a->seen, 0, a->clusters);
-        count(a, offset, entries * 8ull, w->active ? ROLE_GUARDED_ELSEWHERE : ROLE_TABLE);
-        for (uint32_t i = 0; rc == 0 && i < entries; i++) {
-                rc = walk_l1_entry(w, i, get_be64(l1 + i * 8ull), table, e);
-                if (rc == 0)
-                        rc = tally_add(&a->tally, m->cluster_bytes, e);
+        if (rc == 0) {
+                ret->entries = (uint32_t)(bytes / 8);
+                if (first && s)
+                        count(a, offset, bytes, 1);
+                else if (first)
+                        count_file(a, offset, bytes);
+                return 0;
+        }
+        return rc == -EBADMSG && !first ? 0 : audit_absorb(a, rc, &why, e);
+}
+
+/* First all ways to L2 tables are counted, then the tables walked; the active
+ * layer before all others, because of COPIED. */
+static int walk_l1s(struct audit *a, bool first, struct err *e)
+{
+        const struct qs_image *m = a->image;
+        int rc = 0;
+
+        for (uint32_t i = 0; rc == 0 && i <= m->hdr.snapshots; i++) {
+                struct walk w;
+
+                rc = read_l1(a, i ? &m->snapshots[i - 1] : NULL, first, &w, e);
+                if (rc == 0 && first)
+                        count_l1(&w);
+                else if (rc == 0)
+                        rc = walk_l2s(&w, e);
+                free(w.l1);
         }
         return rc;
 }
@@ -234,18 +309,14 @@ static void compare_refcounts(struct audit *a)
 int audit_structure(struct audit *a, struct err *e)
 {
         const struct qs_image *m = a->image;
-        struct walk active = { a, "the active layer", true, 0 };
         int rc = load_refcounts(a, e);
 
-        count(a, 0, m->cluster_bytes, ROLE_GUARDED_ELSEWHERE);
-        count(a, m->hdr.snaptable_offset, m->snaptable_bytes, ROLE_GUARDED_ELSEWHERE);
+        count_file(a, 0, m->cluster_bytes);
+        count_file(a, m->hdr.snaptable_offset, m->snaptable_bytes);
         if (rc == 0)
-                rc = walk_l1(&active, m->hdr.l1_offset, m->hdr.l1_entries, e);
-        for (uint32_t i = 0; rc == 0 && i < m->hdr.snapshots; i++) {
-                struct walk walk = { a, m->snapshots[i].tag, false, 0 };
-
-                rc = walk_l1(&walk, m->snapshots[i].l1_offset, m->snapshots[i].l1_entries, e);
-        }
+                rc = walk_l1s(a, true, e);
+        if (rc == 0)
+                rc = walk_l1s(a, false, e);
         if (rc == 0)
                 compare_refcounts(a);
         return rc;

@@ -154,6 +154,10 @@ int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *
 int image_load_tables(struct qs_image *m, struct err *e);
 /* after that, its active layer or a snapshot, and what it says of itself */
 int image_open_native(struct qs_image *m, const char *tag, struct err *e);
+/* Snapshot i of an image of which only the tables were opened; the caller keeps
+ * those locked. */
+int image_open_sibling(const struct qs_image *of, uint32_t i, struct qs_image **ret,
+                       struct err *e);
 /* one layer: its parents are not looked for. Of a file of ours only the
  * snapshot stays locked. */
 int image_open_layer(int fd, const char *path, const char *tag, struct qs_image **ret,

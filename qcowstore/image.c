@@ -3,6 +3,7 @@
 #include "qcowstore/image-priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,6 +193,7 @@ static void fill_info(struct qs_image *m)
         struct qs_image_info *i = &m->info;
 
         i->format_version = m->hdr.format_version;
+        i->changed = m->hdr.changed;
         memcpy(i->uuid, m->hdr.uuid, sizeof(i->uuid));
         i->disk_bytes = m->disk_bytes;
         i->compress = m->hdr.zstd ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE;
@@ -312,6 +314,41 @@ int image_open_layer(int fd, const char *path, const char *tag, struct qs_image 
                 rc = hold_snapshot(m, tag, e);
         if (rc == 0 && m->hdr.aes)
                 rc = err_msg(e, ENOTSUP, "it is encrypted (AES)");
+        if (rc == 0)
+                rc = open_chosen(m, e);
+        if (rc < 0) {
+                qs_image_close(m);
+                return rc;
+        }
+        *ret = m;
+        return 0;
+}
+
+static int copy_tables(struct qs_image *m, const struct qs_image *of, uint32_t i, struct err *e)
+{
+        *m = *of;
+        m->fd = fcntl(of->fd, F_DUPFD_CLOEXEC, 0);
+        m->path = strdup(of->path);
+        m->parent_name = of->parent_name ? strdup(of->parent_name) : NULL;
+        m->snapshots = malloc(sizeof(*m->snapshots));
+        if (m->fd < 0 || !m->path || !m->snapshots || !m->parent_name != !of->parent_name)
+                return err_set(e, m->fd < 0 ? errno : ENOMEM, "open");
+        m->snapshots[0] = of->snapshots[i];
+        m->snapshot = &m->snapshots[0];
+        return 0;
+}
+
+int image_open_sibling(const struct qs_image *of, uint32_t i, struct qs_image **ret,
+                       struct err *e)
+{
+        struct qs_image *m = calloc(1, sizeof(*m));
+
+        ASSERT(!of->snapshot && !of->l1 && i < of->hdr.snapshots);
+        if (!m)
+                return err_set(e, ENOMEM, "open");
+
+        int rc = copy_tables(m, of, i, e);
+
         if (rc == 0)
                 rc = open_chosen(m, e);
         if (rc < 0) {

@@ -69,6 +69,7 @@ int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, si
                 list[i].date_ns = s->date_ns;
                 list[i].vm_clock_ns = s->vm_clock_ns;
                 list[i].state_bytes = s->state_bytes;
+                list[i].changed = m->hdr.changed;
                 list[i].is_default = i == (m->hdr.format_version ? m->hdr.default_snapshot
                                                                  : n - 1);
         }

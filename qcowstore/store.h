@@ -64,6 +64,8 @@ struct qs_image_info {
         bool is_parent;                 /* deltas were made of it: it must not change */
         const char *parent;             /* name of the backing file; NULL = none; the image's */
         unsigned layers;                /* files that were opened: 1 + parents */
+        bool changed;                   /* another program changed this file of ours: its
+                                         * snapshots are as they were, if they are there */
 };
 
 /* Opens in constant time, whatever the RAM size: header, L1, snapshot table
@@ -246,6 +248,7 @@ struct qs_check_report {
         uint64_t leaks;                 /* clusters counted but not used */
         uint64_t clusters_used;         /* guest clusters with data */
         uint64_t clusters_checked;      /* host clusters whose bytes were compared */
+        bool changed;                   /* by another program: see qs_image_info */
 };
 
 /* One sentence per finding. From any of the threads that work, one at a time. */
@@ -266,6 +269,7 @@ struct qs_snapshot_info {
         uint64_t vm_clock_ns;
         uint64_t state_bytes;
         bool is_default;
+        bool changed;                   /* the file, by another program */
 };
 
 /* All snapshots of the file; the caller frees *ret. */

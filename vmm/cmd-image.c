@@ -108,6 +108,9 @@ static void print_check(const struct image_cmd *o, const struct qs_check_report 
                        o->operands[0], (unsigned long long)r->corruptions,
                        (unsigned long long)r->leaks, (unsigned long long)r->clusters_used,
                        (unsigned long long)r->clusters_checked);
+                if (r->changed)
+                        printf("'%s' was changed by another program: only its snapshots were "
+                               "compared\n", o->operands[0]);
                 return;
         }
 
@@ -118,6 +121,7 @@ static void print_check(const struct image_cmd *o, const struct qs_check_report 
         json_put_u64(j, "leaks", r->leaks);
         json_put_u64(j, "clusters_used", r->clusters_used);
         json_put_u64(j, "clusters_checked", r->clusters_checked);
+        json_put_bool(j, "changed", r->changed);
         json_object_object_add(j, "findings", json_object_get(findings));
         cli_print_json(j);
 }
@@ -203,6 +207,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         json_put_u64(o, "format_version", i->format_version);
         json_put_str(o, "uuid", i->format_version ? uuid : "");
         json_put_bool(o, "checksums", i->format_version > 0);
+        json_put_bool(o, "changed", i->changed);
         if (i->parent)
                 json_put_str(o, "parent", i->parent);
         add_parents(image, o);
@@ -227,6 +232,8 @@ static void print_origin(struct json_object *o, const struct qs_image_info *i)
                        json_object_get_string(json_object_object_get(o, "uuid")));
         else
                 puts("uuid:     none: made by another program, without checksums");
+        if (i->changed)
+                puts("changed:  by another program; snapshots are as they were saved");
         if (i->parent)
                 printf("parent:   %s, %u files in all\n", i->parent, i->layers);
         if (i->tag[0])
@@ -293,6 +300,7 @@ static struct json_object *snapshot_json(const struct qs_snapshot_info *s)
         json_put_u64(o, "date_ns", s->date_ns);
         json_put_u64(o, "state_bytes", s->state_bytes);
         json_put_bool(o, "default", s->is_default);
+        json_put_bool(o, "changed", s->changed);
         return o;
 }
 
@@ -321,6 +329,8 @@ static int image_list(const struct image_cmd *o, struct err *e)
         }
         if (o->json)
                 cli_print_json(array);
+        else if (n > 0 && list[0].changed)
+                puts("The file was changed by another program.");
         return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store-make - images with given parameters, for tests and fuzz corpora.
  *
- *   store-make import [-f] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
+ *   store-make import [-f|-a] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
  *   store-make rewrite [-f] [-b PARENT] IMAGE CLUSTER_BITS none|zstd
  *   store-make export IMAGE RAW [TAG [PASSPHRASE]]
  *   store-make check IMAGE          contents too; status 2 with findings
@@ -20,13 +20,14 @@
 #include "qcowstore/store.h"
 #include "tests/unit/store-ram.h"
 
-/* -f and -b; returns how many words they are */
+/* -a or -f, and -b; returns how many words they are */
 static int take_options(int argc, char **argv, struct qs_writer_options *o)
 {
         int n = 0;
 
-        if (n < argc && strcmp(argv[n], "-f") == 0) {
-                o->force = true;
+        if (n < argc && (strcmp(argv[n], "-f") == 0 || strcmp(argv[n], "-a") == 0)) {
+                o->force = argv[n][1] == 'f';
+                o->append = !o->force;
                 n++;
         }
         if (n + 1 < argc && strcmp(argv[n], "-b") == 0) {
@@ -117,6 +118,8 @@ static int check(int argc, char **argv, struct err *e)
 
         int rc = qs_check(fd, argv[0], true, say, NULL, NULL, NULL, &report, e);
 
+        if (rc == 0 && report.changed)
+                puts("changed by another program");
         return rc < 0 ? rc : report.corruptions + report.leaks ? 2 : 0;
 }
 
