@@ -121,11 +121,22 @@ static int verify_clusters(const struct qs_image *m, const uint8_t *buf, uint64_
         return 0;
 }
 
+/* Tables of ours have no COPIED. QEMU sets it where the active layer was the
+ * only other one to share a table and left it. */
+static void forget_copied(uint64_t *entries, uint64_t n)
+{
+        for (uint64_t i = 0; i < n; i++)
+                entries[i] &= ~htobe64(L2ENTRY_COPIED);
+}
+
 int image_pread_verified(const struct qs_image *m, void *buf, uint64_t offset,
                          uint64_t clusters, const char *what, struct err *e)
 {
-        int rc = image_pread(m, buf, clusters << m->hdr.cluster_bits, offset, what, e);
+        uint64_t bytes = clusters << m->hdr.cluster_bits;
+        int rc = image_pread(m, buf, bytes, offset, what, e);
 
+        if (rc == 0 && m->hdr.changed)
+                forget_copied(buf, bytes / sizeof(uint64_t));
         return rc < 0 ? rc : verify_clusters(m, buf, offset, clusters, what, e);
 }
 

@@ -163,18 +163,6 @@ static int walk_extensions(const uint8_t *bytes, size_t len, struct imghdr *h, s
         return rc;
 }
 
-/* Is this sector what was written, if its autoclear bit was as it should be? */
-static bool sum_holds(const uint8_t *bytes, size_t ext)
-{
-        uint8_t sector[LAYOUT_SECTOR_BYTES];
-
-        if (ext + EXT_BYTES > sizeof(sector))
-                return false;
-        memcpy(sector, bytes, sizeof(sector));
-        put_be64(sector + AUTOCLEAR_AT, get_be64(sector + AUTOCLEAR_AT) | AUTOCLEAR_OURS);
-        return get_le64(bytes + ext + EXT_SUM) == sector_sum(sector, ext);
-}
-
 static int check_version(const uint8_t *p, size_t ext_bytes, struct err *e)
 {
         unsigned version = get_le32(p);
@@ -199,8 +187,8 @@ static int parse_extension(const uint8_t *bytes, size_t ext, size_t ext_bytes, s
         const uint8_t *p = bytes + ext;
         bool ours = get_be64(bytes + AUTOCLEAR_AT) & AUTOCLEAR_OURS;
 
-        if (ours ? ext + ext_bytes > LAYOUT_SECTOR_BYTES ||
-                   get_le64(p + EXT_SUM) != sector_sum(bytes, ext) : sum_holds(bytes, ext))
+        if (ours && (ext + ext_bytes > LAYOUT_SECTOR_BYTES ||
+                     get_le64(p + EXT_SUM) != sector_sum(bytes, ext)))
                 return err_msg(e, EBADMSG, "the header does not match its checksum: the file is "
                                "damaged");
 

@@ -21,10 +21,11 @@
  * later version, so that an old program tells "newer" from "damaged".
  *
  * QEMU clears autoclear bits that it does not know whenever it opens a file for
- * writing, and then moves our extension behind its own. So a file of ours has
- * such a bit; one without it was changed by another program (`changed`): what
- * the extension says of the file as a whole holds no longer, seed and
- * UUIDs do. A sector that would be right with the bit is not changed but damaged.
+ * writing, whether it then writes or not, and may move our extension behind its
+ * own. So a file of ours has such a bit; one without it was changed by another
+ * program (`changed`): what the extension says of the file as a whole holds no
+ * longer, seed and UUIDs do. That the bit alone was lost by damage cannot be
+ * told from that.
  *
  * Pure: no I/O. Errors: -EBADMSG damaged, -ENOTSUP a feature we do not have.
  */

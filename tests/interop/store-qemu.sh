@@ -45,13 +45,13 @@ done
 image=$dir/image
 $make ram 8 9003008 "$dir/b.raw" || fail "ram"
 truncate -s 20004864 "$dir/b.raw"
-for change in "snapshot -c another" "snapshot -d one" "snapshot -d two"; do
+for change in "qemu-io -c quit" "qemu-img snapshot -c another" "qemu-img snapshot -a one" \
+        "qemu-img snapshot -d one" "qemu-img snapshot -d two"; do
         $make import -f "$dir/a.raw" "$image" 12 zstd one || fail "import"
         $make import -a "$dir/b.raw" "$image" 12 zstd two || fail "import -a"
         $make check "$image" >"$dir/log" || fail "check of two tags"
         [ ! -s "$dir/log" ] || fail "two tags: $(cat "$dir/log")"
-        # shellcheck disable=SC2086 # words
-        qemu-img $change "$image" || fail "$change"
+        $change "$image" || fail "$change"
         qemu-img check "$image" >/dev/null 2>&1 || fail "qemu-img check after $change"
         $make check "$image" >"$dir/log" || fail "$change: $(cat "$dir/log")"
         grep -q "changed by another program" "$dir/log" || fail "$change is not noticed"

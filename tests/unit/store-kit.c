@@ -136,7 +136,7 @@ long kit_check(int fd, int contents)
         struct qs_check_report report;
         int rc = qs_check(fd, "image", contents, NULL, NULL, NULL, NULL, &report, NULL);
 
-        return rc < 0 ? rc : (long)(report.corruptions + report.leaks);
+        return rc < 0 ? rc : (long)(report.corruptions + report.leaks + report.changed);
 }
 
 void kit_patch(uint8_t *file, size_t size, const uint8_t *data, size_t n)

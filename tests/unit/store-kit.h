@@ -43,7 +43,8 @@ int kit_open(const char *path);
  * be read */
 long kit_compare(struct qs_image *image, const uint8_t *model);
 
-/* findings, or a negative errno of qs_check() */
+/* findings, one more when it looks changed by another program; or a negative errno
+ * of qs_check() */
 long kit_check(int fd, int contents);
 
 /* Patches file: each u32 offset (modulo its size), u8 length, bytes. */
