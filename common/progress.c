@@ -21,6 +21,8 @@
 #define BAR_MAX 40
 /* a shorter one says nothing; then there is the number alone */
 #define BAR_MIN 10
+/* bytes per second; beyond that somebody counts wrongly */
+#define RATE_MAX 1e18
 /* to the first column, and what is there is gone (ECMA-48: EL) */
 #define CLEAR "\r\033[K"
 
@@ -81,8 +83,8 @@ static void draw_locked(struct progress *p, uint64_t now_ns, uint64_t done, uint
         double seconds = (double)(now_ns - p->start_ns) / NS_PER_SEC;
         unsigned percent = total ? (unsigned)((double)MIN(done, total) / (double)total * 100) : 0;
         char text[sizeof(CLEAR) + LINE_MAX] = CLEAR;
-        size_t n = compose(p, percent, (uint64_t)((double)done / seconds),
-                           text + strlen(CLEAR));
+        double rate = MIN((double)done / seconds, RATE_MAX);
+        size_t n = compose(p, percent, (uint64_t)rate, text + strlen(CLEAR));
 
         io_write_full(p->fd, text, strlen(CLEAR) + n);
         p->drawn_ns = now_ns;
