@@ -35,7 +35,8 @@ prints object '.cluster_size == 16384 and .compress == "none" and .vm.name == "v
         "$vmm" image info "$image" --json
 prints array 'length == 1 and .[0].default and .[0].id == "1"' "$vmm" image list "$image" --json
 for command in check verify; do
-        prints object '[.corruptions, .leaks, .findings] == [0, 0, []] and .clusters_used > 0' \
+        prints object '[.corruptions, .leaks, .findings, .changed] == [0, 0, [], false] and
+                .clusters_used > 0' \
                 "$vmm" image $command "$image" --json
 done
 prints object '.lane == "shared" and .pageserver.server_restarts == 0 and has("first_faults")' \

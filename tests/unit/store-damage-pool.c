@@ -254,6 +254,7 @@ static void changed(void)
         struct texts t = { .n = 0 };
         struct qs_check_report report;
         struct qs_snapshot_info *list;
+        struct qs_image *image;
         size_t n;
 
         make_pool(&p);
@@ -268,6 +269,10 @@ static void changed(void)
         CU_ASSERT_EQUAL_FATAL(qs_snapshot_list(fd, "p", &list, &n, NULL), 0);
         CU_ASSERT(n == TAGS && list[0].changed);
         free(list);
+        CU_ASSERT_EQUAL_FATAL(qs_image_open(fd, "p", NULL, &image, NULL), 0);
+        CU_ASSERT(qs_image_info(image)->changed);
+        CU_ASSERT_EQUAL(kit_compare(image, p.model[TAGS - 1]), 0);
+        qs_image_close(image);
 
         /* the tags are compared as ever */
         uint64_t l2 = get_be64(p.bytes + p.tag[2].l1_offset);
