@@ -63,7 +63,8 @@ static int compare_table(struct audit *a, struct qs_image *m, uint64_t offset, v
                          const char *what, struct err *e)
 {
         struct err why = { 0 };
-        int rc = image_pread_verified(m, buf, offset, 1, what, &why);
+        int rc = m->hdr.changed ? image_table_read(m, buf, offset, 1, what, &why)
+                                : image_pread_verified(m, buf, offset, 1, what, &why);
 
         if (!(audit_mark(a, offset >> m->hdr.cluster_bits, MARK_COMPARED) & MARK_COMPARED))
                 a->checked++;

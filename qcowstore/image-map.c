@@ -60,7 +60,7 @@ static int read_table(struct qs_image *m, uint64_t offset, const char *what, uin
                 return err_set(e, ENOMEM, "read %s", what);
 
         int rc = m->hdr.format_version
-                 ? image_pread_verified(m, table, offset, 1, what, e)
+                 ? image_table_read(m, table, offset, 1, what, e)
                  : image_pread_data(m, table, m->cluster_bytes, offset, e);
 
         if (rc == 0)

@@ -117,10 +117,12 @@ struct extent {
 /* whole or an error that says what was to be read */
 int image_pread(const struct qs_image *m, void *buf, size_t bytes, uint64_t offset,
                 const char *what, struct err *e);
-/* reads whole host clusters of L1 or L2 tables and compares them with HOSTSUMS; of
- * a file that another program changed, without COPIED */
+/* reads whole host clusters and compares them with HOSTSUMS */
 int image_pread_verified(const struct qs_image *m, void *buf, uint64_t offset,
                          uint64_t clusters, const char *what, struct err *e);
+/* the same of L1 or L2 tables of a tag, without COPIED, whether QEMU set it or not */
+int image_table_read(const struct qs_image *m, void *buf, uint64_t offset, uint64_t clusters,
+                     const char *what, struct err *e);
 /* a sumtree_read_fn; ctx is the image. Unverified: the caller has a sum. */
 int image_state_read(void *ctx, uint64_t offset, void *buf, size_t bytes, struct err *e);
 /* where a cluster of the VM-state area is in the file */

@@ -13,8 +13,8 @@
 #include "qcowstore/imglock.h"
 #include "qcowstore/sum.h"
 
-/* A 512-byte read may meet another program's write half-way; a real damage
- * stays. */
+/* A 512-byte read may meet another program's write half-way; real damage or
+ * change stays. */
 #define HEADER_TRIES 5
 static int read_header(struct qs_image *m, struct err *e)
 {
@@ -22,7 +22,8 @@ static int read_header(struct qs_image *m, struct err *e)
         size_t len = MIN(m->info.file_bytes, sizeof(bytes));
         int rc = -EBADMSG;
 
-        for (int i = 0; i < HEADER_TRIES && rc == -EBADMSG; i++) {
+        for (int i = 0; i < HEADER_TRIES && (rc == -EBADMSG || m->hdr.changed); i++) {
+                m->hdr = (struct imghdr){ 0 };
                 rc = image_pread(m, bytes, len, 0, "the header", e);
                 if (rc == 0)
                         rc = imghdr_parse(bytes, len, &m->hdr, e);

@@ -132,10 +132,18 @@ static void forget_copied(uint64_t *entries, uint64_t n)
 int image_pread_verified(const struct qs_image *m, void *buf, uint64_t offset,
                          uint64_t clusters, const char *what, struct err *e)
 {
+        int rc = image_pread(m, buf, clusters << m->hdr.cluster_bits, offset, what, e);
+
+        return rc < 0 ? rc : verify_clusters(m, buf, offset, clusters, what, e);
+}
+
+int image_table_read(const struct qs_image *m, void *buf, uint64_t offset, uint64_t clusters,
+                     const char *what, struct err *e)
+{
         uint64_t bytes = clusters << m->hdr.cluster_bits;
         int rc = image_pread(m, buf, bytes, offset, what, e);
 
-        if (rc == 0 && m->hdr.changed)
+        if (rc == 0)
                 forget_copied(buf, bytes / sizeof(uint64_t));
         return rc < 0 ? rc : verify_clusters(m, buf, offset, clusters, what, e);
 }

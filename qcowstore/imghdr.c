@@ -26,9 +26,6 @@
 #define INCOMPAT_KNOWN (INCOMPAT_DIRTY | INCOMPAT_COMPRESSION | INCOMPAT_EXTENDED_L2)
 #define EXTENDED_L2_CLUSTER_BITS_MIN 14u
 
-#define AUTOCLEAR_OURS (1ull << 63)
-#define AUTOCLEAR_AT 88u
-
 #define CRYPT_AES 1u
 
 #define EXT_BACKING_FORMAT 0xe2792acau
@@ -98,7 +95,6 @@ void imghdr_encode(const struct imghdr *h, uint8_t sector[LAYOUT_SECTOR_BYTES])
         put_be32(p + 60, h->snapshots);
         put_be64(p + 64, h->snaptable_offset);
         put_be64(p + 72, h->zstd ? INCOMPAT_COMPRESSION : 0);
-        put_be64(p + AUTOCLEAR_AT, AUTOCLEAR_OURS);
         put_be32(p + 96, h->refcount_order);
         put_be32(p + 100, HEADER_BYTES);
         p[104] = h->zstd ? 1 : 0;
@@ -180,15 +176,15 @@ static int check_version(const uint8_t *p, size_t ext_bytes, struct err *e)
         return 0;
 }
 
-/* After the sum: what is wrong here was written so, by another version. */
+/* What is wrong behind the right sum was written so, by another version. */
 static int parse_extension(const uint8_t *bytes, size_t ext, size_t ext_bytes, struct imghdr *h,
                            struct err *e)
 {
         const uint8_t *p = bytes + ext;
-        bool ours = get_be64(bytes + AUTOCLEAR_AT) & AUTOCLEAR_OURS;
 
-        if (ours && (ext + ext_bytes > LAYOUT_SECTOR_BYTES ||
-                     get_le64(p + EXT_SUM) != sector_sum(bytes, ext)))
+        h->changed = ext + ext_bytes > LAYOUT_SECTOR_BYTES ||
+                     get_le64(p + EXT_SUM) != sector_sum(bytes, ext);
+        if (h->changed && (get_le32(p) != LAYOUT_FORMAT_VERSION || ext_bytes != EXT_BYTES))
                 return err_msg(e, EBADMSG, "the header does not match its checksum: the file is "
                                "damaged");
 
@@ -196,7 +192,6 @@ static int parse_extension(const uint8_t *bytes, size_t ext, size_t ext_bytes, s
 
         if (rc < 0)
                 return rc;
-        h->changed = !ours;
         h->format_version = get_le32(p);
         h->is_parent = get_le32(p + 4) & FLAG_PARENT;
         memcpy(h->uuid, p + 8, sizeof(h->uuid));

@@ -20,12 +20,12 @@
  * format_version, hash_seed and sector_sum keep place and meaning in every
  * later version, so that an old program tells "newer" from "damaged".
  *
- * QEMU clears autoclear bits that it does not know whenever it opens a file for
- * writing, whether it then writes or not, and may move our extension behind its
- * own. So a file of ours has such a bit; one without it was changed by another
- * program (`changed`): what the extension says of the file as a whole holds no
- * longer, seed and UUIDs do. That the bit alone was lost by damage cannot be
- * told from that.
+ * When the sector does not have its sum, another program changed the file, as
+ * 'qemu-img snapshot -d' does, or it is damaged; which of them cannot be told
+ * (`changed`). What the extension says of the file as a whole holds no longer,
+ * but each snapshot has sums of its own. An autoclear bit would tell, and was
+ * tried: 'qemu-img check -r' of a file with one that QEMU does not know deletes
+ * all snapshots, because it writes the header anew before it has read them.
  *
  * Pure: no I/O. Errors: -EBADMSG damaged, -ENOTSUP a feature we do not have.
  */

@@ -54,7 +54,7 @@ static int count_l1(struct qs_image *m, const uint64_t *l1, uint64_t n, int by, 
                         return err_msg(e, EBADMSG, "%s", wrong);
                 if (offset == 0)
                         continue;
-                rc = image_pread_verified(m, table, offset, 1, "an L2 table", e);
+                rc = image_table_read(m, table, offset, 1, "an L2 table", e);
                 if (rc == 0)
                         rc = count_l2(m, offset, table, by, s, e);
         }
@@ -106,7 +106,7 @@ int pool_count_tag(struct qs_image *m, bool disk_only, int by, struct space *s, 
         if (!l1)
                 return err_set(e, ENOMEM, "count clusters");
 
-        int rc = image_pread_verified(m, l1, m->snapshot->l1_offset, clusters, "an L1 table", e);
+        int rc = image_table_read(m, l1, m->snapshot->l1_offset, clusters, "an L1 table", e);
 
         for (uint64_t i = 0; rc == 0 && i < entries; i++)
                 l1[i] = be64toh(l1[i]);

@@ -160,7 +160,8 @@ static int load_tables(struct pool *p, struct metasum *sum, struct err *e)
                 rc = load_area_l2(p, i, sum, e);
         if (rc == 0 && metasum_get(sum) != p->latest->hdr.meta_sum)
                 return err_msg(e, EBADMSG, "refcounts or active layer do not match their "
-                               "checksum: see 'vmm image verify'");
+                               "checksum, or were changed by another program: 'vmm image "
+                               "compact' makes the file whole");
         return rc < 0 ? rc : load_area_toc(p, e);
 }
 

@@ -27,7 +27,7 @@ struct remake {
         struct qs_writer_options options;
         bool clone;
         int fd;                         /* of the old file; holds the lock */
-        struct pool *pool;              /* the same; NULL = changed by another program */
+        struct pool *pool;              /* the same; NULL = it is not to be trusted */
         struct qs_image *latest;        /* pool->latest, or owned */
         struct writer_into into;
         struct publish *file;
@@ -47,7 +47,8 @@ static bool on_progress(void *ctx, uint64_t done, uint64_t total)
                                            r->latest->hdr.snapshots * total);
 }
 
-/* A file that another program changed has whole tags, but no pool area to trust. */
+/* A file that another program changed, or whose own tables are damaged, has whole
+ * tags, but no pool area to trust. */
 static int open_changed(struct remake *r, struct err *e)
 {
         r->fd = open(r->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -86,6 +87,8 @@ static int open_old(struct remake *r, struct err *e)
                 return open_changed(r, e);
         if (rc == 0)
                 rc = pool_open(r->path, &r->pool, e);
+        if (rc == -EBADMSG)
+                return open_changed(r, e);
         if (rc == 0) {
                 r->latest = r->pool->latest;
                 r->fd = r->pool->fd;

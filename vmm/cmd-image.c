@@ -16,6 +16,7 @@
 #include "common/json.h"
 #include "common/size.h"
 #include "vmm/cli.h"
+#include "vmm/image-check.h"
 #include "vmm/image-compare.h"
 #include "vmm/image-write.h"
 #include "vmm/job.h"
@@ -64,9 +65,6 @@ static const char help[] =
         "  --json              print the result as JSON\n"
         "  --help              show this\n";
 
-/* as qemu-img check */
-enum check_status { CHECK_CLEAN = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3 };
-
 struct image_cmd {
         struct qs_writer_options writer;        /* see vmm/image-write.h */
         struct qs_open_options open;
@@ -84,73 +82,14 @@ static int open_image(const char *path, int *ret_fd, struct err *e)
         return *ret_fd < 0 ? err_set(e, errno, "open '%s'", path) : 0;
 }
 
-struct findings {
-        struct json_object *list;       /* NULL: as text on standard error */
-        const char *path;
-        struct job job;
-};
-
-static void on_finding(void *ctx, const char *text)
+static int image_check_cmd(const struct image_cmd *o, struct err *e)
 {
-        struct findings *f = ctx;
-
-        if (f->list)
-                json_object_array_add(f->list, json_object_new_string(text));
-        else
-                progress_say(&f->job.bar, "%s: %s", f->path, text);
+        return image_check(o->operands[0], false, o->json, e);
 }
 
-static void print_check(const struct image_cmd *o, const struct qs_check_report *r,
-                        struct json_object *findings)
+static int image_verify_cmd(const struct image_cmd *o, struct err *e)
 {
-        if (!o->json) {
-                printf("'%s': %llu corruptions, %llu leaks, %llu clusters in use, %llu compared\n",
-                       o->operands[0], (unsigned long long)r->corruptions,
-                       (unsigned long long)r->leaks, (unsigned long long)r->clusters_used,
-                       (unsigned long long)r->clusters_checked);
-                if (r->changed)
-                        printf("'%s' was changed by another program: only its snapshots were "
-                               "compared\n", o->operands[0]);
-                return;
-        }
-
-        AUTO_JSON *j = json_object_new_object();
-
-        json_put_str(j, "image", o->operands[0]);
-        json_put_u64(j, "corruptions", r->corruptions);
-        json_put_u64(j, "leaks", r->leaks);
-        json_put_u64(j, "clusters_used", r->clusters_used);
-        json_put_u64(j, "clusters_checked", r->clusters_checked);
-        json_put_bool(j, "changed", r->changed);
-        json_object_object_add(j, "findings", json_object_get(findings));
-        cli_print_json(j);
-}
-
-static int check(const struct image_cmd *o, bool contents, struct err *e)
-{
-        AUTO_JSON *list = json_object_new_array();
-        struct findings f = { .list = o->json ? list : NULL, .path = o->operands[0] };
-        struct qs_check_report report;
-        AUTO_FD fd = -1;
-
-        if (open_image(o->operands[0], &fd, e) < 0)
-                return CHECK_FAILED;
-        job_start(&f.job, contents ? "verify" : "check", o->json);
-        if (job_end(&f.job, qs_check(fd, o->operands[0], contents, on_finding, &f, job_progress,
-                                     &f.job, &report, e)) < 0)
-                return CHECK_FAILED;
-        print_check(o, &report, list);
-        return report.corruptions ? CHECK_CORRUPT : report.leaks ? CHECK_LEAKS : CHECK_CLEAN;
-}
-
-static int image_check(const struct image_cmd *o, struct err *e)
-{
-        return check(o, false, e);
-}
-
-static int image_verify(const struct image_cmd *o, struct err *e)
-{
-        return check(o, true, e);
+        return image_check(o->operands[0], true, o->json, e);
 }
 
 static const char *date_text(uint64_t wall_ns, char *buf, size_t room)
@@ -402,8 +341,8 @@ static const struct action {
         int count;
         image_fn *run;
 } actions[] = {
-        { "check", "image check IMAGE", 1, image_check },
-        { "verify", "image verify IMAGE", 1, image_verify },
+        { "check", "image check IMAGE", 1, image_check_cmd },
+        { "verify", "image verify IMAGE", 1, image_verify_cmd },
         { "info", "image info IMAGE", 1, image_info_cmd },
         { "list", "image list IMAGE", 1, image_list },
         { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },

@@ -199,7 +199,7 @@ static void header_newer(void)
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "newer snapback"));
 }
 
-/* As QEMU leaves it: the bit is gone, the extension may lie behind its own. */
+/* As QEMU leaves it: the sum is wrong, the extension may lie behind its own. */
 static void header_changed_by_others(void)
 {
         struct imghdr h = good_header();
@@ -207,7 +207,7 @@ static void header_changed_by_others(void)
         uint8_t bytes[IMGHDR_PARSE_BYTES] = { 0 };
 
         imghdr_encode(&h, bytes);
-        put_be64(bytes + 88, 0);
+        bytes[87] |= 1;
         CU_ASSERT_EQUAL(imghdr_parse(bytes, sizeof(bytes), &back, NULL), 0);
         CU_ASSERT(back.changed && back.snaptable_sum == h.snaptable_sum);
         memmove(bytes + 112 + 8 + 384, bytes + 112, 112);

@@ -104,7 +104,6 @@ static void changed_keeps_all(void)
 
         twin_make(&p);
         p.sector[0][87] |= 1;           /* a compatible bit that is not ours */
-        p.sector[0][88] = 0;            /* our autoclear bit */
         twin_write(&p, p.sector[0], LAYOUT_SECTOR_BYTES, 0);
 
         struct qs_image *image = twin_open_tag(&p, "one", NULL);
