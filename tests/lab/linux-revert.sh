@@ -45,10 +45,10 @@ boot () {
 	timed 60 run.log "$VMM" run lab1 --kernel "$kernel" --initrd "$LAB_INITRD" \
 		--cmdline 'console=ttyS0 quiet panic=-1 noxsave' \
 		--memory 192M --cpus "$cpus" --console "$console" "$@" &&
-		within 150 ready_or_gone && ready
+		within 150 ready_or_over && ready
 }
 ready () { in_file '^sums ok 1' "$console" && beyond count 3 "$console"; }
-ready_or_gone () { ready || vm_gone lab1; }
+ready_or_over () { ready || vm_over lab1; }
 
 # On a loaded host 2 of some 45 boots with 2 CPUs died of a triple fault, with
 # a prototype monitor; whether TCG or the monitor was at fault is not known.
