@@ -103,10 +103,23 @@ vm_gone () {
 	case $_list in *"$1"*) return 1 ;; esac
 }
 
-# show FILE: the end of a console, for the log of a failed run.
+# vm_over NAME: nothing more will come from this guest: its VM is gone, or is
+# only kept because the guest has halted (a triple fault, an error of KVM).
+vm_over () {
+	_list=$(timeout 20 "$VMM" list) || return 1
+	case $(echo "$_list" | grep -w -- "$1") in
+	'' | *halted*) ;;
+	*) return 1 ;;
+	esac
+}
+
+# show FILE: the end of a console, for the log of a failed run; and the state of
+# all VMs, because a halted guest is as silent as one that waits.
 show () {
 	echo "--- last lines of $1"
 	tail -n 25 "$1" 2>/dev/null | tr -d '\r'
+	echo "--- vmm list"
+	timeout 20 "$VMM" list
 	echo "---"
 }
 

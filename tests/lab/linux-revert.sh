@@ -45,22 +45,10 @@ boot () {
 	timed 60 run.log "$VMM" run lab1 --kernel "$kernel" --initrd "$LAB_INITRD" \
 		--cmdline 'console=ttyS0 quiet panic=-1 noxsave' \
 		--memory 192M --cpus "$cpus" --console "$console" "$@" &&
-		within 150 ready_or_gone && ready
+		within 150 ready_or_over && ready
 }
 ready () { in_file '^sums ok 1' "$console" && beyond count 3 "$console"; }
-ready_or_gone () { ready || vm_gone lab1; }
-
-# On a loaded host 2 of some 45 boots with 2 CPUs died of a triple fault, with
-# a prototype monitor; whether TCG or the monitor was at fault is not known.
-# Boots are what boot-matrix tests; here they are only the way to a guest, so
-# there is a second try, and it is told.
-boot_twice () {
-	boot "$@" && return
-	echo "note: the guest did not come up, second try"
-	show "$console"
-	vm_gone lab1 || timed 30 stop.log "$VMM" stop lab1
-	boot "$@"
-}
+ready_or_over () { ready || vm_over lab1; }
 
 save () {
 	count_before=$(last count "$console")
@@ -147,7 +135,7 @@ if [ -n "$disk" ]; then
 	head -c 8388608 /dev/urandom >disk.raw
 	set -- --disk "$work/disk.raw,ro"
 fi
-check boot "no guest user space, see the console below" boot_twice "$@" || {
+check boot "no guest user space, see the console below" boot "$@" || {
 	show run.log
 	give_up
 }
