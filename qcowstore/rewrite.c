@@ -148,6 +148,7 @@ static int rewrite(const struct job *j, struct qs_writer_stats *ret_stats, struc
         o.disk_bytes = ALIGN_UP(info->disk_bytes, LAYOUT_PAGE_BYTES);
         o.date_ns = info->date_ns;
         o.vm_clock_ns = info->vm_clock_ns;
+        o.force_parent = o.force && j->in_place;
         o.force |= j->in_place;
         memcpy(o.tag, info->tag, sizeof(o.tag));
 

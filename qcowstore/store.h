@@ -174,6 +174,7 @@ struct qs_writer_options {
         uint64_t vm_clock_ns;
         uint64_t date_ns;               /* wall clock of the save; 0 = now */
         bool force;                     /* replace an existing file */
+        bool force_parent;              /* even one that deltas were made of */
         bool append;                    /* add the tag to the file, if there is one, whose
                                          * cluster size holds then; force replaces a tag */
         bool compress_alike;            /* in such a file as it is done there */

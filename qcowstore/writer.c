@@ -2,6 +2,7 @@
 #include "qcowstore/writer-priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/auto.h"
+#include "common/io.h"
 #include "qcowstore/dedup.h"
 #include "qcowstore/imglock.h"
 #include "qcowstore/layout.h"
@@ -106,13 +108,30 @@ static int init_into(struct qs_writer *w, struct err *e)
         return w->into->tags ? join_into(w, e) : space_init(&w->space, w->options.cluster_bits, e);
 }
 
+/* Deltas know their parent by its UUID: they would be lost with it. */
+static int spare_parent(const char *path, struct err *e)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        struct imghdr h;
+
+        if (fd < 0 || io_pread_full(fd, sector, sizeof(sector), 0) < 0 ||
+            imghdr_parse(sector, sizeof(sector), &h, NULL) < 0 || !h.is_parent)
+                return 0;
+        return err_msg(e, EBUSY, "'%s' is the parent of other images, which would be lost: choose "
+                       "another name, or remove it", path);
+}
+
 static int init_file(struct qs_writer *w, const char *path, struct err *e)
 {
+        int rc = w->options.force && !w->options.force_parent ? spare_parent(path, e) : 0;
+
+        if (rc < 0)
+                return rc;
         if (getrandom(&w->seed, sizeof(w->seed), 0) != sizeof(w->seed))
                 return err_set(e, errno, "create '%s': get random bytes", path);
 
-        int rc = space_init(&w->space, w->options.cluster_bits, e);
-
+        rc = space_init(&w->space, w->options.cluster_bits, e);
         return rc < 0 ? rc : publish_new(path, w->options.force, &w->publish, e);
 }
 
@@ -129,8 +148,12 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
                 return err_msg(e, EINVAL, "'%s' exists, and a snapshot in it cannot have a parent: "
                                "leave out --tag or --backing", path);
 
-        int rc = w->into ? init_into(w, e)
-                 : exists ? init_pool(w, path, e) : init_file(w, path, e);
+        int rc = o->backing ? delta_open(path, o->backing, o->disk_bytes, &w->delta, e) : 0;
+
+        w->options.backing = NULL;      /* the caller's */
+        if (rc == 0)
+                rc = w->into ? init_into(w, e)
+                     : exists ? init_pool(w, path, e) : init_file(w, path, e);
 
         if (rc < 0)
                 return rc;
@@ -139,11 +162,7 @@ static int init(struct qs_writer *w, const char *path, const struct qs_writer_op
         w->disk_l1 = layout_l1_entries(o->disk_bytes, w->cluster_bits);
         w->refs_max = dedup_refs_max(w->cluster_bits);
         w->tables = calloc(w->disk_l1, sizeof(*w->tables));
-        if (!w->tables)
-                return err_set(e, ENOMEM, "create '%s'", path);
-        rc = o->backing ? delta_open(path, o->backing, o->disk_bytes, &w->delta, e) : 0;
-        w->options.backing = NULL;      /* the caller's */
-        return rc;
+        return w->tables ? 0 : err_set(e, ENOMEM, "create '%s'", path);
 }
 
 static int writer_new(struct writer_into *into, const char *path,

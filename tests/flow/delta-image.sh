@@ -47,6 +47,7 @@ refuses_all "parent of deltas" flatten "$files/parent"
 refuses_all "needs --backing PARENT" rebase "$files/child"
 refuses_all "use 'vmm image rebase'" flatten "$files/child" --backing "$files/parent"
 refuses_all "parent of deltas" rebase "$files/parent" --backing "$files/child"
+refuses_all "is the parent of other images" import "$work/two.raw" "$files/parent" --force
 refuses_all "rests on the file" rebase "$files/parent" --backing "$files/child" --force
 refuses_all "its own parent" rebase "$files/child" --backing "$files/child"
 refuses_all "lies in another folder" rebase "$files/child" --backing "$work/one.qcow2"

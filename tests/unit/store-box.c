@@ -119,6 +119,6 @@ void box_make_parent_again(struct box *b)
 {
         struct qs_writer_options o = box_options;
 
-        o.force = true;
+        o.force = o.force_parent = true;
         CU_ASSERT_EQUAL_FATAL(kit_save(b->parent, &o, &b->ram, NULL), 0);
 }
