@@ -42,11 +42,21 @@ struct state {
         struct tag tag[TAGS_MAX];
 };
 
+/* somebody who reads a state that may be several changes old */
+struct reader {
+        int fd;                         /* with his lock; -1 = nobody */
+        uint8_t sector[512];
+        struct state state;
+};
+
 struct lab {
         char folder[KIT_PATH_MAX];
         char pool[KIT_PATH_MAX];        /* its history is recorded */
         char lost[KIT_PATH_MAX];        /* what a loss of power leaves of it */
         struct state now, before;
+        struct reader reader;
+        uint8_t *ram[ROUNDS + TAGS_MIN];        /* whatever a state may refer to */
+        unsigned rams;
         uint64_t random;
         unsigned names;                 /* given so far */
         unsigned cases;
@@ -62,7 +72,8 @@ static uint8_t *next_ram(struct lab *l)
 {
         uint8_t *ram = calloc(1, RAM_BYTES);
 
-        ASSERT(ram);
+        ASSERT(ram && l->rams < ROUNDS + TAGS_MIN);
+        l->ram[l->rams++] = ram;
         if (l->now.n)
                 memcpy(ram, l->now.tag[below(l, l->now.n)].ram, RAM_BYTES);
         else
@@ -242,45 +253,36 @@ static int cut(struct lab *l, size_t steps)
 }
 
 /* as QEMU does for as long as it has the file open */
-static int lock_as_reader(const char *path)
+static void start_reader(struct lab *l)
 {
         struct flock one = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
-        int fd = kit_open(path);
-        int rc = fcntl(fd, F_OFD_SETLK, &one);
+        struct reader *r = &l->reader;
+
+        r->fd = kit_open(l->pool);
+        r->state = l->now;
+
+        int rc = fcntl(r->fd, F_OFD_SETLK, &one);
 
         ASSERT(rc == 0);
-        return fd;
+        rc = io_pread_full(r->fd, r->sector, sizeof(r->sector), 0);
+        ASSERT(rc == 0);
 }
 
-/* The header of the old state still leads to all of it. */
-static int judge_reader(struct lab *l, const uint8_t sector[512])
+/* The header that he read still leads to all of his state. */
+static int judge_reader(struct lab *l)
 {
         size_t n;
         AUTO_FREE uint8_t *bytes = kit_load(l->pool, &n);
 
-        memcpy(bytes, sector, 512);
+        memcpy(bytes, l->reader.sector, sizeof(l->reader.sector));
         put_file(l->lost, bytes, n);
-        return judge(l, "who reads the old state", &l->before, NULL);
-}
-
-static void free_replaced(struct lab *l)
-{
-        for (unsigned i = 0, k; i < l->before.n; i++) {
-                for (k = 0; k < l->now.n && l->now.tag[k].ram != l->before.tag[i].ram; k++)
-                        ;
-                if (k == l->now.n)
-                        free(l->before.tag[i].ram);
-        }
+        return judge(l, "who reads an old state", &l->reader.state, NULL);
 }
 
 static int one_round(struct lab *l)
 {
-        AUTO_FD reader = below(l, 3) ? -1 : lock_as_reader(l->pool);
-        uint8_t sector[512];
-        AUTO_FD old = kit_open(l->pool);
-        int rc = io_pread_full(old, sector, sizeof(sector), 0);
-
-        ASSERT(rc == 0);
+        if (l->reader.fd < 0 && below(l, 3) == 0)
+                start_reader(l);
         record_settle();
         l->before = l->now;
 
@@ -288,9 +290,10 @@ static int one_round(struct lab *l)
 
         for (unsigned i = 0; !bad && i < CUTS; i++)
                 bad = cut(l, below(l, (unsigned)record_steps() + 1));
-        if (!bad && reader >= 0)
-                bad = judge_reader(l, sector);
-        free_replaced(l);
+        if (!bad && l->reader.fd >= 0)
+                bad = judge_reader(l);
+        if (below(l, 4) == 0)
+                fd_close(&l->reader.fd);
         return bad;
 }
 
@@ -298,7 +301,7 @@ int main(void)
 {
         const char *given = getenv("SEED");
         uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-        struct lab l = { .random = seed * 2 + 1 };
+        struct lab l = { .random = seed * 2 + 1, .reader = { .fd = -1 } };
         int bad = 0;
 
         printf("SEED=%llu\n", (unsigned long long)seed);
@@ -312,8 +315,9 @@ int main(void)
                 bad = one_round(&l);
         printf("%u cases\n", l.cases);
         record_end();
-        for (unsigned i = 0; i < l.now.n; i++)
-                free(l.now.tag[i].ram);
+        fd_close(&l.reader.fd);
+        for (unsigned i = 0; i < l.rams; i++)
+                free(l.ram[i]);
         unlink(l.pool);
         unlink(l.lost);
         return bad || !kit_gone(l.folder);
