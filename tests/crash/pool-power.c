@@ -253,13 +253,14 @@ static int cut(struct lab *l, size_t steps)
 }
 
 /* as QEMU does for as long as it has the file open */
-static void start_reader(struct lab *l)
+static void start_reader(void *ctx)
 {
+        struct lab *l = ctx;
         struct flock one = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
         struct reader *r = &l->reader;
 
         r->fd = kit_open(l->pool);
-        r->state = l->now;
+        r->state = l->before;
 
         int rc = fcntl(r->fd, F_OFD_SETLK, &one);
 
@@ -281,10 +282,13 @@ static int judge_reader(struct lab *l)
 
 static int one_round(struct lab *l)
 {
+        l->before = l->now;
+        record_settle();
+        /* a reader comes before the change, or at the last moment */
         if (l->reader.fd < 0 && below(l, 3) == 0)
                 start_reader(l);
-        record_settle();
-        l->before = l->now;
+        else if (l->reader.fd < 0 && below(l, 3) == 0)
+                record_before_switch(start_reader, l);
 
         int bad = change(l) < 0;
 

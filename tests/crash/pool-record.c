@@ -29,6 +29,8 @@ static struct {
         struct file base;               /* what can be lost no more */
         struct step step[STEPS_MAX];
         size_t n;
+        void (*hook)(void *ctx);
+        void *hook_ctx;
 } record = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* data is taken over */
@@ -75,6 +77,13 @@ static void note_write(int fd, const struct iovec *v, int n, off_t at, ssize_t d
 
 WRAP(ssize_t, pwrite64, int fd, const void *buf, size_t n, off_t at)
 {
+        void (*hook)(void *ctx) = at == 0 && n == SECTOR ? record.hook : NULL;
+
+        if (hook) {
+                record.hook = NULL;
+                hook(record.hook_ctx);
+        }
+
         ssize_t done = __real_pwrite64(fd, buf, n, at);
 
         note_write(fd, &(struct iovec){ (void *)(uintptr_t)buf, n }, 1, at, done);
@@ -193,6 +202,12 @@ void record_settle(void)
         }
         record.n -= n;
         memmove(record.step, record.step + n, record.n * sizeof(record.step[0]));
+}
+
+void record_before_switch(void (*hook)(void *ctx), void *ctx)
+{
+        record.hook = hook;
+        record.hook_ctx = ctx;
 }
 
 size_t record_steps(void)

@@ -30,6 +30,8 @@ struct step {
 void record_start(const char *path);
 /* Forgets what can be lost no more. */
 void record_settle(void);
+/* called once, before the next write of the file's first sector */
+void record_before_switch(void (*hook)(void *ctx), void *ctx);
 size_t record_steps(void);
 const struct step *record_step(size_t i);
 /* the file when the power fails after so many steps; the caller frees */
