@@ -5,6 +5,8 @@
  *   FAILNTH=N        which call, from 1; 0 or unset = none
  *   FAILNTH_MODE     "fail" (EIO), "full" (ENOSPC) or "kill"
  *   FAILNTH_NO_TMPFILE  set: O_TMPFILE is refused, as by file systems without
+ *   FAILNTH_HINTS    set: fallocate and sync_file_range count too, though nothing
+ *                    depends on them
  *   FAILNTH_LOG      a file to which the name of every call is appended
  *
  * Counted: pwrite, pwritev, fdatasync, fsync, linkat, renameat, renameat2,
@@ -100,6 +102,26 @@ int ftruncate(int fd, off_t n)
 int ftruncate64(int fd, off64_t n)
 {
         return hit("ftruncate") ? -1 : REAL(ftruncate64)(fd, n);
+}
+
+static int hint(const char *name)
+{
+        return getenv("FAILNTH_HINTS") ? hit(name) : 0;
+}
+
+int fallocate(int fd, int mode, off_t at, off_t n)
+{
+        return hint("fallocate") ? -1 : REAL(fallocate)(fd, mode, at, n);
+}
+
+int fallocate64(int fd, int mode, off64_t at, off64_t n)
+{
+        return hint("fallocate") ? -1 : REAL(fallocate64)(fd, mode, at, n);
+}
+
+int sync_file_range(int fd, off64_t at, off64_t n, unsigned flags)
+{
+        return hint("sync_file_range") ? -1 : REAL(sync_file_range)(fd, at, n, flags);
 }
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store-make - images with given parameters, for tests and fuzz corpora.
  *
- *   store-make import [-f|-a] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
+ *   store-make import [-a] [-f] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
  *   store-make rewrite [-f] [-b PARENT] IMAGE CLUSTER_BITS none|zstd
  *   store-make export IMAGE RAW [TAG [PASSPHRASE]]
  *   store-make check IMAGE          contents too; status 2 with findings
  *   store-make list IMAGE
+ *   store-make delete IMAGE TAG
+ *   store-make compact IMAGE
+ *   store-make optimize IMAGE CLUSTER_BITS none|zstd
+ *   store-make holds IMAGE [TAG RAW]...     these tags and no others, with these
+ *                                   bytes, and check finds nothing; else status 2
+ *   store-make keep IMAGE RAW [TAG] opens it, says "open", and exports when its
+ *                                   standard input ends
  *   store-make ram SEED BYTES RAW   guest-like memory: zeros, text, noise
  */
 #include <errno.h>
@@ -20,15 +27,14 @@
 #include "qcowstore/store.h"
 #include "tests/unit/store-ram.h"
 
-/* -a or -f, and -b; returns how many words they are */
+/* -a, -f and -b; returns how many words they are */
 static int take_options(int argc, char **argv, struct qs_writer_options *o)
 {
         int n = 0;
 
-        if (n < argc && (strcmp(argv[n], "-f") == 0 || strcmp(argv[n], "-a") == 0)) {
-                o->force = argv[n][1] == 'f';
-                o->append = !o->force;
-                n++;
+        for (; n < argc && (strcmp(argv[n], "-f") == 0 || strcmp(argv[n], "-a") == 0); n++) {
+                o->force |= argv[n][1] == 'f';
+                o->append |= argv[n][1] == 'a';
         }
         if (n + 1 < argc && strcmp(argv[n], "-b") == 0) {
                 o->backing = argv[n + 1];
@@ -146,6 +152,117 @@ static int list(int argc, char **argv, struct err *e)
         return 0;
 }
 
+static int delete(int argc, char **argv, struct err *e)
+{
+        if (argc < 2)
+                return err_msg(e, EINVAL, "delete needs IMAGE TAG");
+        return qs_snapshot_delete(argv[0], argv[1], e);
+}
+
+static int compact(int argc, char **argv, struct err *e)
+{
+        struct qs_writer_stats stats;
+
+        if (argc < 1)
+                return err_msg(e, EINVAL, "compact needs IMAGE");
+        return qs_compact(argv[0], NULL, NULL, &stats, e);
+}
+
+static int optimize(int argc, char **argv, struct err *e)
+{
+        struct qs_writer_options o = { .zstd_level = 1 };
+        struct qs_writer_stats stats;
+
+        if (argc < 3)
+                return err_msg(e, EINVAL, "optimize needs IMAGE CLUSTER_BITS none|zstd");
+        take_format(argv + 1, &o);
+        return qs_optimize(argv[0], &o, NULL, NULL, &stats, e);
+}
+
+/* 2 when another byte is found or another size, but for the last page's rest */
+static int compare_tag(const char *path, const char *tag, const char *raw, struct err *e)
+{
+        const struct qs_open_options o = { .tag = tag };
+        struct qs_reader *r = NULL;
+        struct qs_image *m = NULL;
+        FILE *f = fopen(raw, "rb");
+        uint8_t want[4096], got[4096];
+        uint64_t at = 0;
+        int rc = f ? qs_image_open_path(path, &o, &m, e) : err_set(e, errno, "open '%s'", raw);
+
+        if (rc == 0)
+                rc = qs_reader_new(m, &r, e);
+        for (size_t n = 1; rc == 0 && n > 0; at += n) {
+                bool zero = false;
+
+                memset(want, 0, sizeof(want));
+                n = fread(want, 1, sizeof(want), f);
+                if (n)
+                        rc = qs_span_read(r, at, sizeof(got), got, &zero, e);
+                if (zero)
+                        memset(got, 0, sizeof(got));
+                if (rc == 0 && n && memcmp(want, got, sizeof(got)) != 0)
+                        rc = 2;
+        }
+        if (rc == 0 && qs_image_info(m)->disk_bytes != (at + 4095) / 4096 * 4096)
+                rc = 2;
+        if (rc == 2)
+                printf("snapshot '%s' is not '%s'\n", tag, raw);
+        qs_reader_free(r);
+        qs_image_close(m);
+        if (f)
+                fclose(f);
+        return rc;
+}
+
+static int holds(int argc, char **argv, struct err *e)
+{
+        struct qs_snapshot_info *info;
+        size_t n;
+
+        if (argc < 1)
+                return err_msg(e, EINVAL, "holds needs IMAGE");
+
+        AUTO_FD fd = open(argv[0], O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(e, errno, "open '%s'", argv[0]);
+
+        int rc = qs_snapshot_list(fd, argv[0], &info, &n, e);
+
+        if (rc < 0)
+                return rc;
+        free(info);
+        if (n != (size_t)(argc - 1) / 2) {
+                printf("%zu snapshots\n", n);
+                return 2;
+        }
+        for (int i = 1; rc == 0 && i + 1 < argc; i += 2)
+                rc = compare_tag(argv[0], argv[i], argv[i + 1], e);
+        return rc ? rc : check(argc, argv, e);
+}
+
+static int keep(int argc, char **argv, struct err *e)
+{
+        struct qs_image *image;
+
+        if (argc < 2)
+                return err_msg(e, EINVAL, "keep needs IMAGE RAW");
+
+        const struct qs_open_options o = { .tag = argc > 2 ? argv[2] : NULL };
+        int rc = qs_image_open_path(argv[0], &o, &image, e);
+
+        if (rc < 0)
+                return rc;
+        puts("open");
+        fflush(stdout);
+        while (getchar() != EOF)
+                ;
+        rc = qs_export(image, argv[1], true, NULL, NULL, e);
+        qs_image_close(image);
+        return rc;
+}
+
 static int ram(int argc, char **argv, struct err *e)
 {
         if (argc < 3)
@@ -168,8 +285,10 @@ static const struct command {
         const char *name;
         int (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
-        { "import", import }, { "export", export }, { "check", check },
-        { "list", list },     { "ram", ram },       { "rewrite", rewrite },
+        { "import", import },   { "export", export },     { "check", check },
+        { "list", list },       { "delete", delete },     { "compact", compact },
+        { "holds", holds },     { "optimize", optimize }, { "keep", keep },
+        { "ram", ram },         { "rewrite", rewrite },
 };
 
 int main(int argc, char **argv)
@@ -186,6 +305,6 @@ int main(int argc, char **argv)
                         err_print("store-make", &e);
                 return rc < 0 ? 1 : rc;
         }
-        fprintf(stderr, "usage: store-make import|export|check|list|ram ...\n");
+        fprintf(stderr, "usage: store-make import|export|check|list|holds|ram ...\n");
         return 1;
 }
