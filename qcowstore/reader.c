@@ -235,11 +235,12 @@ static int unpack(struct qs_reader *r, const struct extent *x, void *buf, struct
                 return rc;
 
         const uint8_t *stream = r->window + (x->offset - r->window_at);
-        bool ok = m->hdr.zstd
-                  ? unpack_zstd(r->unpack, stream, x->stream_bytes, buf, m->cluster_bytes)
-                  : unpack_zlib(r->unpack, stream, x->stream_bytes, buf, m->cluster_bytes);
 
-        return ok ? 0 : err_msg(e, EBADMSG, "its data cannot be decompressed: the file is damaged");
+        rc = m->hdr.zstd ? unpack_zstd(r->unpack, stream, x->stream_bytes, buf, m->cluster_bytes)
+                         : unpack_zlib(r->unpack, stream, x->stream_bytes, buf, m->cluster_bytes);
+        if (rc == -EBADMSG)
+                return err_msg(e, EBADMSG, "its data cannot be decompressed: the file is damaged");
+        return rc < 0 ? err_set(e, -rc, "decompress its data") : 0;
 }
 
 static int read_whole(struct qs_reader *r, const struct extent *x, void *buf, struct err *e)

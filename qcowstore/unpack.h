@@ -3,12 +3,11 @@
  *
  * Ownership: one for each reading thread; owns its contexts.
  * Threads:   one at a time.
- * Errors:    false = the stream does not give exactly `room` bytes.
+ * Errors:    -EBADMSG = the stream does not give exactly `room` bytes; -ENOMEM.
  */
 #ifndef QCOWSTORE_UNPACK_H
 #define QCOWSTORE_UNPACK_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +18,7 @@ struct unpack *unpack_new(void);
 void unpack_free(struct unpack *u);
 
 /* n: what there is of the stream, perhaps with more behind its end */
-bool unpack_zlib(struct unpack *u, const uint8_t *stream, size_t n, void *buf, size_t room);
-bool unpack_zstd(struct unpack *u, const uint8_t *stream, size_t n, void *buf, size_t room);
+int unpack_zlib(struct unpack *u, const uint8_t *stream, size_t n, void *buf, size_t room);
+int unpack_zstd(struct unpack *u, const uint8_t *stream, size_t n, void *buf, size_t room);
 
 #endif
