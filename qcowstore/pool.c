@@ -136,8 +136,8 @@ void pool_close(struct pool *p)
 {
         if (!p)
                 return;
-        /* what was not published is in nobody's way, only in its own */
-        if (p->fd >= 0 && p->file_bytes && !p->switched && !p->readers &&
+        /* what was not published nobody can read, whatever older state he knows */
+        if (p->fd >= 0 && p->file_bytes && !p->switched &&
             ftruncate(p->fd, (off_t)p->file_bytes) < 0)
                 errno = 0;
         qs_image_close(p->latest);

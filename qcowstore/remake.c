@@ -96,9 +96,12 @@ static int open_old(struct remake *r, struct err *e)
         return rc;
 }
 
+/* with clusters of the new size */
 static uint64_t contents(const struct remake *r)
 {
-        return MIN(r->latest->disk_clusters * r->latest->hdr.snapshots,
+        uint64_t clusters = layout_clusters(r->latest->hdr.disk_bytes, r->options.cluster_bits);
+
+        return MIN(clusters * r->latest->hdr.snapshots,
                    r->clone ? CLONES_MAX : DEDUP_CONTENTS_MAX);
 }
 
