@@ -272,5 +272,7 @@ int revert_build(struct vm *vm, void *ctx, struct err *e)
                         vm->parent = ptr_take(&r->image);
         }
         qs_reader_free(ptr_take(&r->reader));
+        if (rc == 0)                    /* others may delete what was read */
+                qs_image_close(ptr_take(&r->image));
         return rc;
 }
