@@ -119,7 +119,8 @@ int imglock_hold(int fd, struct err *e)
 
 bool imglock_readers(int fd)
 {
-        return used_by_others(fd, USED(PERM_CONSISTENT_READ), true);
+        return used_by_others(fd, USED(PERM_CONSISTENT_READ), true) ||
+               used_by_others(fd, UNSHARED(PERM_RESIZE), true);
 }
 
 int imglock_delete(int fd, uint32_t id, struct err *e)

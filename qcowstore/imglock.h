@@ -13,7 +13,8 @@
  *      100             QEMU's readers, for good;
  *                      ours, while they open
  *      201             our readers and appenders
- *      203             our appenders
+ *      203             our appenders;
+ *                      QEMU's readers, for good
  *      300             who makes a delta of it      the one appender
  *      1024 + id       our readers of snapshot id   who deletes it
  *
@@ -21,11 +22,12 @@
  * must fear only for clusters that the next header leaves free: those of the
  * file's own tables (snapshot table, refcounts) when anything is added, those
  * of a snapshot when it is deleted. Byte 100 guards all of them, the byte of a
- * snapshot that one alone. QEMU holds 100 as long as it has the file open. We
- * hold it until header and snapshot table are read, so that a VM that runs for
- * weeks from one snapshot does not keep the others' old tables from being
- * reused. Whoever reads the file's own tables longer (a checker), or a file in
- * which snapshots are not ours, keeps 100.
+ * snapshot that one alone. QEMU holds 100 as long as it has the file open, but
+ * not for 'qemu-img info', which reads tables too: then 203 tells, which none of
+ * our readers has. We hold 100 until header and snapshot table are read, so that
+ * a VM that runs for weeks from one snapshot does not keep the others' old tables
+ * from being reused. Whoever reads the file's own tables longer (a checker), or a
+ * file in which snapshots are not ours, keeps 100.
  *
  * INV-HEADER:  100 is held before the header is read, and until the last read
  *              of what belongs to the file and not to one snapshot.
@@ -73,7 +75,7 @@ int imglock_append(int fd, struct err *e);
  * any number of them. -EBUSY: an appender is there; file systems without locks,
  * which have none, are tolerated. */
 int imglock_hold(int fd, struct err *e);
-/* Does anybody else hold 100? True also where that cannot be known. */
+/* Does anybody else hold 100 or 203? True also where that cannot be known. */
 bool imglock_readers(int fd);
 /* The appender that wants to delete a snapshot: its byte. -EBUSY: it is read. */
 int imglock_delete(int fd, uint32_t id, struct err *e);

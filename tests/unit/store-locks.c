@@ -201,6 +201,11 @@ static void appenders(void)
         qs_image_close(image);
         CU_ASSERT_EQUAL(set_byte(readonly, F_RDLCK, 100), 0);
         CU_ASSERT(imglock_readers(a));
+        CU_ASSERT_EQUAL(set_byte(readonly, F_UNLCK, 100), 0);
+        CU_ASSERT(!imglock_readers(a));
+        /* 'qemu-img info' has nothing else */
+        CU_ASSERT_EQUAL(set_byte(readonly, F_RDLCK, 203), 0);
+        CU_ASSERT(imglock_readers(a));
         fd_close(&a);
         CU_ASSERT_EQUAL(imglock_append(b, &e), 0);
         CU_ASSERT(twin_remove(&p));
