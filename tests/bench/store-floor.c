@@ -78,8 +78,10 @@ static void *squeeze_part(void *arg)
                 for (size_t i = at; i < MIN(at + step, s->bytes); i += s->cluster) {
                         if (sum_all_zero(s->ram + i, s->cluster))
                                 continue;
-                        s->packed += MIN(s->cluster, ZSTD_compress2(zstd, out, room, s->ram + i,
-                                                                    s->cluster));
+
+                        size_t n = ZSTD_compress2(zstd, out, room, s->ram + i, s->cluster);
+
+                        s->packed += MIN(s->cluster, n);
                 }
         }
         ZSTD_freeCCtx(zstd);
@@ -207,8 +209,10 @@ static int one_packed(struct reads *r, uint64_t cluster, ZSTD_DCtx *zstd, size_t
                 ZSTD_decompressDCtx(zstd, r->plain, r->cluster, r->stream, n);
                 r->floor[i] = clock_now_ns() - start;
                 start = clock_now_ns();
-                rc = MIN(rc, qs_cluster_read(r->reader, cluster, r->buf, e));
+                rc = qs_cluster_read(r->reader, cluster, r->buf, e);
                 r->ours[i] = clock_now_ns() - start;
+                if (rc < 0)
+                        break;
         }
         return rc;
 }
