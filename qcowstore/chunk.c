@@ -11,6 +11,10 @@
 /* direct use of guest pages by pwritev likes page-aligned buffers too */
 #define BUF_ALIGN 4096
 
+/* of 256 words of a cluster, so many may be zero: 5 % */
+#define DENSE_SAMPLES 256u
+#define DENSE_ZEROS_MAX 12u
+
 struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int level,
                         uint64_t seed, const struct dedup *dedup)
 {
@@ -28,6 +32,8 @@ struct chunk *chunk_new(unsigned cluster_bits, enum qs_compress compress, int le
         c->buf = aligned_alloc(BUF_ALIGN, c->bytes);
         if (compress == QS_COMPRESS_ZSTD) {
                 c->zstd = ZSTD_createCCtx();
+                if (c->zstd)
+                        ZSTD_CCtx_setParameter(c->zstd, ZSTD_c_compressionLevel, level);
                 c->head = aligned_alloc(BUF_ALIGN, cluster + c->bytes);
                 c->spare = aligned_alloc(BUF_ALIGN, cluster);
                 c->streams = c->head ? c->head + cluster : NULL;
@@ -50,17 +56,36 @@ void chunk_free(struct chunk *c)
         free(c);
 }
 
+/* Machine code and the like, unlike tables and text, has many short matches and
+ * few zeros; samples tell. */
+static bool is_dense(const uint8_t *plain, size_t bytes)
+{
+        const size_t step = bytes / DENSE_SAMPLES;
+        unsigned zeros = 0;
+
+        for (size_t at = 0; at < bytes; at += step) {
+                uint32_t word;
+
+                memcpy(&word, plain + at, sizeof(word));
+                zeros += word == 0;
+        }
+        return zeros <= DENSE_ZEROS_MAX;
+}
+
 /* What does not shrink is stored raw; so is what zstd fails on, for raw is
- * always right. */
+ * always right. A stream depends on nothing but its cluster's content, lest the
+ * file depend on timing. */
 static bool pack(struct chunk *c, struct chunk_cluster *k, const uint8_t *plain)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
 
         if (c->compress != QS_COMPRESS_ZSTD)
                 return false;
+        if (c->level == 1)
+                ZSTD_CCtx_setParameter(c->zstd, ZSTD_c_minMatch, is_dense(plain, cluster) ? 4 : 5);
 
-        size_t n = ZSTD_compressCCtx(c->zstd, c->streams + c->stream_bytes, cluster - 1, plain,
-                                     cluster, c->level);
+        size_t n = ZSTD_compress2(c->zstd, c->streams + c->stream_bytes, cluster - 1, plain,
+                                  cluster);
 
         if (ZSTD_isError(n))
                 return false;

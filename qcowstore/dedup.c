@@ -3,9 +3,9 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <xxhash.h>
 
 #include "common/check.h"
+#include "qcowstore/xxh3.h"
 
 #define SECRET_WORDS 24
 static_assert(SECRET_WORDS * 8 >= XXH3_SECRET_SIZE_MIN, "XXH3 takes such secrets");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qcowstore/metasum.h"
 
-#include <xxhash.h>
+#include "qcowstore/xxh3.h"
 
 struct metasum *metasum_new(uint64_t seed)
 {

@@ -2,9 +2,9 @@
 #include "qcowstore/sum.h"
 
 #include <string.h>
-#include <xxhash.h>
 
 #include "common/check.h"
+#include "qcowstore/xxh3.h"
 
 /* Looked at in one go: long enough to be vectorised, short enough that a
  * cluster with content is left at its first bytes. */

@@ -33,6 +33,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/io.h"
+#include "qcowstore/chunk.h"
 #include "qcowstore/store.h"
 #include "qcowstore/sum.h"
 
@@ -78,8 +79,10 @@ static void *squeeze_part(void *arg)
                 for (size_t i = at; i < MIN(at + step, s->bytes); i += s->cluster) {
                         if (sum_all_zero(s->ram + i, s->cluster))
                                 continue;
-                        s->packed += MIN(s->cluster, ZSTD_compress2(zstd, out, room, s->ram + i,
-                                                                    s->cluster));
+
+                        size_t n = ZSTD_compress2(zstd, out, room, s->ram + i, s->cluster);
+
+                        s->packed += MIN(s->cluster, n);
                 }
         }
         ZSTD_freeCCtx(zstd);
@@ -146,7 +149,8 @@ struct reads {
         size_t count;
         uint8_t *buf;
         uint8_t *plain;
-        uint8_t *stream;
+        struct dedup *dedup;
+        struct chunk *chunk;            /* makes the streams that are in the file */
         uint64_t *ours;
         uint64_t *floor;
         uint64_t random;
@@ -198,17 +202,19 @@ static int one_packed(struct reads *r, uint64_t cluster, ZSTD_DCtx *zstd, size_t
         if (rc < 0)
                 return rc;
 
-        size_t n = ZSTD_compress(r->stream, ZSTD_compressBound(r->cluster), r->buf, r->cluster,
-                                 r->level);
+        chunk_fill(r->chunk, 0, 1, r->buf);
 
         for (unsigned warm = 0; warm < 2; warm++) {
                 uint64_t start = clock_now_ns();
 
-                ZSTD_decompressDCtx(zstd, r->plain, r->cluster, r->stream, n);
+                ZSTD_decompressDCtx(zstd, r->plain, r->cluster, r->chunk->streams,
+                                    r->chunk->stream_bytes);
                 r->floor[i] = clock_now_ns() - start;
                 start = clock_now_ns();
-                rc = MIN(rc, qs_cluster_read(r->reader, cluster, r->buf, e));
+                rc = qs_cluster_read(r->reader, cluster, r->buf, e);
                 r->ours[i] = clock_now_ns() - start;
+                if (rc < 0)
+                        break;
         }
         return rc;
 }
@@ -271,10 +277,11 @@ static int read_both(struct reads *r, struct err *e)
         r->file_clusters = info->file_bytes / r->cluster;
         r->buf = calloc(1, r->cluster);
         r->plain = calloc(1, r->cluster);
-        r->stream = calloc(1, ZSTD_compressBound(r->cluster));
+        r->dedup = dedup_new(1, 1, 1);
+        r->chunk = chunk_new(info->cluster_bits, QS_COMPRESS_ZSTD, r->level, 1, r->dedup);
         r->ours = calloc(r->count, sizeof(*r->ours));
         r->floor = calloc(r->count, sizeof(*r->floor));
-        ASSERT(r->buf && r->plain && r->stream && r->ours && r->floor);
+        ASSERT(r->buf && r->plain && r->dedup && r->chunk && r->ours && r->floor);
         if (rc == 0)
                 rc = read_kind(r, QS_PACKED, "packed", e);
         if (rc == 0)
@@ -282,7 +289,8 @@ static int read_both(struct reads *r, struct err *e)
         qs_reader_free(r->reader);
         free(r->buf);
         free(r->plain);
-        free(r->stream);
+        chunk_free(r->chunk);
+        dedup_free(r->dedup);
         free(r->ours);
         free(r->floor);
         return rc;
