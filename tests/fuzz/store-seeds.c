@@ -145,6 +145,9 @@ static void pools(const char *folder)
                                   i, 16, 0, 4, 0, 0, 0, 3 };
 
                 put(folder, "store-pool", places[i], buf, sizeof(buf));
+                buf[0] = 4;
+                snprintf(name, sizeof(name), "read-%s", places[i]);
+                put(folder, "store-pool", name, buf, sizeof(buf));
         }
 }
 
