@@ -129,6 +129,28 @@ static void foreign(const char *folder)
         }
 }
 
+/* one patch each, in the places of store-pool.c; two entries of a table */
+static void pools(const char *folder)
+{
+        static const char *const places[] = { "header", "reftable", "refblock", "l1", "l2",
+                                              "toc", "index", "snaptable" };
+        char name[32];
+
+        for (uint8_t mode = 4; mode < 8; mode++) {
+                snprintf(name, sizeof(name), "mode%u", mode);
+                put(folder, "store-pool", name, &mode, 1);
+        }
+        for (uint8_t i = 0; i < 8; i++) {
+                uint8_t buf[] = { 7, i, i == 0 ? 24 : 0, 0, 8, 0, 0, 0, 0, 0, 0, 0x40, 0,
+                                  i, 16, 0, 4, 0, 0, 0, 3 };
+
+                put(folder, "store-pool", places[i], buf, sizeof(buf));
+                buf[0] = 4;
+                snprintf(name, sizeof(name), "read-%s", places[i]);
+                put(folder, "store-pool", name, buf, sizeof(buf));
+        }
+}
+
 int main(int argc, char **argv)
 {
         if (argc != 2) {
@@ -141,5 +163,6 @@ int main(int argc, char **argv)
         sections(argv[1]);
         images(argv[1]);
         foreign(argv[1]);
+        pools(argv[1]);
         return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: a second, independent reader sees the same RAM in our uncompressed
- *       images.
- * Method: libqcow against the flat model, cluster sizes 4 to 64 KiB. */
+ *       images, and that of the latest tag where several are.
+ * Method: libqcow against the flat model, cluster sizes 4 to 64 KiB; a tag is
+ *       added, its content in part the first one's, and deleted. */
 #include <libqcow.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,29 +37,43 @@ static int same(const char *path, const uint8_t *model)
         return ok;
 }
 
+static int save(const char *path, const char *tag, unsigned bits, struct kit_ram *ram)
+{
+        struct qs_writer_options o = {
+                .cluster_bits = bits, .disk_bytes = RAM_BYTES, .append = true,
+        };
+        struct err e = { 0 };
+
+        snprintf(o.tag, sizeof(o.tag), "%s", tag);
+        if (kit_save(path, &o, ram, &e) < 0)
+                err_print("store-libqcow", &e);
+        return same(path, ram->bytes);
+}
+
 int main(void)
 {
         struct kit_ram ram = { .bytes = calloc(1, RAM_BYTES), .ranges = 1,
                                .range = { { 0, RAM_BYTES } } };
+        struct kit_ram next = ram;
         char folder[KIT_PATH_MAX];
         char path[KIT_PATH_MAX];
         int bad = 0;
 
         store_ram_fill(ram.bytes, RAM_BYTES, 12);
+        next.bytes = calloc(1, RAM_BYTES);
+        store_ram_fill(next.bytes, RAM_BYTES, 13);
+        memcpy(next.bytes, ram.bytes + RAM_BYTES / 4, RAM_BYTES / 2);
         kit_folder(folder);
         kit_path(folder, "image", path);
         for (unsigned bits = 12; bits <= 16; bits++) {
-                struct qs_writer_options o = { .cluster_bits = bits, .disk_bytes = RAM_BYTES };
-                struct err e = { 0 };
-
-                if (kit_save(path, &o, &ram, &e) < 0)
-                        err_print("store-libqcow", &e);
-                int ok = same(path, ram.bytes);
+                int ok = save(path, "one", bits, &ram) && save(path, "two", bits, &next) &&
+                         qs_snapshot_delete(path, "two", NULL) == 0 && same(path, ram.bytes);
 
                 printf("%s: cluster_bits %u\n", ok ? "ok" : "FAIL", bits);
                 bad += !ok;
                 unlink(path);
         }
+        free(next.bytes);
         free(ram.bytes);
         return bad || !kit_gone(folder);
 }
