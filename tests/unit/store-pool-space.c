@@ -147,6 +147,62 @@ static void found_again(void)
         }
 }
 
+/* Content that went, whose clusters hold another one now, is not taken to be there. */
+static void gone_is_gone(void)
+{
+        for (unsigned replace = 0; replace < 2; replace++) {
+                struct tank t;
+                AUTO_FREE uint8_t *old = malloc(RAM_BYTES);
+
+                ASSERT(old);
+                tank_begin(&t, 12, QS_COMPRESS_NONE, &ram, 1);
+                for (unsigned i = 0; i < 2; i++) {
+                        fill(&t);
+                        add(&t, i, false);
+                }
+                memcpy(old, t.tag[0].bytes, RAM_BYTES);
+                fill(&t);
+                if (!replace)
+                        delete(&t, 0);
+                add(&t, 0, replace);
+                fill(&t);
+                add(&t, 2, false);
+                memcpy(t.ram.bytes, old, RAM_BYTES);
+                CU_ASSERT_EQUAL(stored(&t, 3), PAGES);
+                add(&t, 3, false);
+                tank_agrees(&t);
+                tank_end(&t);
+        }
+}
+
+/* Sections of the index are merged, so that many tags make few. */
+static void few_sections(void)
+{
+        struct qs_ram_source source;
+        struct tank t;
+
+        tank_begin(&t, 12, QS_COMPRESS_NONE, &ram, 1);
+        fill(&t);
+        add(&t, 0, false);
+        source = kit_source(&t.ram);
+        for (unsigned i = 1; i < ROUNDS; i++) {
+                struct qs_writer *w = NULL;
+                struct pool *p = NULL;
+
+                store_ram_page(t.ram.bytes + i * PAGE, PAGE, 2, &t.random);
+                snprintf(t.o.tag, sizeof(t.o.tag), "more %u", i);
+                CU_ASSERT_EQUAL_FATAL(qs_writer_new(t.path, &t.o, &w, NULL), 0);
+                CU_ASSERT_EQUAL(qs_writer_ram(w, &ram, 1, &source, NULL, NULL, NULL), 0);
+                CU_ASSERT_EQUAL(qs_writer_publish(w, NULL), 0);
+                qs_writer_free(w);
+                CU_ASSERT_EQUAL_FATAL(pool_open(t.path, &p, NULL), 0);
+                CU_ASSERT(p->area_toc.count <= 9);      /* 300 entries, then 150 at most, ... */
+                pool_close(p);
+                tank_index_is_small(&t);
+        }
+        tank_end(&t);
+}
+
 static int guard(const struct tank *t)
 {
         struct flock l = { .l_type = F_RDLCK, .l_start = QEMU_READS, .l_len = 1 };
@@ -388,6 +444,8 @@ static const CU_TestInfo cases[] = {
         { "the file does not grow over many rounds", no_growth },
         { "little changes take little space", little_changes },
         { "content is found again after any deletion", found_again },
+        { "content that went is not found", gone_is_gone },
+        { "the index has few sections", few_sections },
         { "what may be read is not reused", readers },
         { "freed space is given back", punched },
         { "an abandoned tag leaves nothing", abandoned },

@@ -16,6 +16,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "tests/unit/expect.h"
+#include "tests/unit/store-ram.h"
 #include "tests/unit/store-tank.h"
 #include "tests/unit/suite.h"
 
@@ -177,39 +178,17 @@ static void step(struct history *h)
                 h->guard.bytes ? unkeep(h) : keep(h);
 }
 
-static void live(const char *row, unsigned bits, enum qs_compress compress, unsigned steps,
-                 const struct qs_ram_range *ranges, size_t n)
-{
-        struct history h = { .row = row, .watcher = { .tag = -1 } };
-
-        tank_begin(&h.t, bits, compress, ranges, n);
-        tank_evolve(&h.t, 200);
-        EXPECT_EQUAL(row, tank_add(&h.t, 0, false, NULL), 0);
-        for (unsigned i = 0; i < steps && CU_get_number_of_failures() == 0; i++) {
-                step(&h);
-                tank_agrees(&h.t);
-                tank_index_is_small(&h.t);
-                guard_agrees(&h.guard);
-                if (h.watcher.image)
-                        CU_ASSERT_EQUAL(kit_compare(h.watcher.image, h.watcher.bytes), 0);
-        }
-        if (CU_get_number_of_failures())
-                fprintf(stderr, "row '%s'\n", row);
-        unwatch(&h);
-        unkeep(&h);
-        tank_end(&h.t);
-}
-
 #define K 1024ull
 
 static const struct qs_ram_range holes[] = {
         { 0, 640 * K }, { 1024 * K, 768 * K }, { 2052 * K, 12 * K }, { 2080 * K, 500 * K },
 };
 static const struct qs_ram_range plain[] = { { 0, 1284 * K } };
+static const struct qs_ram_range large[] = { { 0, 10240 * K } };
 static const struct qs_ram_range tiny[] = { { 0, 12 * K } };
 static const struct qs_ram_range two[] = { { 0, 4 * K }, { 4096 * K, 260 * K } };
 
-static const struct {
+static const struct life {
         const char *row;
         unsigned bits;
         enum qs_compress compress;
@@ -226,11 +205,32 @@ static const struct {
         { "2M, packed, two", 21, QS_COMPRESS_ZSTD, 9, two, ARRAY_SIZE(two) },
 };
 
+static void live(const struct life *l)
+{
+        struct history h = { .row = l->row, .watcher = { .tag = -1 } };
+
+        tank_begin(&h.t, l->bits, l->compress, l->ranges, l->n);
+        tank_evolve(&h.t, 200);
+        EXPECT_EQUAL(l->row, tank_add(&h.t, 0, false, NULL), 0);
+        for (unsigned i = 0; i < l->steps && CU_get_number_of_failures() == 0; i++) {
+                step(&h);
+                tank_agrees(&h.t);
+                tank_index_is_small(&h.t);
+                guard_agrees(&h.guard);
+                if (h.watcher.image)
+                        CU_ASSERT_EQUAL(kit_compare(h.watcher.image, h.watcher.bytes), 0);
+        }
+        if (CU_get_number_of_failures())
+                fprintf(stderr, "row '%s'\n", l->row);
+        unwatch(&h);
+        unkeep(&h);
+        tank_end(&h.t);
+}
+
 static void histories(void)
 {
         for (size_t i = 0; i < ARRAY_SIZE(lives); i++)
-                live(lives[i].row, lives[i].bits, lives[i].compress, lives[i].steps,
-                     lives[i].ranges, lives[i].n);
+                live(&lives[i]);
 }
 
 /* A guest that has touched nothing: no contents, no index. */
@@ -247,6 +247,57 @@ static void all_zero(void)
                 CU_ASSERT_EQUAL(tank_delete(&t, (i * 5) % TANK_TAGS, NULL), 0);
                 tank_agrees(&t);
         }
+        tank_end(&t);
+}
+
+/* A file of several refcount blocks, some of which change. */
+static void long_file(void)
+{
+        struct tank t;
+
+        tank_begin(&t, 12, QS_COMPRESS_NONE, large, 1);
+        store_ram_fill(t.ram.bytes, t.o.disk_bytes, 5);
+        for (unsigned i = 0; i < 6; i++) {
+                CU_ASSERT_EQUAL(tank_add(&t, i % 3, true, NULL), 0);
+                if (i >= 2 && i % 2 == 0)
+                        CU_ASSERT_EQUAL(tank_delete(&t, (i + 1) % 3, NULL), 0);
+                tank_agrees(&t);
+                tank_evolve(&t, 1200);
+        }
+        CU_ASSERT(tank_file_bytes(&t) > 5u << 20);      /* a block is for 4 MiB */
+        tank_end(&t);
+}
+
+/* Whoever reads a tag keeps it, and no other. */
+static void tag_is_read(void)
+{
+        struct qs_writer_stats stats;
+        struct tank t;
+
+        tank_begin(&t, 12, QS_COMPRESS_NONE, plain, 1);
+        for (unsigned i = 0; i < 3; i++) {
+                tank_evolve(&t, 300);
+                CU_ASSERT_EQUAL(tank_add(&t, i, false, NULL), 0);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+                struct qs_image *image = tank_open(&t, i);
+
+                CU_ASSERT_EQUAL(tank_delete(&t, i, NULL), -EBUSY);
+                CU_ASSERT_EQUAL(tank_add(&t, i, true, NULL), -EBUSY);
+                CU_ASSERT_EQUAL(tank_add(&t, (i + 1) % 3, true, NULL), 0);
+                CU_ASSERT_EQUAL(tank_add(&t, 4, false, NULL), 0);
+                CU_ASSERT_EQUAL(tank_delete(&t, 4, NULL), 0);
+                CU_ASSERT_EQUAL(kit_compare(image, t.tag[i].bytes), 0);
+                if (i == 2) {           /* the old file's reader: the new one is free */
+                        CU_ASSERT_EQUAL(qs_compact(t.path, NULL, NULL, &stats, NULL), 0);
+                        CU_ASSERT_EQUAL(kit_compare(image, t.tag[i].bytes), 0);
+                        CU_ASSERT_EQUAL(tank_add(&t, i, true, NULL), 0);
+                }
+                qs_image_close(image);
+                CU_ASSERT_EQUAL(tank_add(&t, i, true, NULL), 0);
+                tank_agrees(&t);
+        }
+        CU_ASSERT_EQUAL(tank_delete(&t, 0, NULL), 0);
         tank_end(&t);
 }
 
@@ -270,6 +321,8 @@ static void smaller_clusters(void)
 static const CU_TestInfo cases[] = {
         { "random histories agree with the model", histories },
         { "tags without any content", all_zero },
+        { "a file of several refcount blocks", long_file },
+        { "a tag that is read stays", tag_is_read },
         { "optimize to smaller clusters", smaller_clusters },
         CU_TEST_INFO_NULL,
 };

@@ -29,7 +29,8 @@ void tank_begin(struct tank *t, unsigned bits, enum qs_compress compress,
         };
         memcpy(t->ram.range, ranges, n * sizeof(*ranges));
         t->ram.bytes = calloc(1, end);
-        ASSERT(t->ram.bytes);
+        t->attic = calloc(1, end);
+        ASSERT(t->ram.bytes && t->attic);
         kit_folder(t->folder);
         kit_path(t->folder, "pool", t->path);
 }
@@ -46,6 +47,7 @@ void tank_end(struct tank *t)
         for (unsigned i = 0; i < TANK_TAGS; i++)
                 forget(&t->tag[i]);
         free(t->ram.bytes);
+        free(t->attic);
         unlink(t->path);
         CU_ASSERT(kit_gone(t->folder));
 }
@@ -64,9 +66,11 @@ static uint64_t random_page(struct tank *t)
 
 void tank_evolve(struct tank *t, unsigned pages)
 {
+        if (tank_below(t, 8) == 0)
+                memcpy(t->attic, t->ram.bytes, t->o.disk_bytes);
         for (uint64_t n = tank_below(t, pages + 1); n > 0; n--) {
                 uint8_t *to = t->ram.bytes + random_page(t);
-                uint64_t what = tank_below(t, 6);
+                uint64_t what = tank_below(t, 7);
                 const uint8_t *from = t->tag[tank_below(t, TANK_TAGS)].bytes;
 
                 if (what < 3) {
@@ -74,6 +78,8 @@ void tank_evolve(struct tank *t, unsigned pages)
                         store_ram_page(to, PAGE, (unsigned)what, &t->random);
                 } else if (what == 3 && from) {
                         memcpy(to, from + random_page(t), PAGE);
+                } else if (what == 4) {
+                        memcpy(to, t->attic + (to - t->ram.bytes), PAGE);
                 } else {
                         memmove(to, t->ram.bytes + random_page(t), PAGE);
                 }

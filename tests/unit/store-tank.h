@@ -32,6 +32,7 @@ struct tank {
         struct tank_tag tag[TANK_TAGS];
         const void *extra;              /* one more section, WORKING-SET; NULL = none */
         size_t extra_bytes;
+        uint8_t *attic;                 /* RAM as it was some time ago */
         uint32_t refs_max;              /* 0 = as it is */
         unsigned births;
         uint64_t random;
@@ -42,7 +43,8 @@ void tank_begin(struct tank *t, unsigned bits, enum qs_compress compress,
                 const struct qs_ram_range *ranges, size_t n);
 void tank_end(struct tank *t);
 uint64_t tank_below(struct tank *t, uint64_t n);
-/* changes up to so many pages: new content, zeros, copies of others, also of tags' */
+/* changes up to so many pages: new content, zeros, copies of others, of tags' and of
+ * what was there some time ago */
 void tank_evolve(struct tank *t, unsigned pages);
 void tank_name(unsigned i, char tag[QS_TAG_MAX + 1]);
 unsigned tank_tags(const struct tank *t);
