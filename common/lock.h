@@ -13,7 +13,8 @@
  *   5. fillmap->lock      (pageserver: waiters for clusters)
  *   6. placer->lock       (qcowstore: file offsets during a save)
  *   7. audit->lock        (qcowstore: findings of a check)
- *   8. progress->lock     (the line on the terminal)
+ *   8. build->lock        (qcowstore: contents of a pool without index)
+ *   9. progress->lock     (the line on the terminal)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H

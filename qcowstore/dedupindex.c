@@ -2,13 +2,16 @@
 #include "qcowstore/dedupindex.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/auto.h"
 #include "common/bytes.h"
+#include "common/lock.h"
 #include "qcowstore/clone.h"
+#include "qcowstore/crew.h"
 #include "qcowstore/l2entry.h"
 
 #define PREFIX "INDEX."
@@ -87,13 +90,46 @@ static uint64_t entry_of(const struct extent *x)
                : l2entry_packed(x->offset, x->stream_bytes, x->layer->hdr.cluster_bits);
 }
 
-static int build_from(struct qs_image *m, const struct space *s, struct dedup *d, uint8_t *buf,
-                      struct err *e)
-{
-        struct qs_reader *r = NULL;
-        int rc = qs_reader_new(m, &r, e);
+/* A tag is read in stretches, by a crew. */
+#define BUILD_CLUSTERS 64u
 
-        for (uint64_t i = 0; rc == 0 && i < m->disk_clusters; i++) {
+struct build {
+        /* constant while threads run */
+        struct qs_image *image;
+        const struct space *space;
+        struct dedup *dedup;            /* claims need the lock, keys do not */
+        struct lock lock;
+        /* any thread */
+        _Atomic uint64_t next;
+        _Atomic bool failed;
+};
+
+static void learn_locked(struct build *b, const struct dedup_key *key, const struct extent *x)
+        REQUIRES(b->lock)
+{
+        struct dedup_slot *slot = dedup_claim(b->dedup, key);
+
+        if (!slot || slot->refs > 0)
+                return;
+        slot->entry = entry_of(x);
+        slot->refs = MAX(DIV_ROUND_UP(references(b->space, slot->entry), 2u), 1u);
+        slot->fresh = true;
+}
+
+static void learn(struct build *b, const struct dedup_key *key, const struct extent *x)
+{
+        lock_acquire(&b->lock);
+        learn_locked(b, key, x);
+        lock_release(&b->lock);
+}
+
+static int build_stretch(struct build *b, struct qs_reader *r, uint64_t i, uint64_t end,
+                         uint8_t *buf, struct err *e)
+{
+        struct qs_image *m = b->image;
+        int rc = 0;
+
+        for (; rc == 0 && i < end; i++) {
                 uint64_t at = i << m->hdr.cluster_bits;
                 struct extent x;
 
@@ -105,33 +141,58 @@ static int build_from(struct qs_image *m, const struct space *s, struct dedup *d
                         continue;
                 }
                 rc = qs_cluster_read(r, i, buf, e);
-                if (rc < 0)
-                        break;
+                if (rc == 0) {
+                        struct dedup_key key = dedup_key(b->dedup, buf, m->cluster_bytes);
 
-                struct dedup_key key = dedup_key(d, buf, m->cluster_bytes);
-                struct dedup_slot *slot = dedup_claim(d, &key);
-
-                if (slot && slot->refs == 0) {
-                        slot->entry = entry_of(&x);
-                        slot->refs = MAX(DIV_ROUND_UP(references(s, slot->entry), 2u), 1u);
-                        slot->fresh = true;
+                        learn(b, &key, &x);
                 }
         }
+        return rc;
+}
+
+static int build_worker(void *ctx, struct err *e)
+{
+        struct build *b = ctx;
+        uint64_t clusters = b->image->disk_clusters;
+        AUTO_FREE uint8_t *buf = malloc(b->image->cluster_bytes);
+        struct qs_reader *r = NULL;
+        int rc = buf ? qs_reader_new(b->image, &r, e) : err_set(e, ENOMEM, "read clusters");
+
+        while (rc == 0 && !b->failed) {
+                uint64_t first = atomic_fetch_add(&b->next, BUILD_CLUSTERS);
+
+                if (first >= clusters)
+                        break;
+                rc = build_stretch(b, r, first, MIN(first + BUILD_CLUSTERS, clusters), buf, e);
+        }
         qs_reader_free(r);
+        if (rc < 0)
+                b->failed = true;
+        return rc;
+}
+
+static int build_from(struct qs_image *m, const struct space *s, struct dedup *d, struct err *e)
+{
+        struct build b = { .image = m, .space = s, .dedup = d };
+
+        lock_init(&b.lock);
+
+        int rc = crew_run(crew_size(0), build_worker, &b, e);
+
+        lock_fini(&b.lock);
         return rc;
 }
 
 int dedupindex_build(const struct pool *p, const struct space *s, struct dedup *d, struct err *e)
 {
-        AUTO_FREE uint8_t *buf = malloc(p->latest->cluster_bytes);
-        int rc = buf ? 0 : err_set(e, ENOMEM, "index '%s'", p->path);
+        int rc = 0;
 
         for (uint32_t i = p->latest->hdr.snapshots; rc == 0 && i-- > 0;) {
                 struct qs_image *m = NULL;
 
                 rc = image_open_layer(p->fd, p->path, p->latest->snapshots[i].tag, &m, e);
                 if (rc == 0)
-                        rc = build_from(m, s, d, buf, e);
+                        rc = build_from(m, s, d, e);
                 qs_image_close(m);
         }
         return rc;

@@ -14,7 +14,7 @@
  *            they still hold that content. Whoever frees clusters drops their
  *            entries in the same change.
  *
- * Threads: one.
+ * Threads: one; build reads with a crew of its own.
  */
 #ifndef QCOWSTORE_DEDUPINDEX_H
 #define QCOWSTORE_DEDUPINDEX_H
