@@ -97,8 +97,8 @@ struct build {
         /* constant while threads run */
         struct qs_image *image;
         const struct space *space;
+        struct dedup *dedup;            /* claims need the lock, keys do not */
         struct lock lock;
-        struct dedup *dedup GUARDED_BY(lock);   /* to claim; its keys are constant */
         /* any thread */
         _Atomic uint64_t next;
         _Atomic bool failed;
