@@ -117,8 +117,67 @@ static void random_histories(void)
                 EXPECT_EQUAL(histories[i].name, run_one(&histories[i], seed_of(i)), 0);
 }
 
+/* noise in the first pages */
+static uint8_t *noise(struct tags *t, uint64_t pages)
+{
+        uint8_t *ram = tags_ram(t, NULL);
+
+        for (uint64_t i = 0; i < pages; i++)
+                store_ram_page(ram + i * PAGE, PAGE, 2, &t->random);
+        return ram;
+}
+
+static void save(struct tags *t, const char *name, uint8_t *ram)
+{
+        struct err e = { 0 };
+        int rc = tags_save(t, name, ram, &e);
+
+        if (rc < 0)
+                fprintf(stderr, "%s\n", e.text);
+        CU_ASSERT_EQUAL(rc, 0);
+}
+
+static void delete(struct tags *t, const char *name)
+{
+        struct err e = { 0 };
+        int rc = tags_delete(t, name, &e);
+
+        if (rc < 0)
+                fprintf(stderr, "%s\n", e.text);
+        CU_ASSERT_EQUAL(rc, 0);
+}
+
+/* The file ends, after deletions, in the middle of a block of HOSTSUMS whose other
+ * half still says what was there; the next tag takes clusters of other blocks only.
+ * The holes: one of 60 for the big one's tables, one that it does not fit in. */
+static void end_within_a_block(void)
+{
+        struct tags t;
+
+        tags_init(&t, 12, 2048 * PAGE, 1);
+        save(&t, "low", noise(&t, 100));
+        save(&t, "hole", noise(&t, 60));
+        save(&t, "low too", noise(&t, 60));
+        save(&t, "large hole", noise(&t, 900));
+        delete(&t, "hole");
+        save(&t, "big", noise(&t, 2048));
+        delete(&t, "large hole");
+        save(&t, "base", noise(&t, 500));
+        delete(&t, "big");
+        delete(&t, "low");
+        delete(&t, "low too");
+
+        uint8_t *ram = tags_ram(&t, "base");
+
+        store_ram_page(ram, PAGE, 1, &t.random);
+        save(&t, "next", ram);
+        CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
+        CU_ASSERT(tags_fini(&t));
+}
+
 static const CU_TestInfo cases[] = {
         { "random histories", random_histories },
+        { "an end within a block of sums", end_within_a_block },
         CU_TEST_INFO_NULL,
 };
 
