@@ -102,6 +102,10 @@ int pool_open(const char *path, struct pool **ret, struct err *e)
         struct pool *p = new_pool(path);
         int rc = p ? open_locked(p, e) : err_set(e, ENOMEM, "open '%s'", path);
 
+        /* INV-SWITCH: the header may be of somebody who was killed before it was durable,
+         * and what it freed is written next */
+        if (rc == 0 && fdatasync(p->fd) < 0)
+                rc = err_set(e, errno, "make '%s' durable before it is changed", path);
         if (rc == 0) {
                 p->readers = imglock_readers(p->fd);
                 rc = open_latest(p, e);
