@@ -45,6 +45,14 @@ static void headers(const char *folder)
 
         imghdr_encode(&h, sector);
         put(folder, "store-header", "ours", sector, sizeof(sector));
+        h.snapshots = 3;
+        h.default_snapshot = 2;
+        h.meta_sum = 88;
+        h.pool_sum = 99;
+        h.file_bytes = 40 << 14;
+        h.is_parent = true;
+        imghdr_encode(&h, sector);
+        put(folder, "store-header", "pool", sector, sizeof(sector));
         memset(sector + 112, 0, sizeof(sector) - 112);
         put(folder, "store-header", "foreign", sector, sizeof(sector));
 }
@@ -129,6 +137,45 @@ static void foreign(const char *folder)
         }
 }
 
+/* what store-pool.c calls places: tables that belong to a pool's file */
+static void pools(const char *folder)
+{
+        /* mode, then place, offset, length, bytes */
+        static const struct {
+                const char *name;
+                uint8_t change[24];
+                size_t n;
+        } seeds[] = {
+                { "add",           { 3 }, 1 },
+                { "delete",        { 5 }, 1 },
+                { "replace",       { 7 }, 1 },
+                { "not-sealed",    { 2, 3, 8, 0, 1, 9 }, 6 },
+                { "header-sums",   { 1, 0, 192, 0, 4, 1, 2, 3, 4 }, 9 },
+                { "header-count",  { 3, 3, 0, 0, 4, 0, 0, 0, 2 }, 9 },
+                { "no-count",      { 5, 3, 16, 0, 4, 0, 0, 0, 0 }, 9 },
+                { "high-count",    { 3, 3, 252, 15, 4, 255, 255, 255, 255 }, 9 },
+                { "table-twice",   { 5, 2, 8, 0, 8, 0, 0, 0, 0, 0, 0, 48, 0 }, 13 },
+                { "active-l1",     { 7, 4, 0, 0, 8, 0, 0, 0, 0, 0, 0, 32, 0 }, 13 },
+                { "area-l1",       { 3, 4, 8, 0, 8, 128, 0, 0, 0, 0, 0, 32, 0 }, 13 },
+                { "area-hole",     { 3, 5, 8, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0 }, 13 },
+                { "area-packed",   { 3, 5, 8, 0, 1, 64 }, 6 },
+                { "area-twice",    { 5, 5, 16, 0, 8, 128, 0, 0, 0, 0, 0, 16, 0 }, 13 },
+                { "toc-count",     { 3, 6, 12, 0, 1, 2 }, 6 },
+                { "other-name",    { 5, 6, 64, 0, 5, 'O', 'T', 'H', 'E', 'R' }, 10 },
+                { "index-name",    { 5, 6, 70, 0, 1, '1' }, 6 },
+                { "odd-bytes",     { 3, 6, 88, 0, 1, 47 }, 6 },
+                { "many-bytes",    { 5, 6, 89, 0, 1, 15 }, 6 },
+                { "tree",          { 7, 6, 104, 0, 1, 1 }, 6 },
+                { "index-key",     { 3, 7, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0 }, 13 },
+                { "index-entry",   { 3, 7, 16, 0, 8, 0, 16, 0, 0, 0, 0, 0, 0 }, 13 },
+                { "index-far",     { 3, 7, 16, 0, 8, 0, 16, 0, 0, 1, 0, 0, 0 }, 13 },
+                { "id",            { 3, 1, 48, 0, 8, '1', '1', '1', '1', '1', '1', '1', '1' }, 13 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(seeds); i++)
+                put(folder, "store-pool", seeds[i].name, seeds[i].change, seeds[i].n);
+}
+
 int main(int argc, char **argv)
 {
         if (argc != 2) {
@@ -141,5 +188,6 @@ int main(int argc, char **argv)
         sections(argv[1]);
         images(argv[1]);
         foreign(argv[1]);
+        pools(argv[1]);
         return 0;
 }
