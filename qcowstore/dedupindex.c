@@ -16,9 +16,15 @@
 
 #define PREFIX "INDEX."
 
-static bool is_index(const struct section *s)
+/* Section i of the pool area. What is none of ours, or not in its place, is not
+ * read, and not there any more after the next change. */
+static bool is_index(const struct pool *p, unsigned i)
 {
-        return strncmp(s->name, PREFIX, strlen(PREFIX)) == 0 && !(s->flags & SECTION_TREE) &&
+        const struct section *s = &p->area_toc.section[i];
+        char name[sizeof(s->name)];
+
+        snprintf(name, sizeof(name), PREFIX "%u", i);
+        return strcmp(s->name, name) == 0 && !(s->flags & SECTION_TREE) &&
                s->bytes % INDEX_ENTRY_BYTES == 0;
 }
 
@@ -29,7 +35,7 @@ uint64_t dedupindex_size(const struct pool *p)
         if (!p->latest->hdr.pool_sum)
                 return p->latest->disk_clusters * p->latest->hdr.snapshots;
         for (unsigned i = 0; i < p->area_toc.count; i++)
-                n += is_index(&p->area_toc.section[i])
+                n += is_index(p, i)
                      ? p->area_toc.section[i].bytes / INDEX_ENTRY_BYTES : 0;
         return n;
 }
@@ -78,7 +84,7 @@ int dedupindex_load(const struct pool *p, const struct space *s, struct dedup *d
 
         /* newest first, for they count */
         for (unsigned i = p->area_toc.count; rc == 0 && i-- > 0;) {
-                if (is_index(&p->area_toc.section[i]))
+                if (is_index(p, i))
                         rc = load_section(p, &p->area_toc.section[i], s, d, e);
         }
         return rc;
@@ -233,6 +239,13 @@ static uint64_t fresh_contents(const struct dedup *d)
         return n;
 }
 
+/* All entries must be looked at. */
+static unsigned choose_none(const struct pool *p, uint64_t *ret_merged)
+{
+        *ret_merged = p->latest->hdr.pool_sum ? dedupindex_size(p) : 0;
+        return 0;
+}
+
 /* How many sections of the pool stay as they are, the first ones; *ret_merged
  * counts the entries of the others. */
 static unsigned choose_kept(const struct pool *p, uint64_t fresh, uint64_t *ret_merged)
@@ -240,6 +253,10 @@ static unsigned choose_kept(const struct pool *p, uint64_t fresh, uint64_t *ret_
         const uint64_t most = QS_SECTION_BYTES_MAX / INDEX_ENTRY_BYTES;
         unsigned kept = p->area_toc.count;
 
+        for (unsigned i = 0; i < p->area_toc.count; i++) {
+                if (!is_index(p, i))
+                        return choose_none(p, ret_merged);
+        }
         *ret_merged = 0;
         while (kept > 0) {
                 uint64_t n = p->area_toc.section[kept - 1].bytes / INDEX_ENTRY_BYTES;
@@ -253,13 +270,6 @@ static unsigned choose_kept(const struct pool *p, uint64_t fresh, uint64_t *ret_
         return kept;
 }
 
-/* All entries must be looked at. */
-static unsigned choose_none(const struct pool *p, uint64_t *ret_merged)
-{
-        *ret_merged = p->latest->hdr.pool_sum ? dedupindex_size(p) : 0;
-        return 0;
-}
-
 static void name_section(struct dedupindex *x, unsigned i)
 {
         snprintf(x->section[i].name, sizeof(x->section[i].name), PREFIX "%u", i);
@@ -271,10 +281,12 @@ static int merge(const struct pool *p, unsigned kept, uint8_t *to, struct err *e
         for (unsigned i = p->area_toc.count; i-- > kept;) {
                 const struct section *s = &p->area_toc.section[i];
                 AUTO_FREE void *data = NULL;
-                int rc = pool_section(p, s, &data, e);
+                int rc = is_index(p, i) ? pool_section(p, s, &data, e) : 0;
 
                 if (rc < 0)
                         return err_in(e, rc, "image '%s'", p->path);
+                if (!data)
+                        continue;
                 memcpy(to, data, s->bytes);
                 to += s->bytes;
         }

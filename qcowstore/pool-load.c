@@ -68,13 +68,16 @@ static int load_refcounts(struct pool *p, struct metasum *sum, struct err *e)
                         return err_msg(e, EBADMSG, "a refcount block lies outside the file");
                 p->reftable[p->reftable_entries++] = offset;
         }
+        /* else a small file could ask for all memory there is */
+        if (p->reftable_entries > p->latest->bound >> h->cluster_bits)
+                return err_msg(e, EBADMSG, "a refcount block is used twice");
         p->refs = calloc(p->reftable_entries + 1, n * sizeof(*p->refs));
         if (!p->refs)
                 return err_set(e, ENOMEM, "read the refcounts");
         for (uint64_t i = 0; rc == 0 && i < p->reftable_entries; i++)
                 rc = load_refblock(p, i, sum, e);
-        if (rc == 0 && p->refs[0] != 1)
-                return err_msg(e, EBADMSG, "the header's cluster has a wrong refcount");
+        if (rc == 0 && (p->reftable_entries == 0 || p->refs[0] != 1))
+                return err_msg(e, EBADMSG, "the header's cluster does not have refcount 1");
         return rc;
 }
 

@@ -102,6 +102,10 @@ int pool_open(const char *path, struct pool **ret, struct err *e)
         struct pool *p = new_pool(path);
         int rc = p ? open_locked(p, e) : err_set(e, ENOMEM, "open '%s'", path);
 
+        /* INV-SWITCH: the header may be of somebody who was killed before it was durable,
+         * and what it freed is written next */
+        if (rc == 0 && fdatasync(p->fd) < 0)
+                rc = err_set(e, errno, "make '%s' durable before it is changed", path);
         if (rc == 0) {
                 p->readers = imglock_readers(p->fd);
                 rc = open_latest(p, e);
@@ -180,10 +184,11 @@ int pool_space(const struct pool *p, struct space *ret, struct err *e)
         uint64_t file = p->latest->bound >> bits;
         uint64_t counted = p->reftable_entries *
                            layout_refblock_entries(bits, LAYOUT_REFCOUNT_ORDER);
+        uint64_t summed = sumtree_entries(p->latest->hostsums);
         int rc = space_init(ret, bits, e);
 
         if (rc == 0)
-                rc = space_reserve(ret, MAX(counted, file), e);
+                rc = space_reserve(ret, MAX(MAX(counted, file), summed), e);
         if (rc < 0)
                 return rc;
         memcpy(ret->refs, p->refs, end * sizeof(*p->refs));
@@ -192,7 +197,10 @@ int pool_space(const struct pool *p, struct space *ret, struct err *e)
                 return rc;
         /* readers of an older state may even need what lies behind the end */
         space_extend(ret, p->readers ? MAX(end, file) : end);
-        memset(ret->touched, 0, ret->room >> (bits - 3));
+        /* From the end on the latest HOSTSUMS may speak of clusters that are no more:
+         * their blocks are not as ours. */
+        memset(ret->touched, 1, ret->room >> (bits - 3));
+        memset(ret->touched, 0, end >> (bits - 3));
         return p->readers ? 0 : space_offer(ret, e);
 }
 

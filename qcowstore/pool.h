@@ -24,7 +24,8 @@
  * things go behind the end of the file.
  *
  * INV-SWITCH: nothing is written before pool_switch() that the published state
- *             uses, and nothing after it.
+ *             uses, and nothing after it; the state published is durable first,
+ *             whoever published it.
  * INV-LATEST: the default tag is the last one of the snapshot table.
  *
  * Ownership: the lock that keeps others from changing the file goes with the pool.

@@ -72,6 +72,9 @@ struct qs_writer {
 int writer_new_into(struct writer_into *into, const struct qs_writer_options *options,
                     struct qs_writer **ret, struct err *e);
 int writer_fd(const struct qs_writer *w);
+/* Nobody reads the tag that is replaced from now on; -EBUSY: somebody does. Opening
+ * it on the pool's descriptor turns the lock into a reader's. */
+int writer_lock_replaced(const struct qs_writer *w, struct err *e);
 /* "write 'PATH': why", with the remedy */
 int writer_write_error(const struct qs_writer *w, int rc, struct err *e);
 

@@ -404,8 +404,13 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
                 return err_set(e, ENOMEM, "place guest memory");
         if (!pool)
                 return 0;
-        return pool->latest->hdr.pool_sum ? dedupindex_load(pool, &w->space, w->dedup, e)
-                                          : dedupindex_build(pool, &w->space, w->dedup, e);
+        if (pool->latest->hdr.pool_sum)
+                return dedupindex_load(pool, &w->space, w->dedup, e);
+
+        int rc = dedupindex_build(pool, &w->space, w->dedup, e);
+
+        /* which opens all tags */
+        return rc == 0 && w->replaced ? writer_lock_replaced(w, e) : rc;
 }
 
 static int save_all(struct ram_job *job, struct err *e)

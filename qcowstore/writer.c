@@ -48,6 +48,14 @@ static int check_options(const char *path, const struct qs_writer_options *o, st
         return 0;
 }
 
+int writer_lock_replaced(const struct qs_writer *w, struct err *e)
+{
+        uint32_t id = (uint32_t)strtoul(w->replaced->snapshot->id, NULL, 10);
+        int rc = imglock_delete(w->pool->fd, id, e);
+
+        return rc < 0 ? err_in(e, rc, "replace '%s' in '%s'", w->options.tag, w->pool->path) : 0;
+}
+
 /* The tag that the new one replaces: nobody must read it. */
 static int open_replaced(struct qs_writer *w, const struct snapshot *s, struct err *e)
 {
@@ -59,9 +67,8 @@ static int open_replaced(struct qs_writer *w, const struct snapshot *s, struct e
 
         int rc = image_open_layer(w->pool->fd, path, s->tag, &w->replaced, e);
 
-        if (rc == 0)
-                rc = imglock_delete(w->pool->fd, (uint32_t)strtoul(s->id, NULL, 10), e);
-        return rc < 0 ? err_in(e, rc, "replace '%s' in '%s'", s->tag, path) : 0;
+        return rc < 0 ? err_in(e, rc, "replace '%s' in '%s'", s->tag, path)
+                      : writer_lock_replaced(w, e);
 }
 
 /* The tag is added to the file, which says how. */

@@ -45,6 +45,14 @@ static void headers(const char *folder)
 
         imghdr_encode(&h, sector);
         put(folder, "store-header", "ours", sector, sizeof(sector));
+        h.snapshots = 3;
+        h.default_snapshot = 2;
+        h.meta_sum = 88;
+        h.pool_sum = 99;
+        h.file_bytes = 40 << 14;
+        h.is_parent = true;
+        imghdr_encode(&h, sector);
+        put(folder, "store-header", "pool", sector, sizeof(sector));
         memset(sector + 112, 0, sizeof(sector) - 112);
         put(folder, "store-header", "foreign", sector, sizeof(sector));
 }
@@ -129,26 +137,43 @@ static void foreign(const char *folder)
         }
 }
 
-/* one patch each, in the places of store-pool.c; two entries of a table */
+/* what store-pool.c calls places: tables that belong to a pool's file */
 static void pools(const char *folder)
 {
-        static const char *const places[] = { "header", "reftable", "refblock", "l1", "l2",
-                                              "toc", "index", "snaptable" };
-        char name[32];
+        /* mode, then place, offset, length, bytes */
+        static const struct {
+                const char *name;
+                uint8_t change[24];
+                size_t n;
+        } seeds[] = {
+                { "add",           { 3 }, 1 },
+                { "delete",        { 5 }, 1 },
+                { "replace",       { 7 }, 1 },
+                { "not-sealed",    { 2, 3, 8, 0, 1, 9 }, 6 },
+                { "header-sums",   { 1, 0, 192, 0, 4, 1, 2, 3, 4 }, 9 },
+                { "header-count",  { 3, 3, 0, 0, 4, 0, 0, 0, 2 }, 9 },
+                { "no-count",      { 5, 3, 16, 0, 4, 0, 0, 0, 0 }, 9 },
+                { "high-count",    { 3, 3, 252, 15, 4, 255, 255, 255, 255 }, 9 },
+                { "table-twice",   { 5, 2, 8, 0, 8, 0, 0, 0, 0, 0, 0, 48, 0 }, 13 },
+                { "active-l1",     { 7, 4, 0, 0, 8, 0, 0, 0, 0, 0, 0, 32, 0 }, 13 },
+                { "area-l1",       { 3, 4, 8, 0, 8, 128, 0, 0, 0, 0, 0, 32, 0 }, 13 },
+                { "area-hole",     { 3, 5, 8, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0 }, 13 },
+                { "area-packed",   { 3, 5, 8, 0, 1, 64 }, 6 },
+                { "area-twice",    { 5, 5, 16, 0, 8, 128, 0, 0, 0, 0, 0, 16, 0 }, 13 },
+                { "toc-count",     { 3, 6, 12, 0, 1, 2 }, 6 },
+                { "other-name",    { 5, 6, 64, 0, 5, 'O', 'T', 'H', 'E', 'R' }, 10 },
+                { "index-name",    { 5, 6, 70, 0, 1, '1' }, 6 },
+                { "odd-bytes",     { 3, 6, 88, 0, 1, 47 }, 6 },
+                { "many-bytes",    { 5, 6, 89, 0, 1, 15 }, 6 },
+                { "tree",          { 7, 6, 104, 0, 1, 1 }, 6 },
+                { "index-key",     { 3, 7, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0 }, 13 },
+                { "index-entry",   { 3, 7, 16, 0, 8, 0, 16, 0, 0, 0, 0, 0, 0 }, 13 },
+                { "index-far",     { 3, 7, 16, 0, 8, 0, 16, 0, 0, 1, 0, 0, 0 }, 13 },
+                { "id",            { 3, 1, 48, 0, 8, '1', '1', '1', '1', '1', '1', '1', '1' }, 13 },
+        };
 
-        for (uint8_t mode = 4; mode < 8; mode++) {
-                snprintf(name, sizeof(name), "mode%u", mode);
-                put(folder, "store-pool", name, &mode, 1);
-        }
-        for (uint8_t i = 0; i < 8; i++) {
-                uint8_t buf[] = { 7, i, i == 0 ? 24 : 0, 0, 8, 0, 0, 0, 0, 0, 0, 0x40, 0,
-                                  i, 16, 0, 4, 0, 0, 0, 3 };
-
-                put(folder, "store-pool", places[i], buf, sizeof(buf));
-                buf[0] = 4;
-                snprintf(name, sizeof(name), "read-%s", places[i]);
-                put(folder, "store-pool", name, buf, sizeof(buf));
-        }
+        for (size_t i = 0; i < ARRAY_SIZE(seeds); i++)
+                put(folder, "store-pool", seeds[i].name, seeds[i].change, seeds[i].n);
 }
 
 int main(int argc, char **argv)
