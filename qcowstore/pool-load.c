@@ -73,6 +73,8 @@ static int load_refcounts(struct pool *p, struct metasum *sum, struct err *e)
                 return err_set(e, ENOMEM, "read the refcounts");
         for (uint64_t i = 0; rc == 0 && i < p->reftable_entries; i++)
                 rc = load_refblock(p, i, sum, e);
+        if (rc == 0 && p->refs[0] != 1)         /* space_offer() relies on it */
+                return err_msg(e, EBADMSG, "the header's cluster is not counted once");
         return rc;
 }
 
