@@ -139,7 +139,10 @@ static int init_file(struct qs_writer *w, const char *path, struct err *e)
                 return err_set(e, errno, "create '%s': get random bytes", path);
 
         rc = space_init(&w->space, w->options.cluster_bits, e);
-        return rc < 0 ? rc : publish_new(path, w->options.force, &w->publish, e);
+
+        /* there was no file to append to: one that comes meanwhile must not be lost */
+        return rc < 0 ? rc : publish_new(path, w->options.force && !w->options.append,
+                                         &w->publish, e);
 }
 
 static int init(struct qs_writer *w, const char *path, const struct qs_writer_options *o,
