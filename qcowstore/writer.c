@@ -90,7 +90,7 @@ static int init_pool(struct qs_writer *w, const char *path, struct err *e)
                 if (strcmp(m->snapshots[i].tag, w->options.tag) == 0)
                         rc = open_replaced(w, &m->snapshots[i], e);
         }
-        if (rc == 0 && m->hdr.snapshots == LAYOUT_SNAPSHOTS_MAX)
+        if (rc == 0 && m->hdr.snapshots == LAYOUT_SNAPSHOTS_MAX && !w->replaced)
                 return err_msg(e, ENOSPC, "'%s' has %u snapshots, no more are possible: save to "
                                "another file", path, LAYOUT_SNAPSHOTS_MAX);
         w->options.cluster_bits = m->hdr.cluster_bits;
