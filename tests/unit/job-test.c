@@ -25,8 +25,13 @@ static int child(int (*work)(void))
 
         pid_t pid = fork();
 
-        if (pid == 0)
+        if (pid == 0) {
+                /* as in a shell, whoever runs us in the background or by nohup */
+                signal(SIGINT, SIG_DFL);
+                signal(SIGTERM, SIG_DFL);
+                signal(SIGHUP, SIG_DFL);
                 _exit(work());
+        }
         CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
         return status;
 }
