@@ -230,6 +230,8 @@ static int place_refcounts(struct commit *c, struct places *p, struct err *e)
 
         if (c->pool)
                 blocks = MAX(blocks, c->pool->reftable_entries + 4);
+        /* all blocks may move to the end of the file, and those that count them */
+        blocks += 2 * blocks / refs_per_block(c);
         p->reftable_clusters = layout_clusters(blocks * 8, bits);
         p->reftable_at = take(c, p->reftable_clusters);
 

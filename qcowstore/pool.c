@@ -15,9 +15,17 @@
 /* The name may become another file's, by compact, while we wait for the lock. */
 #define OPEN_TRIES 5
 
-static int try_open(struct pool *p, bool *ret_moved, struct err *e)
+/* Does the name lead to this file? */
+static bool has_name(const struct pool *p, int fd)
 {
         struct stat named, opened;
+
+        return stat(p->path, &named) == 0 && fstat(fd, &opened) == 0 &&
+               named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+static int try_open(struct pool *p, struct err *e)
+{
         AUTO_FD fd = open(p->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
         if (fd < 0)
@@ -27,25 +35,20 @@ static int try_open(struct pool *p, bool *ret_moved, struct err *e)
 
         if (rc < 0)
                 return err_in(e, rc, "change '%s'", p->path);
-        if (stat(p->path, &named) < 0 || fstat(fd, &opened) < 0)
-                return err_set(e, errno, "open '%s' to change it", p->path);
-        *ret_moved = named.st_dev != opened.st_dev || named.st_ino != opened.st_ino;
-        if (!*ret_moved)
+        if (has_name(p, fd))
                 p->fd = fd_take(&fd);
         return 0;
 }
 
 static int open_locked(struct pool *p, struct err *e)
 {
-        bool moved = true;
-
-        for (int i = 0; i < OPEN_TRIES && moved; i++) {
-                int rc = try_open(p, &moved, e);
+        for (int i = 0; i < OPEN_TRIES && p->fd < 0; i++) {
+                int rc = try_open(p, e);
 
                 if (rc < 0)
                         return rc;
         }
-        return moved ? err_msg(e, EBUSY, "'%s' is replaced again and again", p->path) : 0;
+        return p->fd < 0 ? err_msg(e, EBUSY, "'%s' is replaced again and again", p->path) : 0;
 }
 
 static int check_kind(const struct pool *p, struct err *e)
@@ -217,6 +220,8 @@ static void cut_tail(const struct pool *p, const uint8_t sector[LAYOUT_SECTOR_BY
 
 int pool_switch(struct pool *p, const uint8_t sector[LAYOUT_SECTOR_BYTES], struct err *e)
 {
+        if (!p->unnamed && !has_name(p, p->fd))         /* by who was told to (--force) */
+                return err_msg(e, ESTALE, "'%s' was replaced meanwhile: try again", p->path);
         if (!p->unnamed && fdatasync(p->fd) < 0)
                 return pool_write_error(p, -errno, e);
 

@@ -90,7 +90,7 @@ static int init_pool(struct qs_writer *w, const char *path, struct err *e)
                 if (strcmp(m->snapshots[i].tag, w->options.tag) == 0)
                         rc = open_replaced(w, &m->snapshots[i], e);
         }
-        if (rc == 0 && m->hdr.snapshots == LAYOUT_SNAPSHOTS_MAX)
+        if (rc == 0 && m->hdr.snapshots == LAYOUT_SNAPSHOTS_MAX && !w->replaced)
                 return err_msg(e, ENOSPC, "'%s' has %u snapshots, no more are possible: save to "
                                "another file", path, LAYOUT_SNAPSHOTS_MAX);
         w->options.cluster_bits = m->hdr.cluster_bits;
@@ -139,7 +139,10 @@ static int init_file(struct qs_writer *w, const char *path, struct err *e)
                 return err_set(e, errno, "create '%s': get random bytes", path);
 
         rc = space_init(&w->space, w->options.cluster_bits, e);
-        return rc < 0 ? rc : publish_new(path, w->options.force, &w->publish, e);
+
+        /* there was no file to append to: one that comes meanwhile must not be lost */
+        return rc < 0 ? rc : publish_new(path, w->options.force && !w->options.append,
+                                         &w->publish, e);
 }
 
 static int init(struct qs_writer *w, const char *path, const struct qs_writer_options *o,

@@ -21,6 +21,7 @@
 #include "vmm/image-write.h"
 #include "vmm/job.h"
 #include "vmm/meta.h"
+#include "vmm/options.h"
 
 #define PASSPHRASE_FILE_MAX 4096u
 
@@ -356,59 +357,54 @@ static const struct action {
 };
 
 /* The first line of a file, which may be a pipe. */
-static int read_passphrase(const char *path, char **ret, struct err *e)
+static int read_passphrase(void *command, const char *value, struct err *e)
 {
-        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        struct image_cmd *o = command;
+        AUTO_FD fd = open(value, O_RDONLY | O_CLOEXEC | O_NOCTTY);
         size_t n;
 
         if (fd < 0)
-                return err_set(e, errno, "open '%s'", path);
-        free(*ret);
-        *ret = NULL;
+                return err_set(e, errno, "open '%s'", value);
+        free(ptr_take(&o->passphrase));
 
-        int rc = io_read_all(fd, PASSPHRASE_FILE_MAX, ret, &n);
+        int rc = io_read_all(fd, PASSPHRASE_FILE_MAX, &o->passphrase, &n);
 
         if (rc < 0)
-                return err_set(e, -rc, "read '%s'", path);
-        (*ret)[strcspn(*ret, "\n")] = '\0';
+                return err_set(e, -rc, "read '%s'", value);
+        o->passphrase[strcspn(o->passphrase, "\n")] = '\0';
         return 0;
 }
 
-static int parse(int argc, char **argv, struct image_cmd *o, struct err *e)
+static int read_compress(void *command, const char *value, struct err *e)
 {
-        static const struct option longopts[] = {
-                { "tag", required_argument, NULL, 't' },
-                { "compress", required_argument, NULL, 'c' },
-                { "cluster-size", required_argument, NULL, 's' },
-                { "backing", required_argument, NULL, 'b' },
-                { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
-                { "help", no_argument, NULL, 'h' },
-                { "allow-parent", required_argument, NULL, 'a' },
-                { "passphrase-file", required_argument, NULL, 'p' }, { 0 },
-        };
-        int c, rc = 0;
+        struct image_cmd *o = command;
 
-        opterr = 0;
-        while (rc == 0 && (c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
-                switch (c) {
-                case 't': o->open.tag = optarg; break;
-                case 'a': o->open.allow_parent = optarg; break;
-                case 'c': rc = cli_parse_compress(optarg, &o->writer, e); break;
-                case 's': rc = cli_parse_cluster_size(optarg, &o->writer, e); break;
-                case 'b': o->writer.backing = optarg; break;
-                case 'f': o->writer.force = true; break;
-                case 'p': rc = read_passphrase(optarg, &o->passphrase, e); break;
-                case 'j': o->json = true; break;
-                case 'h': o->help = true; break;
-                default: rc = cli_bad_option("image", argv, e);
-                }
-        }
-        return rc;
+        return cli_parse_compress(value, &o->writer, e);
 }
+
+static int read_cluster_size(void *command, const char *value, struct err *e)
+{
+        struct image_cmd *o = command;
+
+        return cli_parse_cluster_size(value, &o->writer, e);
+}
+
+static const struct option_row options[] = {
+        OPTION_TEXT("tag", struct image_cmd, open.tag),
+        OPTION_READ("compress", read_compress),
+        OPTION_READ("cluster-size", read_cluster_size),
+        OPTION_TEXT("backing", struct image_cmd, writer.backing),
+        OPTION_TEXT("allow-parent", struct image_cmd, open.allow_parent),
+        OPTION_READ("passphrase-file", read_passphrase),
+        OPTION_FLAG("force", struct image_cmd, writer.force),
+        OPTION_FLAG("json", struct image_cmd, json),
+        OPTION_FLAG("help", struct image_cmd, help),
+        OPTION_END,
+};
 
 static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
 {
-        if (parse(argc, argv, o, e) < 0)
+        if (options_parse("image", options, argc, argv, o, e) < 0)
                 return CLI_FAILED;
         o->open.passphrase = o->passphrase;
         if (o->help || optind == argc) {

@@ -8,6 +8,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/launch.h"
+#include "vmm/options.h"
 #include "vmm/revert.h"
 
 #define USAGE "revert IMAGE [OPTIONS]"
@@ -37,123 +38,93 @@ struct revert_cmd {
         bool help;
 };
 
-static int parse_prefetch(const char *text, uint64_t *ret, struct err *e)
+static int read_prefetch(void *command, const char *value, struct err *e)
 {
-        if (!strcmp(text, "on"))
-                *ret = PS_PREFETCH_UNLIMITED;
-        else if (!strcmp(text, "off"))
-                *ret = PS_PREFETCH_OFF;
-        else if (size_parse(text, ret) < 0 || *ret == 0)
+        struct revert_cmd *o = command;
+        uint64_t *rate = &o->revert.prefetch_rate;
+
+        o->postcopy_only = true;
+        if (!strcmp(value, "on"))
+                *rate = PS_PREFETCH_UNLIMITED;
+        else if (!strcmp(value, "off"))
+                *rate = PS_PREFETCH_OFF;
+        else if (size_parse(value, rate) < 0 || *rate == 0)
                 return err_msg(e, EINVAL, "prefetch '%s' is neither 'on', 'off' nor a rate in "
-                               "bytes a second such as 100M", text);
+                               "bytes a second such as 100M", value);
         return 0;
 }
 
-static int parse_lane(const char *text, enum ps_lane *ret, struct err *e)
+static int read_lane(void *command, const char *value, struct err *e)
 {
-        if (!strcmp(text, "shared"))
-                *ret = PS_LANE_SHARED;
-        else if (!strcmp(text, "copy"))
-                *ret = PS_LANE_COPY;
+        struct revert_cmd *o = command;
+
+        o->postcopy_only = true;
+        if (!strcmp(value, "shared"))
+                o->revert.lane = PS_LANE_SHARED;
+        else if (!strcmp(value, "copy"))
+                o->revert.lane = PS_LANE_COPY;
         else
-                return err_msg(e, EINVAL, "lane '%s' is neither 'shared' nor 'copy'", text);
+                return err_msg(e, EINVAL, "lane '%s' is neither 'shared' nor 'copy'", value);
         return 0;
 }
 
-static int parse_postcopy(const char *text, struct revert_cmd *o, struct err *e)
+static int read_pageserver(void *command, const char *value, struct err *e)
 {
+        struct revert_cmd *o = command;
+
+        (void)e;
+        o->postcopy_only = true;
+        o->revert.pageserver = value;
+        return 0;
+}
+
+static int read_postcopy(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
         uint64_t percent = 0;
         int rc = 0;
 
-        if (text)
-                rc = cli_parse_number(text, 0, 100, "percentage", &percent, e);
+        if (value)
+                rc = cli_parse_number(value, 0, 100, "percentage", &percent, e);
         o->revert.postcopy = true;
         o->revert.hold_percent = (unsigned)percent;
         return rc;
 }
 
-static int parse_name(const char *text, struct launch_options *launch, struct err *e)
+static int read_name(void *command, const char *value, struct err *e)
 {
-        int rc = rundir_check_name(text, e);
+        struct revert_cmd *o = command;
+        int rc = rundir_check_name(value, e);
 
         if (rc == 0)
-                snprintf(launch->name, sizeof(launch->name), "%s", text);
+                snprintf(o->launch.name, sizeof(o->launch.name), "%s", value);
         return rc;
 }
 
-static int parse_option(int c, struct revert_cmd *o, char **argv, struct err *e)
-{
-        switch (c) {
-        case 't':
-                o->revert.tag = optarg;
-                return 0;
-        case 'a':
-                o->revert.allow_parent = optarg;
-                return 0;
-        case 'n':
-                return parse_name(optarg, &o->launch, e);
-        case 'p':
-                return parse_postcopy(optarg, o, e);
-        case 'r':
-                o->postcopy_only = true;
-                return parse_prefetch(optarg, &o->revert.prefetch_rate, e);
-        case 'l':
-                o->postcopy_only = true;
-                return parse_lane(optarg, &o->revert.lane, e);
-        case 's':
-                o->postcopy_only = true;
-                o->revert.pageserver = optarg;
-                return 0;
-        case 'u':
-                o->launch.paused = true;
-                return 0;
-        case 'o':
-                o->launch.console_file = optarg;
-                return 0;
-        case 'f':
-                o->launch.foreground = true;
-                return 0;
-        case 'w':
-                o->launch.wait_resident = true;
-                return 0;
-        case 'j':
-                o->json = true;
-                return 0;
-        case 'h':
-                o->help = true;
-                return 0;
-        default:
-                return cli_bad_option("revert", argv, e);
-        }
-}
+static const struct option_row options[] = {
+        OPTION_TEXT("tag", struct revert_cmd, revert.tag),
+        OPTION_TEXT("allow-parent", struct revert_cmd, revert.allow_parent),
+        OPTION_READ("name", read_name),
+        OPTION_MAY_READ("postcopy", read_postcopy),
+        OPTION_READ("prefetch", read_prefetch),
+        OPTION_READ("lane", read_lane),
+        OPTION_READ("pageserver", read_pageserver),
+        OPTION_FLAG("paused", struct revert_cmd, launch.paused),
+        OPTION_TEXT("console", struct revert_cmd, launch.console_file),
+        OPTION_FLAG("foreground", struct revert_cmd, launch.foreground),
+        OPTION_FLAG("wait", struct revert_cmd, launch.wait_resident),
+        OPTION_FLAG("json", struct revert_cmd, json),
+        OPTION_FLAG("help", struct revert_cmd, help),
+        OPTION_END,
+};
 
 static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
 {
-        static const struct option longopts[] = {
-                { "tag", required_argument, NULL, 't' }, { "name", required_argument, NULL, 'n' },
-                { "allow-parent", required_argument, NULL, 'a' },
-                { "postcopy", optional_argument, NULL, 'p' },
-                { "prefetch", required_argument, NULL, 'r' },
-                { "lane", required_argument, NULL, 'l' },
-                { "pageserver", required_argument, NULL, 's' },
-                { "paused", no_argument, NULL, 'u' }, { "console", required_argument, NULL, 'o' },
-                { "foreground", no_argument, NULL, 'f' }, { "wait", no_argument, NULL, 'w' },
-                { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { 0 },
-        };
-        int c;
+        int rc = options_parse("revert", options, argc, argv, o, e);
 
-        opterr = 0;
-        while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
-                int rc = parse_option(c, o, argv, e);
-
-                if (rc < 0)
-                        return rc;
-        }
-        if (o->help)
-                return 0;
-
-        int rc = cli_operands(argc, argv, 1, USAGE, e);
-
+        if (rc < 0 || o->help)
+                return rc;
+        rc = cli_operands(argc, argv, 1, USAGE, e);
         if (rc == 0 && o->postcopy_only && !o->revert.postcopy)
                 rc = err_msg(e, EINVAL, "--prefetch, --lane and --pageserver go with --postcopy");
         if (rc == 0 && o->launch.wait_resident && o->revert.prefetch_rate == PS_PREFETCH_OFF)

@@ -9,6 +9,7 @@
 #include "vmm/cli.h"
 #include "vmm/coldboot.h"
 #include "vmm/launch.h"
+#include "vmm/options.h"
 
 #define USAGE "run NAME [--kernel IMAGE [--initrd FILE] | --demo] [OPTIONS]"
 #define MEMORY_DEFAULT (256ull << 20)
@@ -33,82 +34,47 @@ struct run_options {
         bool help;
 };
 
-static int parse_memory(const char *text, uint64_t *ret, struct err *e)
+static int read_memory(void *command, const char *value, struct err *e)
 {
-        if (size_parse(text, ret) < 0)
+        struct run_options *o = command;
+
+        if (size_parse(value, &o->boot.memory_bytes) < 0)
                 return err_msg(e, EINVAL, "memory size '%s' is not a size such as 256M or 4G",
-                               text);
+                               value);
         return 0;
 }
 
-static int parse_option(int c, struct run_options *o, char **argv, struct err *e)
+static int read_cpus(void *command, const char *value, struct err *e)
 {
-        uint64_t n;
-        int rc = 0;
+        struct run_options *o = command;
+        uint64_t n = 0;
+        int rc = cli_parse_number(value, 1, VCPUS_MAX, "number of CPUs", &n, e);
 
-        switch (c) {
-        case 'd':
-                o->boot.demo = true;
-                return 0;
-        case 'k':
-                o->boot.kernel_path = optarg;
-                return 0;
-        case 'i':
-                o->boot.initrd_path = optarg;
-                return 0;
-        case 'a':
-                o->boot.cmdline = optarg;
-                return 0;
-        case 'm':
-                return parse_memory(optarg, &o->boot.memory_bytes, e);
-        case 'c':
-                rc = cli_parse_number(optarg, 1, VCPUS_MAX, "number of CPUs", &n, e);
-                if (rc == 0)
-                        o->boot.cpus = (unsigned)n;
-                return rc;
-        case 'o':
-                o->launch.console_file = optarg;
-                return 0;
-        case 'f':
-                o->launch.foreground = true;
-                return 0;
-        case 'j':
-                o->json = true;
-                return 0;
-        case 'h':
-                o->help = true;
-                return 0;
-        default:
-                return cli_bad_option("run", argv, e);
-        }
+        o->boot.cpus = (unsigned)n;
+        return rc;
 }
+
+static const struct option_row options[] = {
+        OPTION_FLAG("demo", struct run_options, boot.demo),
+        OPTION_TEXT("kernel", struct run_options, boot.kernel_path),
+        OPTION_TEXT("initrd", struct run_options, boot.initrd_path),
+        OPTION_TEXT("cmdline", struct run_options, boot.cmdline),
+        OPTION_READ("memory", read_memory),
+        OPTION_READ("cpus", read_cpus),
+        OPTION_TEXT("console", struct run_options, launch.console_file),
+        OPTION_FLAG("foreground", struct run_options, launch.foreground),
+        OPTION_FLAG("json", struct run_options, json),
+        OPTION_FLAG("help", struct run_options, help),
+        OPTION_END,
+};
 
 static int parse(int argc, char **argv, struct run_options *o, struct err *e)
 {
-        static const struct option longopts[] = {
-                { "demo", no_argument, NULL, 'd' }, { "kernel", required_argument, NULL, 'k' },
-                { "initrd", required_argument, NULL, 'i' },
-                { "cmdline", required_argument, NULL, 'a' },
-                { "memory", required_argument, NULL, 'm' },
-                { "cpus", required_argument, NULL, 'c' },
-                { "console", required_argument, NULL, 'o' },
-                { "foreground", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
-                { "help", no_argument, NULL, 'h' }, { 0 },
-        };
-        int c;
+        int rc = options_parse("run", options, argc, argv, o, e);
 
-        opterr = 0;
-        while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
-                int rc = parse_option(c, o, argv, e);
-
-                if (rc < 0)
-                        return rc;
-        }
-        if (o->help)
-                return 0;
-
-        int rc = cli_operands(argc, argv, 1, USAGE, e);
-
+        if (rc < 0 || o->help)
+                return rc;
+        rc = cli_operands(argc, argv, 1, USAGE, e);
         if (rc == 0)
                 rc = rundir_check_name(argv[optind], e);
         if (rc == 0 && o->boot.demo == (o->boot.kernel_path != NULL))

@@ -11,6 +11,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/httpc.h"
+#include "vmm/options.h"
 #include "vmm/rundir.h"
 
 #define USAGE "save NAME IMAGE [OPTIONS]"
@@ -39,60 +40,46 @@ struct save_cmd {
         bool help;
 };
 
-static int parse_option(int c, struct save_cmd *o, char **argv, struct err *e)
+static int read_tag(void *command, const char *value, struct err *e)
 {
-        switch (c) {
-        case 't':
-                return cli_parse_tag(optarg, o->writer.tag, e);
-        case 'c':
-                return cli_parse_compress(optarg, &o->writer, e);
-        case 's':
-                return cli_parse_cluster_size(optarg, &o->writer, e);
-        case 'b':
-                o->writer.backing = optarg;
-                return 0;
-        case 'S':
-                o->stop = true;
-                return 0;
-        case 'p':
-                o->paused = true;
-                return 0;
-        case 'f':
-                o->writer.force = true;
-                return 0;
-        case 'j':
-                o->json = true;
-                return 0;
-        case 'h':
-                o->help = true;
-                return 0;
-        default:
-                return cli_bad_option("save", argv, e);
-        }
+        struct save_cmd *o = command;
+
+        return cli_parse_tag(value, o->writer.tag, e);
 }
+
+static int read_compress(void *command, const char *value, struct err *e)
+{
+        struct save_cmd *o = command;
+
+        return cli_parse_compress(value, &o->writer, e);
+}
+
+static int read_cluster_size(void *command, const char *value, struct err *e)
+{
+        struct save_cmd *o = command;
+
+        return cli_parse_cluster_size(value, &o->writer, e);
+}
+
+static const struct option_row options[] = {
+        OPTION_READ("tag", read_tag),
+        OPTION_READ("compress", read_compress),
+        OPTION_READ("cluster-size", read_cluster_size),
+        OPTION_TEXT("backing", struct save_cmd, writer.backing),
+        OPTION_FLAG("stop", struct save_cmd, stop),
+        OPTION_FLAG("paused", struct save_cmd, paused),
+        OPTION_FLAG("force", struct save_cmd, writer.force),
+        OPTION_FLAG("json", struct save_cmd, json),
+        OPTION_FLAG("help", struct save_cmd, help),
+        OPTION_END,
+};
 
 static int parse(int argc, char **argv, struct save_cmd *o, struct err *e)
 {
-        static const struct option longopts[] = {
-                { "tag", required_argument, NULL, 't' },
-                { "compress", required_argument, NULL, 'c' },
-                { "cluster-size", required_argument, NULL, 's' },
-                { "backing", required_argument, NULL, 'b' },
-                { "stop", no_argument, NULL, 'S' }, { "paused", no_argument, NULL, 'p' },
-                { "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' },
-                { "help", no_argument, NULL, 'h' }, { 0 },
-        };
-        int c;
+        int rc = options_parse("save", options, argc, argv, o, e);
 
-        opterr = 0;
-        while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
-                int rc = parse_option(c, o, argv, e);
-
-                if (rc < 0)
-                        return rc;
-        }
-        if (o->help)
-                return 0;
+        if (rc < 0 || o->help)
+                return rc;
         if (o->stop && o->paused)
                 return err_msg(e, EINVAL, "--stop and --paused exclude each other");
         return cli_operands(argc, argv, 2, USAGE, e);

@@ -144,10 +144,35 @@ static void two_appenders(void)
         CU_ASSERT(tags_fini(&t));
 }
 
+/* Who adds to a file that gets another name meanwhile is told. */
+static void moved_away(void)
+{
+        struct tags t;
+        struct err e = { 0 };
+        char other[KIT_PATH_MAX + 8];
+
+        make(&t, 2);
+
+        AUTO_FREE uint8_t *ram = tags_ram(&t, "a");
+        struct qs_writer *w = start(&t, "x", &e);
+
+        CU_ASSERT_PTR_NOT_NULL_FATAL(w);
+        CU_ASSERT_EQUAL(put_ram(&t, w, ram, &e), 0);
+        snprintf(other, sizeof(other), "%s.old", t.path);
+        CU_ASSERT_EQUAL(rename(t.path, other), 0);
+        CU_ASSERT_EQUAL(qs_writer_publish(w, &e), -ESTALE);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "was replaced meanwhile"));
+        qs_writer_free(w);
+        CU_ASSERT_EQUAL(rename(other, t.path), 0);
+        CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
+        CU_ASSERT(tags_fini(&t));
+}
+
 static const CU_TestInfo cases[] = {
         { "nobody opens a tag that is being replaced", locked_out },
         { "a tag that is read is not replaced", reader_first },
         { "two who add to one file", two_appenders },
+        { "a file that is moved away while it is added to", moved_away },
         CU_TEST_INFO_NULL,
 };
 
