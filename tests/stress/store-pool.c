@@ -3,8 +3,9 @@
  *       file, reads that tag as one writer saved it, or is told that it is not there;
  *       of two writers one is told that the file is busy, and nothing is lost.
  * Method: threads open and read tags again and again, one checks the whole file; each
- *       page says whose it is and of which generation. Two writers have tags of their own, and at the end each
- *       finds what it published last. Run it under ThreadSanitizer. */
+ *       page says whose it is and of which generation. Two writers have tags of their
+ *       own, and at the end each finds what it published last. Run it under
+ *       ThreadSanitizer. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
