@@ -87,7 +87,10 @@ static int init_pool(struct qs_writer *w, const char *path, struct err *e)
                                (unsigned long long)m->hdr.disk_bytes,
                                (unsigned long long)w->options.disk_bytes);
         for (uint32_t i = 0; rc == 0 && i < m->hdr.snapshots; i++) {
-                if (strcmp(m->snapshots[i].tag, w->options.tag) == 0)
+                if (strtoull(m->snapshots[i].id, NULL, 10) >= UINT32_MAX)
+                        rc = err_msg(e, ENOSPC, "'%s' has used up the numbers of snapshots: make "
+                                     "it anew with 'vmm image compact'", path);
+                else if (strcmp(m->snapshots[i].tag, w->options.tag) == 0)
                         rc = open_replaced(w, &m->snapshots[i], e);
         }
         if (rc == 0 && m->hdr.snapshots == LAYOUT_SNAPSHOTS_MAX && !w->replaced)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A pool that is changed: what belongs to the file is read, and all that is done
- * with it is done, though others may have made it.
+ * with it is done, though others may have made it. Without the modes that change
+ * it, its tags are read and all is checked.
  *
  * Input: u8 mode, then changes of a good pool, each u8 place, u16 offset in it
  * (little-endian, modulo a cluster), u8 length, bytes. With MODE_SEAL all sums that
@@ -250,6 +251,24 @@ static void look(const char *path)
         pool_close(p);
 }
 
+static void read_tags(int fd)
+{
+        static const char *const tags[] = { NULL, "t0", "t1" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(tags); i++) {
+                struct qs_image *image;
+                struct err e = { 0 };
+
+                if (qs_image_open(fd, "fuzz", tags[i], &image, &e) == 0) {
+                        kit_touch(image);
+                        qs_image_close(image);
+                } else {
+                        ASSERT(e.text[0]);
+                }
+        }
+        kit_check(fd, 1);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
         if (!base.bytes)
@@ -275,6 +294,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 rc = qs_snapshot_delete(path, "t1", NULL);
         else if (data[0] & MODE_REPLACE)
                 rc = save(path, data[0] & MODE_DELETE ? 9 + 1 : 5, true);
+        else
+                read_tags(fd);
         if (n == 1)
                 ASSERT(rc == 0 && kit_check(fd, 1) == 0);
         return 0;

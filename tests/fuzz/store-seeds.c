@@ -146,6 +146,7 @@ static void pools(const char *folder)
                 uint8_t change[24];
                 size_t n;
         } seeds[] = {
+                { "read",          { 1 }, 1 },
                 { "add",           { 3 }, 1 },
                 { "delete",        { 5 }, 1 },
                 { "replace",       { 7 }, 1 },
@@ -174,6 +175,13 @@ static void pools(const char *folder)
 
         for (size_t i = 0; i < ARRAY_SIZE(seeds); i++)
                 put(folder, "store-pool", seeds[i].name, seeds[i].change, seeds[i].n);
+        for (unsigned place = 0; place < 8; place++) {
+                uint8_t change[] = { 1, (uint8_t)place, 56, 0, 4, 0, 0, 0, 3 };
+                char name[16];
+
+                snprintf(name, sizeof(name), "read-place%u", place);
+                put(folder, "store-pool", name, change, sizeof(change));
+        }
 }
 
 int main(int argc, char **argv)

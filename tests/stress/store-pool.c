@@ -2,9 +2,10 @@
 /* Goal: whoever opens a tag while others add, replace and delete tags, or compact the
  *       file, reads that tag as one writer saved it, or is told that it is not there;
  *       of two writers one is told that the file is busy, and nothing is lost.
- * Method: threads open and read tags again and again; each page says whose it is and
- *       of which generation. Two writers have tags of their own, and at the end each
- *       finds what it published last. Run it under ThreadSanitizer. */
+ * Method: threads open and read tags again and again, one checks the whole file; each
+ *       page says whose it is and of which generation. Two writers have tags of their
+ *       own, and at the end each finds what it published last. Run it under
+ *       ThreadSanitizer. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -175,6 +176,22 @@ static void *reader(void *arg)
         return NULL;
 }
 
+/* All of one state of the file, tables that belong to no tag included. */
+static void *checker(void *arg)
+{
+        struct shared *s = arg;
+
+        while (atomic_load(&s->working)) {
+                AUTO_FD fd = kit_open(s->path);
+
+                if (kit_check(fd, 1) != 0) {
+                        fprintf(stderr, "check\n");
+                        atomic_fetch_add(&s->wrong, 1);
+                }
+        }
+        return NULL;
+}
+
 /* One change; -EBUSY when another writer or a reader is in the way. */
 static int change(struct writer *w)
 {
@@ -243,6 +260,7 @@ int main(void)
         struct shared s = { .working = WRITERS };
         struct writer w[WRITERS];
         pthread_t thread[READERS + WRITERS];
+        pthread_t check;
 
         kit_folder(s.folder);
         kit_path(s.folder, "pool", s.path);
@@ -257,8 +275,10 @@ int main(void)
                 TEST(pthread_create(&thread[i], NULL, reads ? reader : writer,
                                     reads ? (void *)&s : (void *)&w[k]) == 0);
         }
+        TEST(pthread_create(&check, NULL, checker, &s) == 0);
         for (unsigned i = 0; i < READERS + WRITERS; i++)
                 pthread_join(thread[i], NULL);
+        pthread_join(check, NULL);
         printf("%u tags read, %u times busy\n", atomic_load(&s.read), atomic_load(&s.busy));
         TEST(atomic_load(&s.wrong) == 0 && atomic_load(&s.read) > 0 && atomic_load(&s.busy) > 0);
         look_at_all(&s, w);

@@ -4,7 +4,8 @@
  *       limit (INV-COUNT).
  * Method: memory in which few contents come again and again is saved by
  *       different numbers of threads with one seed, and what was written is
- *       compared; a pair of pages that collides under seeded XXH3-128. */
+ *       compared; a pair of pages that collides under seeded XXH3-128, in one file
+ *       and in two tags of a pool. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,6 +228,76 @@ static void planted(void)
         CU_ASSERT_EQUAL(ours, 0);
 }
 
+/* for which XXH3-128 takes the two for the same */
+static uint64_t colliding_seed(const uint8_t one[PAGE], const uint8_t other[PAGE])
+{
+        uint64_t state = 77;
+        uint64_t seed;
+
+        do
+                seed = store_random(&state);
+        while (!XXH128_isEqual(XXH3_128bits_withSeed(one, PAGE, seed),
+                               XXH3_128bits_withSeed(other, PAGE, seed)));
+        return seed;
+}
+
+static int save_page(const char *path, const char *tag, uint8_t page[PAGE], uint64_t seed)
+{
+        struct qs_writer_options o = {
+                .cluster_bits = 12, .threads = 1, .disk_bytes = PAGE, .append = true,
+        };
+        struct kit_ram ram = { .bytes = page, .ranges = 1, .range = { { 0, PAGE } } };
+        struct qs_ram_source source = kit_source(&ram);
+        struct qs_writer *w = NULL;
+
+        strcpy(o.tag, tag);
+
+        int rc = qs_writer_new(path, &o, &w, NULL);
+
+        if (rc == 0) {
+                CU_ASSERT(!w->pool || w->seed == seed);
+                w->seed = seed;
+                rc = qs_writer_ram(w, ram.range, 1, &source, NULL, NULL, NULL);
+        }
+        if (rc == 0)
+                rc = qs_writer_publish(w, NULL);
+        qs_writer_free(w);
+        return rc;
+}
+
+static void look_at_tag(const char *path, const char *tag, const uint8_t page[PAGE])
+{
+        AUTO_FD fd = kit_open(path);
+        struct qs_image *image;
+
+        CU_ASSERT_EQUAL_FATAL(qs_image_open(fd, path, tag, &image, NULL), 0);
+        CU_ASSERT_EQUAL(kit_compare(image, page), 0);
+        qs_image_close(image);
+}
+
+/* One guest plants the first page, another one the second: through the index that
+ * is made of the first tag, and through the one that is read. */
+static void planted_in_pool(void)
+{
+        static const char *const tags[] = { "a", "b", "c", "d" };
+        uint8_t page[2][PAGE];
+        char folder[KIT_PATH_MAX];
+        char path[KIT_PATH_MAX];
+
+        plant(page[0], page[1]);
+
+        uint64_t seed = colliding_seed(page[0], page[1]);
+
+        kit_folder(folder);
+        kit_path(folder, "image", path);
+        for (unsigned i = 0; i < ARRAY_SIZE(tags); i++)
+                CU_ASSERT_EQUAL(save_page(path, tags[i], page[i % 3 == 1], seed), 0);
+        for (unsigned i = 0; i < ARRAY_SIZE(tags); i++)
+                look_at_tag(path, tags[i], page[i % 3 == 1]);
+        unlink(path);
+        CU_ASSERT(kit_gone(folder));
+}
+
 static void index_limit(void)
 {
         struct dedup *d = dedup_new(1, 3, 9);
@@ -255,6 +326,7 @@ static const CU_TestInfo cases[] = {
         { "equal clusters are stored once, up to the count", stored_once },
         { "counts of 32 bits suffice", count_limit },
         { "planted collisions of seeded XXH3 are told apart", planted },
+        { "planted collisions of two tags are told apart", planted_in_pool },
         { "a full index keeps what it has", index_limit },
         CU_TEST_INFO_NULL,
 };

@@ -175,9 +175,65 @@ static void end_within_a_block(void)
         CU_ASSERT(tags_fini(&t));
 }
 
+/* Two holes in different blocks of sums, and a tag whose sums begin in the one and
+ * end in the other, for some n: taking a cluster for a block of HOSTSUMS changes
+ * what another block says. */
+static void holes_run_out(void)
+{
+        for (unsigned n = 38; n < 60; n++) {
+                struct tags t;
+
+                tags_init(&t, 12, 700 * PAGE, n);
+                save(&t, "low", noise(&t, 300));
+                save(&t, "hole", noise(&t, 60));
+                save(&t, "base", noise(&t, 200));
+                save(&t, "hole too", noise(&t, 60));
+                save(&t, "end", noise(&t, 500));
+                delete(&t, "hole");
+                delete(&t, "hole too");
+                save(&t, "first", noise(&t, n));
+
+                uint8_t *ram = tags_ram(&t, "first");
+
+                store_ram_page(ram, PAGE, 2, &t.random);
+                save(&t, "next", ram);
+                CU_ASSERT_EQUAL(tags_wrong(&t, false), 0);
+                CU_ASSERT(tags_fini(&t));
+        }
+}
+
+/* Streams cross the ends of clusters: one of the two goes, the other one stays for
+ * its first stream. What was in both is not there any more (INV-INDEX). */
+static void half_a_stream(void)
+{
+        struct tags t;
+
+        tags_init(&t, 12, 200 * PAGE, 1);
+        t.options.compress = QS_COMPRESS_ZSTD;
+
+        uint8_t *some = tags_ram(&t, NULL);
+        uint8_t *all = tags_ram(&t, NULL);
+
+        for (unsigned i = 0; i < 200; i++)
+                store_ram_page(all + i * PAGE, PAGE, 1, &t.random);
+        save(&t, "all", all);
+        CU_ASSERT(t.stats.clusters_packed > 150);
+        for (unsigned i = 0; i < 200; i += 50)
+                memcpy(some + i * PAGE, all + i * PAGE, PAGE);
+        save(&t, "some", some);
+        all = tags_ram(&t, "all");
+        delete(&t, "all");
+        save(&t, "all again", all);
+        CU_ASSERT(t.stats.clusters_packed > 0);
+        CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
+        CU_ASSERT(tags_fini(&t));
+}
+
 static const CU_TestInfo cases[] = {
         { "random histories", random_histories },
         { "an end within a block of sums", end_within_a_block },
+        { "tables in holes of two blocks of sums", holes_run_out },
+        { "half of a stream goes", half_a_stream },
         CU_TEST_INFO_NULL,
 };
 

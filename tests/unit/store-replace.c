@@ -5,6 +5,7 @@
  * Method: writers are stopped between their steps, and readers try to come in;
  *       with and without an index of contents, which makes the writer open all tags. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,10 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/io.h"
+#include "qcowstore/imghdr.h"
+#include "qcowstore/snaptable.h"
+#include "qcowstore/sum.h"
 #include "tests/unit/expect.h"
 #include "tests/unit/store-tags.h"
 #include "tests/unit/suite.h"
@@ -168,10 +173,56 @@ static void moved_away(void)
         CU_ASSERT(tags_fini(&t));
 }
 
+/* the last number there is */
+static void set_last_id(const struct tags *t)
+{
+        size_t n;
+        AUTO_FREE uint8_t *file = kit_load(t->path, &n);
+        AUTO_FD fd = open(t->path, O_RDWR | O_CLOEXEC);
+        struct imghdr h;
+        struct snapshot s;
+        uint8_t entry[LAYOUT_SNAPSHOT_BYTES_MAX];
+        uint8_t sector[LAYOUT_SECTOR_BYTES];
+        size_t bytes;
+        int rc = imghdr_parse(file, n, &h, NULL);
+
+        ASSERT(rc == 0 && h.snapshots == 1 && fd >= 0);
+        rc = snaptable_parse(file + h.snaptable_offset, n - h.snaptable_offset, h.cluster_bits,
+                             &s, &bytes, NULL);
+        ASSERT(rc == 0);
+        strcpy(s.id, "4294967295");
+        bytes = snaptable_encode(&s, entry);
+        h.snaptable_sum = sum_bytes(entry, bytes, h.hash_seed);
+        imghdr_encode(&h, sector);
+        rc = io_pwrite_full(fd, entry, bytes, h.snaptable_offset);
+        ASSERT(rc == 0);
+        rc = io_pwrite_full(fd, sector, sizeof(sector), 0);
+        ASSERT(rc == 0);
+}
+
+/* No tag is published that nobody could open. */
+static void last_id(void)
+{
+        struct tags t;
+        struct err e = { 0 };
+        struct qs_writer_stats stats;
+
+        make(&t, 1);
+        set_last_id(&t);
+        CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
+        CU_ASSERT_EQUAL(tags_save(&t, "b", tags_ram(&t, NULL), &e), -ENOSPC);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "compact"));
+        CU_ASSERT_EQUAL(qs_compact(t.path, NULL, NULL, &stats, &e), 0);
+        CU_ASSERT_EQUAL(tags_save(&t, "b", tags_ram(&t, NULL), &e), 0);
+        CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
+        CU_ASSERT(tags_fini(&t));
+}
+
 static const CU_TestInfo cases[] = {
         { "nobody opens a tag that is being replaced", locked_out },
         { "a tag that is read is not replaced", reader_first },
         { "two who add to one file", two_appenders },
+        { "the numbers of snapshots are used up", last_id },
         { "a file that is moved away while it is added to", moved_away },
         CU_TEST_INFO_NULL,
 };
