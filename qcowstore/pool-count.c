@@ -13,7 +13,7 @@ static int count(struct space *s, uint64_t offset, uint64_t bytes, int by, struc
 {
         for (uint64_t i = offset >> s->cluster_bits;
              bytes && i <= (offset + bytes - 1) >> s->cluster_bits; i++) {
-                if (i >= s->end || (by < 0 && s->refs[i] == 0))
+                if (i >= s->end || s->refs[i] == (by < 0 ? 0 : UINT32_MAX))
                         return err_msg(e, EBADMSG, "refcounts and tables contradict each other: "
                                        "see 'vmm image check'");
                 s->refs[i] += (uint32_t)by;
