@@ -17,9 +17,9 @@
 /* connections that wait for accept */
 #define BACKLOG 64
 
-static int make_socket(struct err *e)
+static int make_socket(int type, struct err *e)
 {
-        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         return fd < 0 ? err_set(e, errno, "cannot make a socket") : fd;
 }
@@ -49,7 +49,7 @@ static int lock_folder(const char *path, struct err *e)
 }
 
 /* INV-STALE; the folder is locked */
-static int remove_stale(const struct sockaddr_un *sa, struct err *e)
+static int remove_stale(const struct sockaddr_un *sa, int type, struct err *e)
 {
         struct stat st;
 
@@ -58,11 +58,13 @@ static int remove_stale(const struct sockaddr_un *sa, struct err *e)
         if (!S_ISSOCK(st.st_mode))
                 return err_msg(e, EEXIST, "'%s' exists and is no socket", sa->sun_path);
 
-        AUTO_FD probe = make_socket(e);
+        AUTO_FD probe = make_socket(type, e);
 
         if (probe < 0)
                 return probe;
-        if (connect(probe, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN)
+        /* EAGAIN: busy; EPROTOTYPE: alive, of the other type */
+        if (connect(probe, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN ||
+            errno == EPROTOTYPE)
                 return err_msg(e, EADDRINUSE, "a page server listens at '%s' already",
                                sa->sun_path);
         if (errno != ECONNREFUSED)
@@ -85,7 +87,7 @@ static int bind_there(int fd, const struct sockaddr_un *sa, struct err *e)
         return 0;
 }
 
-int listen_open(const char *path, struct listen_socket *ret, struct err *e)
+int listen_open(const char *path, int type, struct listen_socket *ret, struct err *e)
 {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
         struct stat st;
@@ -100,12 +102,12 @@ int listen_open(const char *path, struct listen_socket *ret, struct err *e)
         if (folder < 0)
                 return folder;
 
-        AUTO_FD fd = make_socket(e);
+        AUTO_FD fd = make_socket(type, e);
 
         if (fd < 0)
                 return fd;
 
-        int rc = remove_stale(&sa, e);
+        int rc = remove_stale(&sa, type, e);
 
         if (rc == 0)
                 rc = bind_there(fd, &sa, e);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* listen.h - the daemon's socket in the file system.
+/* listen.h - a socket of the daemon in the file system.
  *
  * INV-STALE: a path is replaced only if it is a socket on which nobody listens;
  *            two daemons that start at once cannot both win.
@@ -18,9 +18,10 @@ struct listen_socket {
         ino_t ino;
 };
 
-/* Mode 0600: whoever shall connect besides the daemon's own user is admitted by
- * changing the mode. -EADDRINUSE when another daemon serves there. */
-int listen_open(const char *path, struct listen_socket *ret, struct err *e);
+/* type: SOCK_SEQPACKET or SOCK_STREAM. Mode 0600: whoever shall connect besides the
+ * daemon's own user is admitted by changing the mode. -EADDRINUSE when another daemon
+ * serves there. */
+int listen_open(const char *path, int type, struct listen_socket *ret, struct err *e);
 /* removes the path if it is still ours */
 void listen_close(struct listen_socket *l);
 

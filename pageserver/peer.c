@@ -2,25 +2,20 @@
 #include "pageserver/peer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "pageserver/attach.h"
 #include "pageserver/chan.h"
-#include "pageserver/session-priv.h"
 
-int peer_sock(const struct session *s)
-{
-        return s->sock;
-}
-
-void peer_refuse(struct session *s, const struct err *e)
+static void refuse(struct session *s, const struct err *e)
 {
         struct psmsg m = { .type = PSMSG_ERROR, .error.code = e->code };
 
@@ -139,103 +134,11 @@ static int hello(struct session *s, const struct psmsg_hello *h, const int *fds,
 
 /* ---- ATTACH --------------------------------------------------------------- */
 
-/* Someone else's descriptors: each must be a userfaultfd that works, and reading
- * it must not block a worker. */
-static int check_uffd(int fd, unsigned i, struct err *e)
-{
-        if (!uffd_is(fd))
-                return err_msg(e, EINVAL, "descriptor %u is no userfaultfd", i);
-
-        int flags = fcntl(fd, F_GETFL);
-
-        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-                return err_set(e, errno, "cannot make userfaultfd %u non-blocking", i);
-        return 0;
-}
-
-static int take_uffds(struct session *s, unsigned n, int *fds, struct err *e)
-{
-        for (unsigned i = 0; i < n; i++) {
-                int rc = check_uffd(fds[i], i, e);
-
-                if (rc < 0)
-                        return rc;
-        }
-        for (unsigned i = 0; i < n; i++) {
-                s->uffd[i] = fd_take(&fds[i]);
-                s->feed[i] = (struct feed){
-                        .ops = &feed_uffd, .fd = s->uffd[i], .regions = s->regions, .session = s,
-                };
-        }
-        s->nuffds = n;
-        return 0;
-}
-
-/* one span of clusters per region; a cluster on a border belongs to two */
-static int start_prefetch(struct session *s, uint64_t rate)
-{
-        struct prefetch_span span[PSMSG_REGIONS_MAX];
-        size_t n = regions_count(s->regions);
-
-        for (size_t i = 0; i < n; i++) {
-                const struct psmsg_region *g = regions_at(s->regions, i);
-
-                span[i].first = g->gpa >> s->cluster_bits;
-                span[i].end = ((g->gpa + g->bytes - 1) >> s->cluster_bits) + 1;
-        }
-        return prefetch_init(&s->prefetch, span, n, session_cluster_bytes(s), rate);
-}
-
-static int make_tables(struct session *s, const struct psmsg_attach *a, struct err *e)
-{
-        int rc = regions_new(a, source_info(s->source)->disk_bytes, &s->regions, e);
-
-        if (rc < 0)
-                return rc;
-        s->total_bytes = regions_bytes(s->regions);
-
-        /* while attaching is held back, loading is what the client waits for */
-        uint64_t rate = session_rate(s, s->hold_percent ? UINT64_MAX : s->asked_rate);
-
-        if (bits_init(&s->zeroed, s->clusters) < 0 || bits_init(&s->bad, s->clusters) < 0 ||
-            start_prefetch(s, rate) < 0)
-                return err_set(e, ENOMEM, "session tables");
-        return 0;
-}
-
-static void wake_all(struct session *s)
-{
-        sink_wake(&s->sink, 0, UINT64_MAX);
-}
-
 static int attach(struct session *s, const struct psmsg_attach *a, int *fds, struct err *e)
 {
         if (session_state(s) != SESSION_WELCOMED)
                 return err_msg(e, EPROTO, "attach without a hello, or twice");
-
-        int rc = make_tables(s, a, e);
-
-        if (rc == 0)
-                rc = take_uffds(s, a->nuffds, fds, e);
-        if (rc < 0)
-                return rc;
-        s->sink = (struct sink){
-                .ops = s->cache ? &sink_memfd : &sink_uffd,
-                .regions = s->regions,
-                .uffds = s->uffd,
-                .cache_fd = s->cache ? cache_fd(s->cache) : -1,
-        };
-        atomic_store(&s->count.attached_ns, clock_now_ns());
-        atomic_store(&s->holding, true);
-        atomic_store(&s->state, SESSION_SERVING);
-        if (s->hold_percent == 0 || s->host->prefetch_limit == 0)
-                session_hold_done(s);
-        if (a->reattach)
-                wake_all(s);                    /* INV-REATTACH */
-        log_note(&s->host->log, "client %u: %llu MiB in %u regions on %u userfaultfds%s", s->id,
-                 (unsigned long long)s->total_bytes >> 20, a->nregions, a->nuffds,
-                 a->reattach ? ", again" : "");
-        return 0;
+        return session_attach(s, a, fds, e);
 }
 
 /* ---- commands ------------------------------------------------------------- */
@@ -244,7 +147,7 @@ static void retry(struct session *s)
 {
         bits_clear_all(&s->bad);
         prefetch_restart(&s->prefetch);
-        wake_all(s);
+        session_wake_all(s);
 }
 
 static int command(struct session *s, const struct psmsg *m, struct err *e)
@@ -297,7 +200,7 @@ static int input_failed(struct err *e, int rc)
         return err_set(e, -rc, "cannot read from the client");
 }
 
-enum peer peer_input(struct session *s)
+static enum peer input(struct session *s)
 {
         int fds[FDPASS_FDS_MAX];
         struct psmsg m;
@@ -313,13 +216,13 @@ enum peer peer_input(struct session *s)
         }
         if (rc < 0) {
                 input_failed(&e, rc);
-                peer_refuse(s, &e);
+                refuse(s, &e);
                 return PEER_CLOSED;
         }
         rc = act(s, &m, fds, &e);
         close_fds(fds, psmsg_fds(&m));
         if (rc < 0) {
-                peer_refuse(s, &e);
+                refuse(s, &e);
                 return PEER_CLOSED;
         }
         return m.type == PSMSG_ATTACH ? PEER_ATTACHED : PEER_OK;
@@ -345,7 +248,7 @@ static void fill_stats(const struct session *s, struct psmsg_stats *ret)
                 ret->fault_ns[i] = atomic_load(&c->fault_ns[i]);
 }
 
-enum peer peer_output(struct session *s, bool *ret_full)
+static enum peer output(struct session *s, bool *ret_full)
 {
         struct psmsg m;
 
@@ -373,8 +276,24 @@ enum peer peer_output(struct session *s, bool *ret_full)
                 struct err e;
 
                 err_set(&e, -feed_error, "a userfaultfd of client %u cannot be served", s->id);
-                peer_refuse(s, &e);
+                refuse(s, &e);
                 return PEER_CLOSED;
         }
         return PEER_OK;
 }
+
+static void turn_away(int sock)
+{
+        struct psmsg m = { .type = PSMSG_ERROR, .error.code = -EBUSY,
+                           .error.text = "it serves as many clients as it can" };
+
+        (void)chan_send(sock, &m, NULL);        /* the client may have left */
+}
+
+const struct peer_ops peer_own = {
+        .sock_type = SOCK_SEQPACKET,
+        .input = input,
+        .output = output,
+        .refuse = refuse,
+        .turn_away = turn_away,
+};

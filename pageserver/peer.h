@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* peer.h - the control side of a session: messages in, messages out.
+/* peer.h - how a client speaks: the control side of a session, messages in and out.
  *
- * Whatever a client sends wrong ends its own session only: it gets ERROR with a
- * sentence and is hung up.
+ *   peer.c   our own protocol (common/wire/psmsg.h)
+ *
+ * Whatever a client sends wrong ends its own session only: it is refused with a
+ * sentence and hung up.
  *
  * Threads: main thread.
  */
@@ -19,13 +21,19 @@ enum peer {
         PEER_CLOSED,            /* the session has hung up                             */
 };
 
-/* The socket is readable: takes one message and acts. */
-enum peer peer_input(struct session *s);
-/* Sends what the workers left in the outbox; *ret_full: the rest when the socket
- * can be written. */
-enum peer peer_output(struct session *s, bool *ret_full);
-int peer_sock(const struct session *s);
-/* ERROR as the last message, then hang-up */
-void peer_refuse(struct session *s, const struct err *e);
+struct peer_ops {
+        int sock_type;          /* of its door */
+        /* The socket is readable: takes one message and acts. */
+        enum peer (*input)(struct session *s);
+        /* Sends what the workers left in the outbox; *ret_full: the rest when the
+         * socket can be written. */
+        enum peer (*output)(struct session *s, bool *ret_full);
+        /* The reason as the last message, then hang-up. */
+        void (*refuse)(struct session *s, const struct err *e);
+        /* To a client for whom there is no session. */
+        void (*turn_away)(int sock);
+};
+
+extern const struct peer_ops peer_own;
 
 #endif

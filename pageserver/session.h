@@ -2,10 +2,10 @@
 /* session.h - one client: its image, its memory, its place in the protocol.
  *
  * HELLO     connected, nothing known; nothing but HELLO is taken
- *           -> WELCOMED  peer_input(), main thread
+ *           -> WELCOMED  its peer (peer.h), main thread
  * WELCOMED  image open, lane chosen; the client maps its memory; no fault may be
  *           served, regions are unknown
- *           -> SERVING   peer_input(), main thread
+ *           -> SERVING   its peer, main thread
  * SERVING   the workers own the feeds; regions, sink and map are constant
  *           -> DRAINING  session_hang_up(): the peer went away or broke the protocol
  * DRAINING  no prefetch, no messages; faults are served on, because the kernel may

@@ -236,16 +236,16 @@ static void stale_sockets(const struct rig *r)
         struct err e;
         char path[64];
 
-        TEST(listen_open(r->server.path, &l, &e) == -EADDRINUSE);
-        TEST(listen_open(r->server.folder, &l, &e) == -EEXIST);
+        TEST(listen_open(r->server.path, SOCK_SEQPACKET, &l, &e) == -EADDRINUSE);
+        TEST(listen_open(r->server.folder, SOCK_SEQPACKET, &l, &e) == -EEXIST);
         snprintf(path, sizeof(path), "%s/file", r->server.folder);
         close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-        TEST(listen_open(path, &l, &e) == -EEXIST);
+        TEST(listen_open(path, SOCK_SEQPACKET, &l, &e) == -EEXIST);
         unlink(path);
 
-        MUST(listen_open(path, &l, &e), &e);
+        MUST(listen_open(path, SOCK_SEQPACKET, &l, &e), &e);
         close(l.fd);                            /* as if killed */
-        MUST(listen_open(path, &l, &e), &e);
+        MUST(listen_open(path, SOCK_SEQPACKET, &l, &e), &e);
         listen_close(&l);
         TEST(access(path, F_OK) < 0);
         printf("ok: stale sockets\n");
