@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "common/auto.h"
 #include "common/check.h"
@@ -34,14 +35,16 @@ static int take_uffds(struct session *s, unsigned n, int *fds, struct err *e)
         for (unsigned i = 0; i < n; i++) {
                 s->uffd[i] = fd_take(&fds[i]);
                 s->feed[i] = (struct feed){
-                        .ops = &feed_uffd, .fd = s->uffd[i], .regions = s->regions, .session = s,
+                        .ops = &feed_uffd, .fd = s->uffd[i], .regions = s->regions,
+                        .removed = s->removed, .session = s,
                 };
         }
         s->nuffds = n;
         return 0;
 }
 
-/* one span of clusters per region; a cluster on a border belongs to two */
+/* One span of units per region; a unit on a border belongs to two. Where first touches
+ * are noted, fault-around would hide them. */
 static int start_prefetch(struct session *s, uint64_t rate)
 {
         struct prefetch_span span[PSMSG_REGIONS_MAX];
@@ -50,15 +53,22 @@ static int start_prefetch(struct session *s, uint64_t rate)
         for (size_t i = 0; i < n; i++) {
                 const struct psmsg_region *g = regions_at(s->regions, i);
 
-                span[i].first = g->gpa >> s->cluster_bits;
-                span[i].end = ((g->gpa + g->bytes - 1) >> s->cluster_bits) + 1;
+                span[i].first = g->gpa >> s->unit_bits;
+                span[i].end = ((g->gpa + g->bytes - 1) >> s->unit_bits) + 1;
         }
-        return prefetch_init(&s->prefetch, span, n, session_cluster_bytes(s), rate);
+
+        const struct prefetch_options o = {
+                .span = span, .spans = n, .unit_bytes = session_unit_bytes(s),
+                .around_bytes = s->recording ? 0 : s->host->around_bytes, .rate = rate,
+        };
+
+        return prefetch_init(&s->prefetch, &o);
 }
 
 static int make_tables(struct session *s, const struct psmsg_attach *a, struct err *e)
 {
-        int rc = regions_new(a, source_info(s->source)->disk_bytes, &s->regions, e);
+        int rc = regions_new(a, source_info(s->source)->disk_bytes, s->page_bytes,
+                             &s->regions, e);
 
         if (rc < 0)
                 return rc;
@@ -67,7 +77,8 @@ static int make_tables(struct session *s, const struct psmsg_attach *a, struct e
         /* while attaching is held back, loading is what the client waits for */
         uint64_t rate = session_rate(s, s->hold_percent ? UINT64_MAX : s->asked_rate);
 
-        if (bits_init(&s->zeroed, s->clusters) < 0 || bits_init(&s->bad, s->clusters) < 0 ||
+        if (bits_init(&s->zeroed, s->units) < 0 || bits_init(&s->bad, s->units) < 0 ||
+            (s->recording && record_init(&s->record, s->units) < 0) ||
             start_prefetch(s, rate) < 0)
                 return err_set(e, ENOMEM, "session tables");
         return 0;
@@ -76,6 +87,43 @@ static int make_tables(struct session *s, const struct psmsg_attach *a, struct e
 void session_wake_all(struct session *s)
 {
         sink_wake(&s->sink, 0, UINT64_MAX);
+}
+
+int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
+                      struct err *e)
+{
+        unsigned page_bits = (unsigned)__builtin_ctz(page_bytes);
+        int rc = source_open(files, s->host->workers, &s->source, e);
+
+        if (rc < 0)
+                return rc;
+
+        struct fillmap_ident ident = source_ident(s->source);
+
+        if (page_bits > ident.cluster_bits) {
+                ident.clusters = DIV_ROUND_UP(ident.clusters << ident.cluster_bits, page_bytes);
+                ident.cluster_bits = page_bits;
+        }
+        return fillmap_open(&ident, -1, &s->map, e);
+}
+
+int session_describe(struct session *s, const struct session_memory *m, struct err *e)
+{
+        unsigned page_bits = (unsigned)__builtin_ctz(m->page_bytes);
+
+        s->page_bytes = m->page_bytes;
+        s->recording = m->record;
+        s->cluster_bits = source_info(s->source)->cluster_bits;
+        s->clusters = source_ident(s->source).clusters;
+        s->unit_bits = MAX(s->cluster_bits, page_bits);
+        s->units = DIV_ROUND_UP(s->clusters << s->cluster_bits, 1ull << s->unit_bits);
+        s->path = strdup(m->path);
+        if (!s->path)
+                return err_set(e, ENOMEM, "image path");
+        if (!m->removes)
+                return 0;
+        return removed_open(s->units << (s->unit_bits - page_bits), page_bits, m->removed_fd,
+                            &s->removed, e);
 }
 
 int session_attach(struct session *s, const struct psmsg_attach *a, int *fds, struct err *e)
@@ -90,8 +138,12 @@ int session_attach(struct session *s, const struct psmsg_attach *a, int *fds, st
                 .ops = s->cache ? &sink_memfd : &sink_uffd,
                 .regions = s->regions,
                 .uffds = s->uffd,
+                .page_bytes = s->page_bytes,
+                .removed = s->removed,
                 .cache_fd = s->cache ? cache_fd(s->cache) : -1,
         };
+        if (s->removed && a->reattach)
+                removed_replay(s->removed, s->regions);
         atomic_store(&s->count.attached_ns, clock_now_ns());
         atomic_store(&s->holding, true);
         atomic_store(&s->state, SESSION_SERVING);

@@ -10,7 +10,22 @@
 #include "common/err.h"
 #include "pageserver/session-priv.h"
 
-/* The image is open. Checks regions and descriptors, makes
+/* Opens the image for a client with pages of its own: source and map. */
+int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
+                      struct err *e);
+
+struct session_memory {
+        const char *path;               /* of the image, for messages */
+        uint32_t page_bytes;            /* of the client's memory, a power of two */
+        bool removes;                   /* it reports what it gives back */
+        int removed_fd;                 /* the map of that, of an earlier server; else -1 */
+        bool record;                    /* first touches are noted */
+};
+
+/* The image is open: sizes, and what was given back. */
+int session_describe(struct session *s, const struct session_memory *m, struct err *e);
+
+/* The client is described. Checks regions and descriptors, makes
  * the tables, and the session is SERVING: give it to the workers. fds: a->nuffds
  * userfaultfds; those that were taken are -1 afterwards. */
 int session_attach(struct session *s, const struct psmsg_attach *a, int *fds, struct err *e);

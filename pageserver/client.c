@@ -25,7 +25,8 @@ static_assert((int)PS_LANE_AUTO == (int)PSMSG_LANE_AUTO &&
               (int)PS_LANE_SHARED == (int)PSMSG_LANE_SHARED &&
               (int)PS_LANE_COPY == (int)PSMSG_LANE_COPY, "lanes map by value");
 static_assert(sizeof(struct ps_stats) == sizeof(struct psmsg_stats) &&
-              offsetof(struct ps_stats, resident_ns) == offsetof(struct psmsg_stats, resident_ns),
+              offsetof(struct ps_stats, demand_max_ns) ==
+              offsetof(struct psmsg_stats, demand_max_ns),
               "stats are copied whole");
 
 /* For what a server does at once, on however slow a disk: to answer, and to empty
@@ -243,6 +244,11 @@ static int fill_hello(struct ps_client *client, const struct ps_hello *hello,
         client->msg.type = PSMSG_HELLO;
         h->lane = (enum psmsg_lane)hello->lane;
         h->has_cache = hello->cache_fd >= 0 && hello->filled_fd >= 0;
+        h->has_map = hello->map_fd >= 0;
+        h->record = hello->record;
+        h->removes = hello->removes;
+        h->has_removed = hello->removes && hello->removed_fd >= 0;
+        h->page_bytes = hello->page_bytes ? hello->page_bytes : PSMSG_PAGE_SMALL;
         h->hold_percent = MIN(hello->hold_percent, 100u);
         h->nimages = (unsigned)hello->nimages;
         h->prefetch_rate = hello->prefetch_rate;
@@ -252,8 +258,17 @@ static int fill_hello(struct ps_client *client, const struct ps_hello *hello,
                 return err_msg(e, EINVAL, "tag '%s' is longer than %u bytes", hello->tag,
                                PSMSG_TAG_MAX);
         memcpy(fds, hello->image_fds, hello->nimages * sizeof(*fds));
-        fds[hello->nimages] = hello->cache_fd;
-        fds[hello->nimages + 1] = hello->filled_fd;
+
+        struct psmsg_hello_at at = psmsg_hello_at(h);
+
+        if (h->has_cache) {
+                fds[at.cache] = hello->cache_fd;
+                fds[at.filled] = hello->filled_fd;
+        }
+        if (h->has_map)
+                fds[at.map] = hello->map_fd;
+        if (h->has_removed)
+                fds[at.removed] = hello->removed_fd;
         return 0;
 }
 
@@ -265,7 +280,7 @@ static void take_welcome(const struct psmsg_welcome *w, const int *fds, struct p
                 .lane = (enum ps_lane)w->lane,
                 .disk_bytes = w->disk_bytes,
                 .cluster_bytes = w->cluster_bytes,
-                .map_fd = -1, .cache_fd = -1, .filled_fd = -1,
+                .map_fd = -1, .cache_fd = -1, .filled_fd = -1, .removed_fd = -1,
         };
         if (w->has_map)
                 ret->map_fd = fds[at++];
@@ -273,6 +288,8 @@ static void take_welcome(const struct psmsg_welcome *w, const int *fds, struct p
                 ret->cache_fd = fds[at++];
                 ret->filled_fd = fds[at++];
         }
+        if (w->has_removed)
+                ret->removed_fd = fds[at++];
 }
 
 int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
@@ -335,7 +352,7 @@ int ps_client_event(struct ps_client *client, struct ps_event *ret, struct err *
         if (rc < 0)
                 return rc;
 
-        struct ps_event event = { 0 };
+        struct ps_event event = { .record_fd = -1 };
 
         switch (client->msg.type) {
         case PSMSG_RESIDENT:
@@ -351,6 +368,10 @@ int ps_client_event(struct ps_client *client, struct ps_event *ret, struct err *
                 event.type = PS_EVENT_STATS;
                 memcpy(&event.stats, &client->msg.stats, sizeof(event.stats));
                 break;
+        case PSMSG_RECORD:
+                event.type = PS_EVENT_RECORD;
+                event.record_fd = fds[0];
+                break;
         default:
                 return unexpected(client, fds, e);
         }
@@ -361,6 +382,12 @@ int ps_client_event(struct ps_client *client, struct ps_event *ret, struct err *
 int ps_client_ask_stats(struct ps_client *client, struct err *e)
 {
         client->msg.type = PSMSG_ASK_STATS;
+        return tell(client, NULL, e);
+}
+
+int ps_client_ask_record(struct ps_client *client, struct err *e)
+{
+        client->msg.type = PSMSG_ASK_RECORD;
         return tell(client, NULL, e);
 }
 

@@ -59,9 +59,17 @@ struct ps_hello {
         enum ps_lane lane;
         uint64_t prefetch_rate;
         unsigned hold_percent;          /* attach answers only when so much is loaded */
+        uint32_t page_bytes;            /* of RAM: 0 = 4 KiB, or 2 MiB (hugetlbfs) */
+        /* The userfaultfds report UFFD_EVENT_REMOVE: what is given back is zeros
+         * afterwards. Needs the copy lane. */
+        bool removes;
+        bool record;                    /* for ps_client_ask_record(); the copy lane too */
         /* of an earlier private server, else -1 */
         int cache_fd;                   /* writable */
         int filled_fd;
+        /* of an earlier server of any kind, else -1 */
+        int map_fd;                     /* what RAM is mapped from already */
+        int removed_fd;
 };
 
 struct ps_welcome {
@@ -72,6 +80,7 @@ struct ps_welcome {
         int map_fd;                     /* read-only cache: what RAM is mapped from */
         int cache_fd;                   /* writable: private servers only */
         int filled_fd;                  /* private servers only */
+        int removed_fd;                 /* with removes: for the server's successor */
 };
 
 struct ps_stats {
@@ -86,6 +95,13 @@ struct ps_stats {
         uint64_t attached_ns;
         uint64_t fault_ns[3];           /* when the 1st, 16th and 256th fault was served */
         uint64_t resident_ns;
+        uint64_t removed_bytes;
+        uint64_t prefetch_rate;         /* that applies now */
+        uint64_t queued;                /* faults that wait for another worker's fetch */
+        /* from reading a fault's message to waking its thread; 0 = none yet */
+        uint64_t demand_p50_ns;
+        uint64_t demand_p99_ns;
+        uint64_t demand_max_ns;
 };
 
 enum ps_event_type {
@@ -93,6 +109,7 @@ enum ps_event_type {
         PS_EVENT_BAD_PAGE,              /* a fault at gpa cannot be served: text says why;
                                            its thread waits until ps_client_retry() */
         PS_EVENT_STATS,                 /* the answer to ps_client_ask_stats() */
+        PS_EVENT_RECORD,                /* the answer to ps_client_ask_record() */
 };
 
 struct ps_event {
@@ -100,6 +117,8 @@ struct ps_event {
         uint64_t gpa;
         char text[256];
         struct ps_stats stats;
+        int record_fd;                  /* the caller's to close: a memfd, sealed, that holds
+                                           what a WORKING-SET section does */
 };
 
 struct ps_client;
@@ -126,6 +145,7 @@ int ps_client_attach(struct ps_client *client, const struct ps_region *regions, 
 /* Receives one event; blocks if there is none. */
 int ps_client_event(struct ps_client *client, struct ps_event *ret, struct err *e);
 int ps_client_ask_stats(struct ps_client *client, struct err *e);
+int ps_client_ask_record(struct ps_client *client, struct err *e);
 int ps_client_prefetch(struct ps_client *client, uint64_t rate, struct err *e);
 /* Try bad pages again: their waiters are woken and fault anew. */
 int ps_client_retry(struct ps_client *client, struct err *e);

@@ -3,36 +3,57 @@
 #include <linux/userfaultfd.h>
 #include <unistd.h>
 
+#include "common/check.h"
 #include "pageserver/feed.h"
 
-/* Only missing pages are served here. An address outside the client's regions is
- * its own mistake, an event (fork, remove, remap) one it asked for against our
- * contract: neither can be answered, so the feed is given up rather than served
- * half. */
-static int take(const struct feed *f, const struct uffd_msg *m, uint64_t *ret_gpa)
+/* An address outside the client's regions is its own mistake, and so is an event
+ * (fork, remap, unmap) that it asked for against our contract: neither can be
+ * answered, so the feed is given up rather than served half. */
+static int take(struct feed *f, const struct uffd_msg *m, uint64_t gpa[FEED_BATCH_MAX], int n)
 {
-        if (m->event != UFFD_EVENT_PAGEFAULT)
+        switch (m->event) {
+        case UFFD_EVENT_PAGEFAULT:
+                if (!regions_gpa(f->regions, m->arg.pagefault.address, &gpa[n]))
+                        return -EFAULT;
+                return n + 1;
+        case UFFD_EVENT_REMOVE:
+                if (!f->removed)
+                        return -EPROTO;
+                removed_mark(f->removed, f->regions, m->arg.remove.start, m->arg.remove.end);
+                return n;
+        default:
                 return -EPROTO;
-        return regions_gpa(f->regions, m->arg.pagefault.address, ret_gpa) ? 0 : -EFAULT;
+        }
 }
 
-static int read_batch(struct feed *f, uint64_t gpa[FEED_BATCH_MAX])
+static int read_messages(struct feed *f, struct uffd_msg msg[FEED_BATCH_MAX],
+                         uint64_t gpa[FEED_BATCH_MAX])
 {
-        struct uffd_msg msg[FEED_BATCH_MAX];
-        ssize_t n = read(f->fd, msg, sizeof(msg));
+        ssize_t bytes = read(f->fd, msg, FEED_BATCH_MAX * sizeof(msg[0]));
 
-        if (n < 0)
+        if (bytes < 0)
                 return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 
-        int count = (int)((size_t)n / sizeof(msg[0]));
+        int count = (int)((size_t)bytes / sizeof(msg[0]));
+        int n = 0;
 
-        for (int i = 0; i < count; i++) {
-                int rc = take(f, &msg[i], &gpa[i]);
+        for (int i = 0; i < count && n >= 0; i++)
+                n = take(f, &msg[i], gpa, n);
+        return n;
+}
 
-                if (rc < 0)
-                        return rc;
-        }
-        return count;
+static int read_batch(struct feed *f, unsigned worker, uint64_t gpa[FEED_BATCH_MAX])
+{
+        struct uffd_msg msg[FEED_BATCH_MAX];
+
+        if (!f->removed)
+                return read_messages(f, msg, gpa);
+        removed_lock_alone(f->removed);         /* INV-REMOVED, INV-UNREAD */
+
+        int n = read_messages(f, removed_slot(f->removed, worker), gpa);
+
+        removed_unlock_alone(f->removed);
+        return n;
 }
 
 const struct feed_ops feed_uffd = { .read = read_batch };

@@ -3,8 +3,10 @@
  *
  *   feed-uffd.c   messages of a userfaultfd
  *
- * INV-READER: one worker reads a feed, always the same.
- * Ownership:  borrows its descriptor and regions; lives in its session.
+ * Where we have as many descriptors as workers, each is polled by one of them; one
+ * that came alone (a foreign monitor's) is polled by several. Each message goes to
+ * one reader.
+ * Ownership:  borrows its descriptor, regions and map; lives in its session.
  */
 #ifndef PAGESERVER_FEED_H
 #define PAGESERVER_FEED_H
@@ -13,18 +15,20 @@
 #include <stdint.h>
 
 #include "pageserver/regions.h"
+#include "pageserver/removed.h"
 
 /* Read at once; more wait for the next round, so that no client keeps a worker
  * from the others. A vCPU has one fault in flight. */
-#define FEED_BATCH_MAX 16
+#define FEED_BATCH_MAX REMOVED_SLOT_MESSAGES
 
 struct feed;
 struct session;
 
 struct feed_ops {
-        /* How many guest-physical addresses were stored, 0 when nothing waits;
-         * negative errno: the feed is broken and must not be polled again. */
-        int (*read)(struct feed *f, uint64_t gpa[FEED_BATCH_MAX]);
+        /* How many guest-physical addresses of faults were stored; 0 when none wait.
+         * What was given back is in the removed map by then. Negative errno: the
+         * feed is broken and must not be polled again. */
+        int (*read)(struct feed *f, unsigned worker, uint64_t gpa[FEED_BATCH_MAX]);
 };
 
 extern const struct feed_ops feed_uffd;
@@ -33,6 +37,7 @@ struct feed {
         const struct feed_ops *ops;
         int fd;
         const struct regions *regions;
+        struct removed *removed;        /* NULL = the client gives nothing back */
         struct session *session;        /* whose faults these are */
 };
 

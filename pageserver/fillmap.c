@@ -174,7 +174,7 @@ static enum claim queue_locked(struct fillmap *m, uint64_t cluster, void *who) R
 {
         for (size_t i = 0; i < m->waiters; i++) {
                 if (m->waiter[i].who == who && m->waiter[i].cluster == cluster)
-                        return CLAIM_QUEUED;
+                        return CLAIM_BUSY;
         }
         if (m->waiters == FILLMAP_WAITERS_MAX)
                 return CLAIM_FULL;

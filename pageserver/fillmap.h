@@ -64,7 +64,7 @@ enum claim {
         CLAIM_WON,              /* the caller fetches, then calls fillmap_finish() */
         CLAIM_FILLED,           /* nothing to do                                   */
         CLAIM_QUEUED,           /* another does; the waiter will be called         */
-        CLAIM_BUSY,             /* another does; no waiter was given               */
+        CLAIM_BUSY,             /* another does; no waiter, or he is queued already */
         CLAIM_FULL,             /* another does; ask again                         */
 };
 

@@ -9,6 +9,7 @@
 
 #include "common/check.h"
 #include "common/size.h"
+#include "pageserver/prefetch.h"
 #include "pageserver/server.h"
 
 #define PRIVATE_SOCK 3
@@ -134,6 +135,7 @@ int main(int argc, char **argv)
                 .private_sock = PRIVATE_SOCK,
                 .workers = server_default_workers(),
                 .prefetch_limit = UINT64_MAX,
+                .around_bytes = PREFETCH_AROUND_BYTES,
         };
         struct err e;
         int status = take_options(argc, argv, &o);

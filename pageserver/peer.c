@@ -41,11 +41,12 @@ static int open_shared(struct session *s, const struct psmsg_hello *h, const int
         struct cache_request q = {
                 .files = files_of(h, fds), .uid = s->uid, .workers = s->host->workers,
         };
+        struct psmsg_hello_at at = psmsg_hello_at(h);
         int rc;
 
         if (h->has_cache)
-                rc = cache_adopt(&s->host->caches, &q, fds[h->nimages], fds[h->nimages + 1],
-                                 &s->cache, e);
+                rc = cache_adopt(&s->host->caches, &q, fds[at.cache], fds[at.filled], &s->cache,
+                                 e);
         else
                 rc = cache_get(&s->host->caches, &q, &s->cache, e);
         if (rc < 0)
@@ -59,20 +60,32 @@ static int open_copy(struct session *s, const struct psmsg_hello *h, const int *
                      struct err *e)
 {
         struct source_files files = files_of(h, fds);
-        int rc = source_open(&files, s->host->workers, &s->source, e);
 
-        if (rc < 0)
-                return rc;
+        return session_open_copy(s, &files, h->page_bytes, e);
+}
 
-        struct fillmap_ident ident = source_ident(s->source);
-
-        return fillmap_open(&ident, -1, &s->map, e);
+/* What the image cache cannot do: it has small pages, and a page that is given back
+ * would be the image's again; and what another client has filled nobody sees touched. */
+static const char *needs_copy(const struct psmsg_hello *h)
+{
+        if (h->page_bytes != PSMSG_PAGE_SMALL)
+                return "huge pages need the copy lane";
+        if (h->record)
+                return "recording needs the copy lane";
+        return h->removes ? "memory that gives pages back needs the copy lane" : NULL;
 }
 
 static int open_lane(struct session *s, const struct psmsg_hello *h, const int *fds,
                      struct err *e)
 {
-        int rc = h->lane == PSMSG_LANE_COPY ? open_copy(s, h, fds, e) : open_shared(s, h, fds, e);
+        const char *why = needs_copy(h);
+
+        if (why && h->lane == PSMSG_LANE_SHARED)
+                return err_msg(e, EINVAL, "%s", why);
+        if (why || h->lane == PSMSG_LANE_COPY)
+                return open_copy(s, h, fds, e);
+
+        int rc = open_shared(s, h, fds, e);
 
         if (rc != -ENOTSUP || h->lane != PSMSG_LANE_AUTO || h->has_cache)
                 return rc;
@@ -88,21 +101,38 @@ static int send_welcome(struct session *s, struct err *e)
                         .lane = s->cache ? PSMSG_LANE_SHARED : PSMSG_LANE_COPY,
                         .has_map = s->cache,
                         .has_cache = s->cache && s->host->is_private,
+                        .has_removed = s->removed,
                         .cluster_bytes = 1u << s->cluster_bits,
                         .disk_bytes = source_info(s->source)->disk_bytes,
                 },
         };
-        int fds[3] = { -1, -1, -1 };
+        int fds[4];
+        unsigned n = 0;
 
-        if (s->cache) {
-                fds[0] = cache_map_fd(s->cache);
-                fds[1] = cache_fd(s->cache);
-                fds[2] = cache_filled_fd(s->cache);
+        if (m.welcome.has_map)
+                fds[n++] = cache_map_fd(s->cache);
+        if (m.welcome.has_cache) {
+                fds[n++] = cache_fd(s->cache);
+                fds[n++] = cache_filled_fd(s->cache);
         }
+        if (m.welcome.has_removed)
+                fds[n++] = removed_fd(s->removed);
 
         int rc = chan_send(s->sock, &m, fds);
 
         return rc < 0 ? err_set(e, -rc, "cannot answer") : 0;
+}
+
+static int describe(struct session *s, const struct psmsg_hello *h, const int *fds,
+                    struct err *e)
+{
+        int at = psmsg_hello_at(h).removed;
+        const struct session_memory m = {
+                .path = h->path, .page_bytes = h->page_bytes, .removes = h->removes,
+                .removed_fd = at < 0 ? -1 : fds[at], .record = h->record,
+        };
+
+        return session_describe(s, &m, e);
 }
 
 static int hello(struct session *s, const struct psmsg_hello *h, const int *fds, struct err *e)
@@ -119,8 +149,9 @@ static int hello(struct session *s, const struct psmsg_hello *h, const int *fds,
 
         if (rc < 0)
                 return rc;
-        s->cluster_bits = source_info(s->source)->cluster_bits;
-        s->clusters = source_ident(s->source).clusters;
+        rc = describe(s, h, fds, e);
+        if (rc < 0)
+                return rc;
         s->asked_rate = h->prefetch_rate;
         s->hold_percent = h->hold_percent;
         rc = send_welcome(s, e);
@@ -164,6 +195,11 @@ static int command(struct session *s, const struct psmsg *m, struct err *e)
                 break;
         case PSMSG_RETRY:
                 retry(s);
+                break;
+        case PSMSG_ASK_RECORD:
+                if (!s->recording)
+                        return err_msg(e, EINVAL, "this client did not ask to be recorded");
+                outbox_put(&s->outbox, PSMSG_RECORD);
                 break;
         default:
                 return err_msg(e, EPROTO, "message %d is not a client's", (int)m->type);
@@ -228,10 +264,13 @@ static enum peer input(struct session *s)
         return m.type == PSMSG_ATTACH ? PEER_ATTACHED : PEER_OK;
 }
 
-static void fill_stats(const struct session *s, struct psmsg_stats *ret)
+static void fill_stats(struct session *s, struct psmsg_stats *ret)
 {
         const struct session_counters *c = &s->count;
         const struct bits *bad = &s->bad;
+        struct histogram_view demand;
+
+        histogram_read(&c->demand_ns, &demand);
 
         *ret = (struct psmsg_stats){
                 .demand_faults = atomic_load(&c->demand_faults),
@@ -240,12 +279,35 @@ static void fill_stats(const struct session *s, struct psmsg_stats *ret)
                 .zero_bytes = atomic_load(&c->zero_bytes),
                 .present_bytes = session_present_bytes(s),
                 .total_bytes = s->total_bytes,
-                .bad_clusters = bits_count_any(&bad, 1, 0, s->clusters),
+                .bad_clusters = bits_count_any(&bad, 1, 0, s->units),
                 .attached_ns = atomic_load(&c->attached_ns),
                 .resident_ns = atomic_load(&c->resident_ns),
+                .removed_bytes = s->removed ? removed_bytes(s->removed) : 0,
+                .prefetch_rate = prefetch_rate_now(&s->prefetch),
+                .queued = atomic_load(&c->queued),
+                .demand_p50_ns = histogram_quantile_ns(&demand, 500),
+                .demand_p99_ns = histogram_quantile_ns(&demand, 990),
+                .demand_max_ns = demand.max_ns,
         };
         for (size_t i = 0; i < ARRAY_SIZE(ret->fault_ns); i++)
                 ret->fault_ns[i] = atomic_load(&c->fault_ns[i]);
+}
+
+/* With what it carries as of now. */
+static int send_news(struct session *s, struct psmsg *m)
+{
+        AUTO_FD fd = -1;
+
+        if (m->type == PSMSG_STATS)
+                fill_stats(s, &m->stats);
+        if (m->type == PSMSG_RECORD) {
+                int rc = record_export(&s->record, session_unit_bytes(s),
+                                       source_info(s->source)->disk_bytes, &fd, NULL);
+
+                if (rc < 0)
+                        return rc;
+        }
+        return chan_send(s->sock, m, &fd);
 }
 
 static enum peer output(struct session *s, bool *ret_full)
@@ -254,10 +316,7 @@ static enum peer output(struct session *s, bool *ret_full)
 
         *ret_full = false;
         while (!s->hung_up && outbox_peek(&s->outbox, &m)) {
-                if (m.type == PSMSG_STATS)
-                        fill_stats(s, &m.stats);
-
-                int rc = chan_send(s->sock, &m, NULL);
+                int rc = send_news(s, &m);
 
                 if (rc == -EAGAIN) {
                         *ret_full = true;

@@ -11,17 +11,17 @@
 /* A pause of this length may be made up for at once. */
 #define BURST_NS (20 * NS_PER_MS)
 
-int prefetch_init(struct prefetch *p, const struct prefetch_span *span, size_t spans,
-                  uint64_t cluster_bytes, uint64_t rate)
+int prefetch_init(struct prefetch *p, const struct prefetch_options *o)
 {
-        ASSERT(spans > 0);
+        ASSERT(o->spans > 0);
         *p = (struct prefetch){
-                .spans = spans, .cluster_bytes = cluster_bytes, .rate = rate, .at = span[0].first,
+                .spans = o->spans, .unit_bytes = o->unit_bytes, .around_bytes = o->around_bytes,
+                .rate = o->rate, .at = o->span[0].first,
         };
-        p->span = calloc(spans, sizeof(*span));
+        p->span = calloc(o->spans, sizeof(*o->span));
         if (!p->span)
                 return -ENOMEM;
-        memcpy(p->span, span, spans * sizeof(*span));
+        memcpy(p->span, o->span, o->spans * sizeof(*o->span));
         lock_init(&p->lock);
         return 0;
 }
@@ -31,47 +31,108 @@ void prefetch_fini(struct prefetch *p)
         if (!p->span)
                 return;
         free(p->span);
+        free(p->first);
         p->span = NULL;
         lock_fini(&p->lock);
 }
 
-/* Newest window first; it is dropped when nothing is missing in it any more. */
-static bool from_windows_locked(struct prefetch *p, prefetch_missing_fn *missing, void *ctx,
-                                uint64_t *ret) REQUIRES(p->lock)
+static void rewind_locked(struct prefetch *p) REQUIRES(p->lock)
 {
-        while (p->windows > 0) {
-                struct prefetch_span *w = &p->window[p->windows - 1];
-                uint64_t c = missing(ctx, w->first, w->end);
+        p->at_first = 0;
+        p->first_at = p->firsts > 0 ? p->first[0].first : 0;
+        p->at_span = 0;
+        p->at = p->span[0].first;
+}
 
-                if (c < w->end) {
-                        w->first = c + 1;
-                        *ret = c;
+int prefetch_first(struct prefetch *p, const struct prefetch_span *first, size_t n)
+{
+        ASSERT(!p->first);
+        if (n == 0)
+                return 0;
+        p->first = calloc(n, sizeof(*first));
+        if (!p->first)
+                return -ENOMEM;
+        memcpy(p->first, first, n * sizeof(*first));
+        p->firsts = n;
+        lock_acquire(&p->lock);
+        rewind_locked(p);
+        lock_release(&p->lock);
+        return 0;
+}
+
+/* how a pick looks at units */
+struct look {
+        prefetch_missing_fn *missing;
+        void *ctx;
+        uint64_t max;
+};
+
+/* The run of missing units that begins at first, which is one. */
+static struct prefetch_span run_at(const struct look *l, uint64_t first, uint64_t end)
+{
+        struct prefetch_span run = { first, first + 1 };
+        uint64_t limit = MIN(end, first + l->max);
+
+        while (run.end < limit && l->missing(l->ctx, run.end, run.end + 1) == run.end)
+                run.end++;
+        return run;
+}
+
+/* Newest window first; it is dropped when nothing is missing in it any more. */
+static bool from_windows(struct prefetch_windows *windows, const struct look *l,
+                         struct prefetch_span *ret)
+{
+        while (windows->n > 0) {
+                struct prefetch_span *w = &windows->at[windows->n - 1];
+                uint64_t u = l->missing(l->ctx, w->first, w->end);
+
+                if (u < w->end) {
+                        *ret = run_at(l, u, w->end);
+                        w->first = ret->end;
                         return true;
                 }
-                p->windows--;
+                windows->n--;
         }
         return false;
 }
 
-static enum prefetch_pick from_sweep_locked(struct prefetch *p, prefetch_missing_fn *missing,
-                                            void *ctx, uint64_t *ret) REQUIRES(p->lock)
+/* The next run in [*at, end), of which no more than a bounded number is looked at;
+ * *at moves behind what was. */
+static bool from_span(const struct look *l, uint64_t *at, uint64_t end,
+                      struct prefetch_span *ret)
 {
+        uint64_t until = MIN(end, *at + PREFETCH_SCAN_MAX);
+        uint64_t u = l->missing(l->ctx, *at, until);
+
+        *at = until;
+        if (u == until)
+                return false;
+        *ret = run_at(l, u, end);
+        *at = ret->end;
+        return true;
+}
+
+/* The working set, extent by extent, then the sweep, span by span. */
+static enum prefetch_pick from_lists_locked(struct prefetch *p, const struct look *l,
+                                            struct prefetch_span *ret) REQUIRES(p->lock)
+{
+        if (p->at_first < p->firsts) {
+                uint64_t end = p->first[p->at_first].end;
+                bool found = from_span(l, &p->first_at, end, ret);
+
+                if (p->first_at >= end && ++p->at_first < p->firsts)
+                        p->first_at = p->first[p->at_first].first;
+                return found ? PREFETCH_TAKE : PREFETCH_AGAIN;
+        }
         if (p->at_span == p->spans)
                 return PREFETCH_SWEPT;
 
-        const struct prefetch_span *s = &p->span[p->at_span];
-        uint64_t end = MIN(s->end, p->at + PREFETCH_SCAN_MAX);
-        uint64_t c = missing(ctx, p->at, end);
+        uint64_t end = p->span[p->at_span].end;
+        bool found = from_span(l, &p->at, end, ret);
 
-        if (c < end) {
-                p->at = c + 1;
-                *ret = c;
-                return PREFETCH_TAKE;
-        }
-        p->at = end;
-        if (end == s->end && ++p->at_span < p->spans)
+        if (p->at >= end && ++p->at_span < p->spans)
                 p->at = p->span[p->at_span].first;
-        return PREFETCH_AGAIN;
+        return found ? PREFETCH_TAKE : PREFETCH_AGAIN;
 }
 
 static uint64_t saturated(unsigned __int128 v)
@@ -111,11 +172,12 @@ static uint64_t blocked_until_locked(struct prefetch *p, uint64_t now_ns) REQUIR
         return p->tokens > 0 ? 0 : p->refilled_ns + ns_for(p->rate, (uint64_t)-p->tokens + 1) + 1;
 }
 
-static enum prefetch_pick pick_locked(struct prefetch *p, uint64_t now_ns,
-                                      prefetch_missing_fn *missing, void *ctx,
-                                      uint64_t *ret_cluster, uint64_t *ret_wait_ns)
+static enum prefetch_pick pick_locked(struct prefetch *p, uint64_t now_ns, const struct look *l,
+                                      struct prefetch_span *ret, uint64_t *ret_wait_ns)
         REQUIRES(p->lock)
 {
+        if (from_windows(&p->around, l, ret))
+                return PREFETCH_TAKE;
         if (p->rate == 0)
                 return PREFETCH_IS_OFF;
 
@@ -125,17 +187,21 @@ static enum prefetch_pick pick_locked(struct prefetch *p, uint64_t now_ns,
                 *ret_wait_ns = until;
                 return PREFETCH_WAIT;
         }
-        if (from_windows_locked(p, missing, ctx, ret_cluster))
+        /* what was recorded is worth more than a guess */
+        if (p->at_first >= p->firsts && from_windows(&p->near, l, ret))
                 return PREFETCH_TAKE;
-        return from_sweep_locked(p, missing, ctx, ret_cluster);
+        return from_lists_locked(p, l, ret);
 }
 
-enum prefetch_pick prefetch_pick(struct prefetch *p, uint64_t now_ns,
+enum prefetch_pick prefetch_pick(struct prefetch *p, uint64_t now_ns, uint64_t max,
                                  prefetch_missing_fn *missing, void *ctx,
-                                 uint64_t *ret_cluster, uint64_t *ret_wait_ns)
+                                 struct prefetch_span *ret, uint64_t *ret_wait_ns)
 {
+        struct look l = { .missing = missing, .ctx = ctx, .max = max };
+
+        ASSERT(max > 0);
         lock_acquire(&p->lock);
-        enum prefetch_pick r = pick_locked(p, now_ns, missing, ctx, ret_cluster, ret_wait_ns);
+        enum prefetch_pick r = pick_locked(p, now_ns, &l, ret, ret_wait_ns);
         lock_release(&p->lock);
         return r;
 }
@@ -148,20 +214,25 @@ void prefetch_charge(struct prefetch *p, uint64_t bytes)
         lock_release(&p->lock);
 }
 
-/* the oldest gives way */
-static void push_locked(struct prefetch *p, uint64_t first, uint64_t end) REQUIRES(p->lock)
+static void push(struct prefetch_windows *w, uint64_t first, uint64_t end)
 {
         if (first >= end)
                 return;
-        if (p->windows == PREFETCH_WINDOWS_MAX) {
-                memmove(&p->window[0], &p->window[1],
-                        (PREFETCH_WINDOWS_MAX - 1) * sizeof(p->window[0]));
-                p->windows--;
+        if (w->n == PREFETCH_WINDOWS_MAX) {
+                memmove(&w->at[0], &w->at[1], (PREFETCH_WINDOWS_MAX - 1) * sizeof(w->at[0]));
+                w->n--;
         }
-        p->window[p->windows++] = (struct prefetch_span){ .first = first, .end = end };
+        w->at[w->n++] = (struct prefetch_span){ .first = first, .end = end };
 }
 
-static const struct prefetch_span *span_of(const struct prefetch *p, uint64_t cluster)
+void prefetch_return(struct prefetch *p, uint64_t unit, uint64_t end)
+{
+        lock_acquire(&p->lock);
+        push(&p->near, unit, end);
+        lock_release(&p->lock);
+}
+
+static const struct prefetch_span *span_of(const struct prefetch *p, uint64_t unit)
 {
         size_t low = 0;
         size_t high = p->spans;
@@ -169,25 +240,41 @@ static const struct prefetch_span *span_of(const struct prefetch *p, uint64_t cl
         while (low < high) {
                 size_t mid = (low + high) / 2;
 
-                if (p->span[mid].end <= cluster)
+                if (p->span[mid].end <= unit)
                         low = mid + 1;
                 else
                         high = mid;
         }
-        return low < p->spans && p->span[low].first <= cluster ? &p->span[low] : NULL;
+        return low < p->spans && p->span[low].first <= unit ? &p->span[low] : NULL;
 }
 
-void prefetch_hint(struct prefetch *p, uint64_t cluster)
+/* The aligned block around the fault, what lies behind the fault first. */
+static void push_around_locked(struct prefetch *p, const struct prefetch_span *s, uint64_t unit)
+        REQUIRES(p->lock)
 {
-        const struct prefetch_span *s = span_of(p, cluster);
-        uint64_t ahead = MAX(PREFETCH_AHEAD_BYTES / p->cluster_bytes, 1);
-        uint64_t behind = PREFETCH_BEHIND_BYTES / p->cluster_bytes;
+        uint64_t block = p->around_bytes / p->unit_bytes;
+
+        if (block < 2)
+                return;
+
+        uint64_t first = unit - unit % block;
+
+        push(&p->around, MAX(first, s->first), unit);
+        push(&p->around, unit + 1, MIN(first + block, s->end));
+}
+
+void prefetch_hint(struct prefetch *p, uint64_t unit)
+{
+        const struct prefetch_span *s = span_of(p, unit);
+        uint64_t ahead = MAX(PREFETCH_AHEAD_BYTES / p->unit_bytes, 1);
+        uint64_t behind = PREFETCH_BEHIND_BYTES / p->unit_bytes;
 
         if (!s)
                 return;
         lock_acquire(&p->lock);
-        push_locked(p, cluster - MIN(behind, cluster - s->first), cluster);
-        push_locked(p, cluster + 1, MIN(s->end, cluster + 1 + ahead));
+        push_around_locked(p, s, unit);
+        push(&p->near, unit - MIN(behind, unit - s->first), unit);
+        push(&p->near, unit + 1, MIN(s->end, unit + 1 + ahead));
         lock_release(&p->lock);
 }
 
@@ -200,10 +287,19 @@ void prefetch_rate(struct prefetch *p, uint64_t rate)
         lock_release(&p->lock);
 }
 
+uint64_t prefetch_rate_now(struct prefetch *p)
+{
+        lock_acquire(&p->lock);
+
+        uint64_t rate = p->rate;
+
+        lock_release(&p->lock);
+        return rate;
+}
+
 void prefetch_restart(struct prefetch *p)
 {
         lock_acquire(&p->lock);
-        p->at_span = 0;
-        p->at = p->span[0].first;
+        rewind_locked(p);
         lock_release(&p->lock);
 }

@@ -7,7 +7,6 @@
 
 #include "common/check.h"
 
-#define PAGE 4096u
 #define USER_HVA_END (1ull << 47)
 
 struct regions {
@@ -25,9 +24,10 @@ static int compare_hva(const void *a, const void *b)
 }
 
 /* behind: where the region before this one ended */
-static const char *fault_of(const struct psmsg_region *g, uint64_t behind_gpa, uint64_t end_gpa)
+static const char *fault_of(const struct psmsg_region *g, uint64_t behind_gpa, uint64_t end_gpa,
+                            uint32_t page_bytes)
 {
-        if (!IS_ALIGNED(g->hva | g->bytes | g->gpa, PAGE))
+        if (!IS_ALIGNED(g->hva | g->bytes | g->gpa, page_bytes))
                 return "is not page aligned";
         if (g->bytes == 0)
                 return "is empty";
@@ -40,14 +40,15 @@ static const char *fault_of(const struct psmsg_region *g, uint64_t behind_gpa, u
         return NULL;
 }
 
-static int check(const struct psmsg_attach *a, uint64_t disk_bytes, struct err *e)
+static int check(const struct psmsg_attach *a, uint64_t disk_bytes, uint32_t page_bytes,
+                 struct err *e)
 {
         uint64_t behind = 0;
-        uint64_t end = ALIGN_UP(disk_bytes, PAGE);
+        uint64_t end = ALIGN_UP(disk_bytes, page_bytes);
 
         for (unsigned i = 0; i < a->nregions; i++) {
                 const struct psmsg_region *g = &a->region[i];
-                const char *why = fault_of(g, behind, end);
+                const char *why = fault_of(g, behind, end, page_bytes);
 
                 if (why)
                         return err_msg(e, EINVAL, "region %u (%#llx bytes at guest-physical %#llx) "
@@ -71,10 +72,10 @@ static int sort_by_hva(struct regions *r, struct err *e)
         return 0;
 }
 
-int regions_new(const struct psmsg_attach *a, uint64_t disk_bytes, struct regions **ret,
-                struct err *e)
+int regions_new(const struct psmsg_attach *a, uint64_t disk_bytes, uint32_t page_bytes,
+                struct regions **ret, struct err *e)
 {
-        int rc = check(a, disk_bytes, e);
+        int rc = check(a, disk_bytes, page_bytes, e);
 
         if (rc < 0)
                 return rc;
@@ -120,28 +121,51 @@ uint64_t regions_bytes(const struct regions *r)
         return sum;
 }
 
-bool regions_gpa(const struct regions *r, uint64_t hva, uint64_t *ret_gpa)
+/* the first region that ends behind hva */
+static size_t first_behind_hva(const struct regions *r, uint64_t hva)
 {
         size_t low = 0;
         size_t high = r->n;
 
-        /* the last region that starts at or below hva is low - 1 */
         while (low < high) {
                 size_t mid = (low + high) / 2;
 
-                if (r->by_hva[mid].hva <= hva)
+                if (r->by_hva[mid].hva + r->by_hva[mid].bytes <= hva)
                         low = mid + 1;
                 else
                         high = mid;
         }
-        if (low == 0)
+        return low;
+}
+
+bool regions_gpa(const struct regions *r, uint64_t hva, uint64_t *ret_gpa)
+{
+        size_t i = first_behind_hva(r, hva);
+
+        if (i == r->n || hva < r->by_hva[i].hva)
+                return false;
+        *ret_gpa = r->by_hva[i].gpa + (hva - r->by_hva[i].hva);
+        return true;
+}
+
+bool regions_piece_at(const struct regions *r, uint64_t from_hva, uint64_t end_hva,
+                      struct piece *ret)
+{
+        size_t i = first_behind_hva(r, from_hva);
+
+        if (from_hva >= end_hva || i == r->n || r->by_hva[i].hva >= end_hva)
                 return false;
 
-        const struct psmsg_region *g = &r->by_hva[low - 1];
+        const struct psmsg_region *g = &r->by_hva[i];
+        uint64_t from = MAX(from_hva, g->hva);
+        uint64_t end = MIN(end_hva, g->hva + g->bytes);
 
-        if (hva - g->hva >= g->bytes)
-                return false;
-        *ret_gpa = g->gpa + (hva - g->hva);
+        *ret = (struct piece){
+                .gpa = g->gpa + (from - g->hva),
+                .hva = from,
+                .bytes = end - from,
+                .uffd = g->uffd,
+        };
         return true;
 }
 

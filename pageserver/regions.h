@@ -19,11 +19,11 @@
 
 struct regions;
 
-/* The one place that judges a client's regions: page aligned, not empty, below
+/* The one place that judges a client's regions: aligned to its pages, not empty, below
  * the end of user space, ascending and disjoint in guest-physical order, disjoint
  * in the client, within disk_bytes rounded up to a page. -EINVAL and a sentence. */
-int regions_new(const struct psmsg_attach *a, uint64_t disk_bytes, struct regions **ret,
-                struct err *e);
+int regions_new(const struct psmsg_attach *a, uint64_t disk_bytes, uint32_t page_bytes,
+                struct regions **ret, struct err *e);
 void regions_free(struct regions *r);
 
 size_t regions_count(const struct regions *r);
@@ -45,5 +45,8 @@ struct piece {
  * from_gpa = piece.gpa + piece.bytes. */
 bool regions_piece(const struct regions *r, uint64_t from_gpa, uint64_t end_gpa,
                    struct piece *ret);
+/* The same in the order of the client's addresses; go on with piece.hva + piece.bytes. */
+bool regions_piece_at(const struct regions *r, uint64_t from_hva, uint64_t end_hva,
+                      struct piece *ret);
 
 #endif

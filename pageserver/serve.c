@@ -1,31 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Theory of operation
- *
- * A fault becomes a cluster; a cluster is FILLED, zeros, or data. FILLED: the
- * thread is woken and looks again. Zeros: the client gets zero pages, at any time
- * and as often as it likes, nobody else is concerned. Data: whoever claims it in
- * the fillmap reads it into his own buffer, checked (INV-VERIFIED), hands it to
- * the sink and sets FILLED. Losers leave their session in the fillmap and go on;
- * the claimant wakes them. No lock is held meanwhile.
- *
- * A cluster that cannot be read is given back: its faulting thread stays asleep
- * and its client hears of it; others who waited for it are woken, fault anew and
- * hear of it themselves. Prefetch remembers it and goes on. Wrong bytes never
- * reach a client.
+/* What cannot be read is given back: the faulting thread stays asleep and its client
+ * hears of it; others who waited for it are woken, fault anew and hear of it
+ * themselves. Prefetch remembers it and goes on. Wrong bytes never reach a client.
  */
 #include "pageserver/serve.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 
 #include "common/check.h"
 #include "common/clock.h"
 #include "pageserver/session-priv.h"
 
-/* zero clusters settled in one prefetch step: about as long as one data cluster */
-#define ZERO_STEP_BYTES (256u << 10)
-/* between two sweeps, while other workers hold the last clusters */
+/* between two sweeps, while other workers hold the last units */
 #define RESWEEP_NS NS_PER_MS
 /* how often a held attach looks at its percentage */
 #define HOLD_LOOK_NS NS_PER_MS
@@ -36,130 +22,17 @@
 #define DEAD_LOOK_NS (2 * NS_PER_MS)
 #define DRAIN_LOOK_NS (100 * NS_PER_MS)
 
-enum brought {
-        BROUGHT_PRESENT,        /* it was there                                */
-        BROUGHT_DATA,           /* read and installed                          */
-        BROUGHT_ZERO,           /* zero pages given                            */
-        BROUGHT_QUEUED,         /* another worker brings it and wakes us       */
-        BROUGHT_RETRY,          /* the client's mappings change: ask again     */
-        BROUGHT_BAD,            /* it cannot be had; the err says why          */
-};
-
-static uint64_t gpa_of(const struct session *s, uint64_t cluster)
+static void mark_bad(struct session *s, uint64_t unit, const struct err *e)
 {
-        return cluster << s->cluster_bits;
-}
-
-static void wake(struct session *s, uint64_t cluster)
-{
-        sink_wake(&s->sink, gpa_of(s, cluster), session_cluster_bytes(s));
-}
-
-static void wake_waiter(void *waiter, uint64_t cluster)
-{
-        wake(waiter, cluster);
-}
-
-/* GONE counts as settled: where nothing is mapped any more nothing is missing.
- * Whether the whole client is gone is found out when it has hung up. */
-static enum brought outcome(enum uffd_result r, enum brought done, struct err *e)
-{
-        switch (r) {
-        case UFFD_DONE:
-        case UFFD_GONE:
-                return done;
-        case UFFD_RETRY:
-                return BROUGHT_RETRY;
-        case UFFD_FAILED:
-                break;
-        }
-        err_set(e, errno ? errno : EIO, "cannot install a page");
-        return BROUGHT_BAD;
-}
-
-static enum brought bring_zero(struct session *s, uint64_t cluster, uint64_t n, struct err *e)
-{
-        uint64_t bytes = n << s->cluster_bits;
-        enum brought b = outcome(sink_zero(&s->sink, gpa_of(s, cluster), bytes), BROUGHT_ZERO, e);
-
-        if (b != BROUGHT_ZERO)
-                return b;
-        for (uint64_t i = 0; i < n; i++) {
-                if (bits_set(&s->zeroed, cluster + i))
-                        atomic_fetch_add(&s->count.zero_bytes, session_cluster_bytes(s));
-        }
-        return b;
-}
-
-static enum brought fetch(struct session *s, struct serve_ctx *ctx, struct qs_reader *reader,
-                          uint64_t cluster, struct err *e)
-{
-        if (qs_cluster_read(reader, cluster, ctx->buf, e) < 0)
-                return BROUGHT_BAD;
-        return outcome(s->sink.ops->install(&s->sink, gpa_of(s, cluster), ctx->buf,
-                                            session_cluster_bytes(s)), BROUGHT_DATA, e);
-}
-
-static enum claim claim(struct session *s, uint64_t cluster, bool demand)
-{
-        enum claim c;
-
-        /* a claim lasts no longer than another worker's one read */
-        while ((c = fillmap_claim(s->map, cluster, demand ? s : NULL)) == CLAIM_FULL)
-                sched_yield();
-        return c;
-}
-
-static enum brought bring_data(struct session *s, struct serve_ctx *ctx,
-                               struct qs_reader *reader, uint64_t cluster, bool demand,
-                               struct err *e)
-{
-        switch (claim(s, cluster, demand)) {
-        case CLAIM_WON:
-                break;
-        case CLAIM_FILLED:
-                return BROUGHT_PRESENT;
-        default:
-                return BROUGHT_QUEUED;
-        }
-
-        enum brought b = fetch(s, ctx, reader, cluster, e);
-
-        fillmap_finish(s->map, cluster, b == BROUGHT_DATA, wake_waiter);
-        return b;
-}
-
-/* zero_max: how many clusters of zeros may be settled in one go */
-static enum brought bring(struct session *s, struct serve_ctx *ctx, uint64_t cluster,
-                          bool demand, uint64_t zero_max, struct err *e)
-{
-        bool filled = fillmap_filled(s->map, cluster);
-        struct qs_reader *reader;
-        uint64_t zeros;
-
-        if (filled && (!demand || !s->sink.ops->in_client))
-                return BROUGHT_PRESENT;
-        if (source_reader(s->source, ctx->worker, &reader, e) < 0 ||
-            qs_zero_run(reader, cluster, MIN(zero_max, s->clusters - cluster), &zeros, e) < 0)
-                return BROUGHT_BAD;
-        if (zeros > 0)
-                return bring_zero(s, cluster, zeros, e);
-        if (filled)
-                return fetch(s, ctx, reader, cluster, e);
-        return bring_data(s, ctx, reader, cluster, demand, e);
-}
-
-static void mark_bad(struct session *s, uint64_t cluster, const struct err *e)
-{
-        if (bits_set(&s->bad, cluster))
+        if (bits_set(&s->bad, unit))
                 log_line(&s->host->log, "client %u: page %#llx: %s", s->id,
-                         (unsigned long long)gpa_of(s, cluster), e->text);
+                         (unsigned long long)session_gpa(s, unit), e->text);
 }
 
-static void mark_good(struct session *s, uint64_t cluster)
+static void mark_good(struct session *s, uint64_t unit)
 {
-        if (bits_test(&s->bad, cluster))
-                bits_clear(&s->bad, cluster);
+        if (bits_test(&s->bad, unit))
+                bits_clear(&s->bad, unit);
 }
 
 /* ---- demand --------------------------------------------------------------- */
@@ -177,53 +50,67 @@ static void count_fault(struct session *s)
         }
 }
 
-void serve_fault(struct session *s, struct serve_ctx *ctx, uint64_t gpa)
+/* false: its thread sleeps on, for another worker or for its client to act */
+static bool settle(struct session *s, uint64_t gpa, enum brought b, const struct err *e)
 {
-        uint64_t cluster = gpa >> s->cluster_bits;
-        struct err e;
+        uint64_t unit = gpa >> s->unit_bits;
 
-        ASSERT(cluster < s->clusters);          /* regions_new() saw to it */
-        switch (bring(s, ctx, cluster, true, 1, &e)) {
+        switch (b) {
         case BROUGHT_DATA:
-                if (!s->sink.ops->in_client)
-                        wake(s, cluster);
-                mark_good(s, cluster);
-                atomic_fetch_add(&s->count.demand_bytes, session_cluster_bytes(s));
-                prefetch_hint(&s->prefetch, cluster);
+                /* a page that was given back meanwhile was not installed */
+                if (!s->sink.ops->in_client || s->sink.removed)
+                        bring_wake(s, unit);
+                atomic_fetch_add(&s->count.demand_bytes, session_unit_bytes(s));
                 break;
         case BROUGHT_ZERO:
-                mark_good(s, cluster);
-                prefetch_hint(&s->prefetch, cluster);
                 break;
         case BROUGHT_PRESENT:
         case BROUGHT_RETRY:
-                wake(s, cluster);
-                break;
+                bring_wake(s, unit);
+                return true;
         case BROUGHT_QUEUED:
-                break;
+                return false;
         case BROUGHT_BAD:
-                mark_bad(s, cluster, &e);
-                outbox_put_bad_page(&s->outbox, gpa, e.text);
+                mark_bad(s, unit, e);
+                outbox_put_bad_page(&s->outbox, gpa, e->text);
                 s->host->poke(s->host);
-                return;
+                return false;
         }
+        mark_good(s, unit);
+        prefetch_hint(&s->prefetch, unit);
+        return true;
+}
+
+void serve_fault(struct session *s, struct serve_ctx *ctx, uint64_t gpa, uint64_t read_ns)
+{
+        struct err e;
+        enum brought b = bring_fault(s, ctx, gpa, &e);
+
+        if (settle(s, gpa, b, &e))
+                histogram_add(&s->count.demand_ns, clock_now_ns() - read_ns);
+        if (b == BROUGHT_BAD)
+                return;
+        if (s->recording)
+                record_touch(&s->record, gpa >> s->unit_bits);
         count_fault(s);
 }
 
 /* ---- background ----------------------------------------------------------- */
 
-static void prefetch_step(struct session *s, struct serve_ctx *ctx, uint64_t cluster)
+static void prefetch_step(struct session *s, struct serve_ctx *ctx, struct prefetch_span run,
+                          uint64_t now_ns)
 {
-        uint64_t zero_max = MAX(ZERO_STEP_BYTES >> s->cluster_bits, 1u);
         struct err e;
+        uint64_t n;
 
-        switch (bring(s, ctx, cluster, false, zero_max, &e)) {
+        switch (bring_run(s, ctx, run.first, run.end, &n, &e)) {
         case BROUGHT_DATA:
-                prefetch_charge(&s->prefetch, session_cluster_bytes(s));
-                atomic_fetch_add(&s->count.prefetch_bytes, session_cluster_bytes(s));
+                prefetch_charge(&s->prefetch, n << s->unit_bits);
+                atomic_fetch_add(&s->count.prefetch_bytes, n << s->unit_bits);
+                histogram_add(&s->count.prefetch_ns, clock_now_ns() - now_ns);
                 break;
         case BROUGHT_BAD:
-                mark_bad(s, cluster, &e);
+                mark_bad(s, run.first, &e);
                 break;
         case BROUGHT_PRESENT:
         case BROUGHT_ZERO:
@@ -231,6 +118,8 @@ static void prefetch_step(struct session *s, struct serve_ctx *ctx, uint64_t clu
         case BROUGHT_RETRY:
                 break;                          /* the next sweep sees what is left */
         }
+        if (run.first + n < run.end)
+                prefetch_return(&s->prefetch, run.first + n, run.end);
 }
 
 static uint64_t missing(void *ctx, uint64_t from, uint64_t end)
@@ -258,7 +147,7 @@ static bool resident(struct session *s)
         return true;
 }
 
-/* every cluster that can be had was there when the sweep passed it */
+/* every unit that can be had was there when the sweep passed it */
 static bool only_bad_left(struct session *s)
 {
         for (size_t i = 0; i < s->prefetch.spans; i++) {
@@ -316,13 +205,15 @@ static void look_at_hold(struct session *s, const struct serve_ctx *ctx, uint64_
 
 static uint64_t background_serving(struct session *s, struct serve_ctx *ctx, uint64_t now_ns)
 {
-        uint64_t cluster, wait_ns;
+        uint64_t max = MAX(BRING_RUN_BYTES >> s->unit_bits, 1);
+        struct prefetch_span run;
+        uint64_t wait_ns;
 
         if (atomic_load(&s->holding))
                 look_at_hold(s, ctx, now_ns);
-        switch (prefetch_pick(&s->prefetch, now_ns, missing, s, &cluster, &wait_ns)) {
+        switch (prefetch_pick(&s->prefetch, now_ns, max, missing, s, &run, &wait_ns)) {
         case PREFETCH_TAKE:
-                prefetch_step(s, ctx, cluster);
+                prefetch_step(s, ctx, run, now_ns);
                 return 0;
         case PREFETCH_AGAIN:
                 return 0;
@@ -351,13 +242,13 @@ static void let_dead_go(struct session *s)
 {
         const struct bits *bad = &s->bad;
 
-        if (bits_count_any(&bad, 1, 0, s->clusters) == 0)
+        if (bits_count_any(&bad, 1, 0, s->units) == 0)
                 return;
-        for (uint64_t c = 0; c < s->clusters; c++) {
-                if (!bits_test(&s->bad, c))
+        for (uint64_t u = 0; u < s->units; u++) {
+                if (!bits_test(&s->bad, u))
                         continue;
-                bits_clear(&s->bad, c);
-                (void)sink_zero(&s->sink, gpa_of(s, c), session_cluster_bytes(s));
+                bits_clear(&s->bad, u);
+                (void)sink_zero(&s->sink, session_gpa(s, u), session_unit_bytes(s));
         }
 }
 
@@ -376,6 +267,14 @@ static uint64_t background_draining(struct session *s, const struct serve_ctx *c
                 return now_ns + DRAIN_LOOK_NS;
         let_dead_go(s);
         return now_ns + DEAD_LOOK_NS;
+}
+
+void serve_prepare(struct session *s, struct serve_ctx *ctx)
+{
+        struct qs_reader *reader;
+
+        /* a failure comes again, and is told, at the first fault */
+        (void)source_reader(s->source, ctx->worker, &reader, NULL);
 }
 
 uint64_t serve_background(struct session *s, struct serve_ctx *ctx, uint64_t now_ns)

@@ -186,6 +186,7 @@ int server_run(const struct server_options *options, struct err *e)
                 .host = {
                         .is_private = !options->socket_path,
                         .prefetch_limit = options->prefetch_limit,
+                        .around_bytes = options->around_bytes,
                         .poke = poke,
                 },
                 .poke_fd = -1,

@@ -16,6 +16,7 @@ struct server_options {
         int private_sock;               /* of the one client; taken */
         unsigned workers;               /* 1..WORKERS_MAX */
         uint64_t prefetch_limit;        /* bytes per second for each client */
+        uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */
 };
 
 /* The number of workers for this machine. */

@@ -5,9 +5,11 @@
 
 #include <sys/types.h>
 
+#include "common/histogram.h"
 #include "pageserver/bits.h"
 #include "pageserver/outbox.h"
 #include "pageserver/prefetch.h"
+#include "pageserver/record.h"
 #include "pageserver/session.h"
 #include "pageserver/sink.h"
 
@@ -19,6 +21,10 @@ struct session_counters {
         _Atomic uint64_t attached_ns;
         _Atomic uint64_t fault_ns[3];
         _Atomic uint64_t resident_ns;
+        _Atomic uint64_t queued;                /* faults that wait for another worker */
+        /* from reading the message to waking its thread */
+        struct histogram demand_ns;
+        struct histogram prefetch_ns;           /* of one step */
 };
 
 struct session {
@@ -34,13 +40,19 @@ struct session {
         uint64_t asked_rate;
 
         /* set by the main thread before SERVING, constant after */
+        char *path;                             /* of the image, as the client calls it */
         struct cache *cache;                    /* shared lane */
         struct source *source;                  /* cache's, or own in the copy lane */
         struct fillmap *map;                    /* cache's, or own in the copy lane */
         struct regions *regions;
         struct sink sink;
+        struct removed *removed;                /* NULL = nothing is given back */
+        bool recording;                         /* first touches go into record */
+        uint32_t page_bytes;                    /* of the client's memory */
         unsigned cluster_bits;
-        uint64_t clusters;
+        uint64_t clusters;                      /* of the image */
+        unsigned unit_bits;                     /* cluster or page, the larger */
+        uint64_t units;
         uint64_t total_bytes;
         unsigned hold_percent;
         unsigned nuffds;
@@ -55,16 +67,22 @@ struct session {
         _Atomic unsigned holders;               /* workers that know it */
         _Atomic bool holding;                   /* ATTACHED is held back */
         _Atomic int feed_error;                 /* negative errno of a broken feed */
-        struct bits zeroed;                     /* clusters given as zero pages */
-        struct bits bad;                        /* clusters that prefetch leaves alone */
+        struct bits zeroed;                     /* units given as zero pages */
+        struct bits bad;                        /* units that prefetch leaves alone */
+        struct record record;                   /* all zeros if not recording */
         struct prefetch prefetch;
         struct outbox outbox;
         struct session_counters count;
 };
 
-static inline uint64_t session_cluster_bytes(const struct session *s)
+static inline uint64_t session_unit_bytes(const struct session *s)
 {
-        return 1ull << s->cluster_bits;
+        return 1ull << s->unit_bits;
+}
+
+static inline uint64_t session_gpa(const struct session *s, uint64_t unit)
+{
+        return unit << s->unit_bits;
 }
 
 /* Bytes of the client's regions that are in place. Looks at every bit. */

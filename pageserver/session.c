@@ -64,7 +64,10 @@ void session_free(struct session *s)
         fd_close(&s->sock);
         fd_close(&s->pidfd);
         regions_free(s->regions);
+        removed_free(s->removed);
+        free(s->path);
         prefetch_fini(&s->prefetch);
+        record_fini(&s->record);
         bits_fini(&s->zeroed);
         bits_fini(&s->bad);
         outbox_fini(&s->outbox);
@@ -101,11 +104,16 @@ bool session_client_dead(const struct session *s)
         return s->pidfd < 0 || poll(&p, 1, 0) > 0;
 }
 
-/* Userfaultfds are dealt over the workers, beginning at the home worker. */
+/* Userfaultfds are dealt over the workers, beginning at the home worker; of fewer than
+ * there are workers each has several readers. */
 struct feed *session_feed(struct session *s, unsigned worker, unsigned i)
 {
         unsigned workers = s->host->workers;
         unsigned first = (worker + workers - s->id % workers) % workers;
+
+        if (s->nuffds < workers)
+                return i == 0 ? &s->feed[first % s->nuffds] : NULL;
+
         unsigned at = first + i * workers;
 
         return at < s->nuffds ? &s->feed[at] : NULL;
@@ -136,20 +144,20 @@ bool session_released(const struct session *s)
         return atomic_load(&s->holders) == 0;
 }
 
-static bool present(const struct session *s, uint64_t cluster)
+static bool present(const struct session *s, uint64_t unit)
 {
-        return fillmap_filled(s->map, cluster) || bits_test(&s->zeroed, cluster);
+        return fillmap_filled(s->map, unit) || bits_test(&s->zeroed, unit);
 }
 
 static uint64_t present_in(const struct session *s, const struct psmsg_region *g)
 {
         const struct bits *maps[] = { fillmap_bits(s->map), &s->zeroed };
-        uint64_t bytes = session_cluster_bytes(s);
-        uint64_t first = g->gpa >> s->cluster_bits;
-        uint64_t last = (g->gpa + g->bytes - 1) >> s->cluster_bits;
+        uint64_t bytes = session_unit_bytes(s);
+        uint64_t first = g->gpa >> s->unit_bits;
+        uint64_t last = (g->gpa + g->bytes - 1) >> s->unit_bits;
         uint64_t sum = bits_count_any(maps, ARRAY_SIZE(maps), first, last + 1) * bytes;
 
-        /* the parts of the outer clusters that lie outside; a cluster may become
+        /* the parts of the outer units that lie outside; a unit may become
          * present between the looks */
         if (present(s, first))
                 sum -= MIN(sum, g->gpa - first * bytes);

@@ -44,6 +44,7 @@ struct session_host {
         unsigned workers;
         bool is_private;                /* the client keeps the writable descriptors */
         uint64_t prefetch_limit;        /* no client gets more: bytes per second */
+        uint64_t around_bytes;          /* of fault-around */
         void (*poke)(struct session_host *host);        /* any thread: look at the sessions */
 };
 

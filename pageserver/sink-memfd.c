@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A cluster that was written before (by a server that died before it could say
+/* A unit that was written before (by a server that died before it could say
  * so) is rewritten in place with the same bytes: nobody sees a difference. */
 #include <errno.h>
 

@@ -15,18 +15,19 @@
 #include <stdint.h>
 
 #include "pageserver/regions.h"
+#include "pageserver/removed.h"
 #include "pageserver/uffd.h"
 
 struct sink;
 
 struct sink_ops {
         const char *name;
-        /* One whole cluster. Readers see each page whole or not at all. It may
-         * be there already, wholly or partly. */
+        /* Whole units. Readers see each page whole or not at all. It may be there
+         * already, wholly or partly; a page that was given back is left alone. */
         enum uffd_result (*install)(const struct sink *s, uint64_t gpa, const void *data,
                                     size_t bytes);
         /* install() puts pages into the client itself. It wakes waiters then, and
-         * a FILLED cluster may have been thrown away since (MADV_DONTNEED): a
+         * a FILLED unit may have been thrown away since (MADV_DONTNEED): a
          * fault on it is answered by installing it anew. If false, waiters are
          * the caller's to wake, and FILLED stays there for whoever looks again. */
         bool in_client;
@@ -39,11 +40,13 @@ struct sink {
         const struct sink_ops *ops;
         const struct regions *regions;
         const int *uffds;
+        uint32_t page_bytes;            /* of the client's memory */
+        struct removed *removed;        /* NULL = nothing is given back */
         int cache_fd;                   /* sink_memfd */
 };
 
 /* The same in both lanes: the client's own zero pages. In the shared lane the
- * cache keeps its hole and no memory is used. */
+ * cache keeps its hole and no memory is used; huge pages are filled with zeros. */
 enum uffd_result sink_zero(const struct sink *s, uint64_t gpa, uint64_t bytes);
 /* Lets every thread that waits within the range look again. */
 void sink_wake(const struct sink *s, uint64_t gpa, uint64_t bytes);

@@ -136,13 +136,13 @@ static int step_zero(int fd, uint64_t hva, const void *src, size_t bytes, size_t
  * is the first of the call, else as EAGAIN with a positive count. Waiters of a
  * skipped page were not woken by us: do it at the end, once. */
 static enum uffd_result install(step_fn *step, int fd, uint64_t hva, const char *src,
-                                size_t bytes, size_t *ret_done)
+                                size_t bytes, size_t page_bytes)
 {
         size_t done = 0;
         int errnum = 0;
         bool skipped = false;
 
-        ASSERT(IS_ALIGNED(hva, PAGE) && IS_ALIGNED(bytes, PAGE));
+        ASSERT(IS_ALIGNED(hva, page_bytes) && IS_ALIGNED(bytes, page_bytes));
         while (done < bytes) {
                 size_t copied = 0;
 
@@ -152,26 +152,25 @@ static enum uffd_result install(step_fn *step, int fd, uint64_t hva, const char 
                         continue;
                 if (errnum != EEXIST)
                         break;
-                done += PAGE;
+                done += page_bytes;
                 skipped = true;
         }
         ASSERT(done <= bytes);
-        if (ret_done)
-                *ret_done = done;
         if (skipped)
                 uffd_wake(fd, hva, bytes);
         errno = errnum;
         return done == bytes ? UFFD_DONE : classify(errnum);
 }
 
-enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_done)
+enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,
+                           size_t page_bytes)
 {
-        return install(step_copy, fd, hva, src, bytes, ret_done);
+        return install(step_copy, fd, hva, src, bytes, page_bytes);
 }
 
-enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes, size_t *ret_done)
+enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes)
 {
-        return install(step_zero, fd, hva, NULL, bytes, ret_done);
+        return install(step_zero, fd, hva, NULL, bytes, PAGE);
 }
 
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes)

@@ -32,10 +32,11 @@ enum uffd_result {
         UFFD_FAILED,            /* anything else: a bug or no memory; errno tells  */
 };
 
-/* Pages that are there already are skipped. All or the rest after RETRY:
- * *ret_done (may be NULL) says how many bytes from hva are settled. */
-enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes, size_t *ret_done);
-enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes, size_t *ret_done);
+/* Pages that are there already are skipped; page_bytes is the size of the client's.
+ * uffd_zero() is for small ones: the kernel has no huge zero page here. */
+enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,
+                           size_t page_bytes);
+enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes);
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes);
 
 /* The address space behind the descriptor has ended: no thread of it, nor any

@@ -2,6 +2,7 @@
 #include "pageserver/worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -39,9 +40,10 @@ struct worker {
 
 /* ---- sessions come and go, between two rounds ----------------------------- */
 
+/* a feed may be polled by several workers: one message needs one of them */
 static int poll_add(struct worker *w, int fd, struct feed *feed)
 {
-        struct epoll_event ev = { .events = EPOLLIN, .data.ptr = feed };
+        struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = feed };
 
         return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
@@ -57,6 +59,7 @@ static void take_in(struct worker *w, struct session *s)
 
         ASSERT(w->sessions < SESSIONS_MAX);
         w->session[w->sessions++] = s;
+        serve_prepare(s, &w->ctx);
         for (unsigned i = 0; (f = session_feed(s, w->ctx.worker, i)); i++) {
                 int rc = poll_add(w, f->fd, f);
 
@@ -107,7 +110,8 @@ static void serve_feed(struct worker *w, struct feed *f, uint32_t events)
 {
         uint64_t gpa[FEED_BATCH_MAX];
         /* an error without input: reading could block */
-        int n = events & EPOLLIN ? f->ops->read(f, gpa) : -EIO;
+        int n = events & EPOLLIN ? f->ops->read(f, w->ctx.worker, gpa) : -EIO;
+        uint64_t now_ns = clock_now_ns();
 
         if (n < 0) {
                 poll_drop(w, f->fd);
@@ -115,7 +119,7 @@ static void serve_feed(struct worker *w, struct feed *f, uint32_t events)
                 return;
         }
         for (int i = 0; i < n; i++)
-                serve_fault(f->session, &w->ctx, gpa[i]);
+                serve_fault(f->session, &w->ctx, gpa[i], now_ns);
 }
 
 /* One step for the next session that has something to do. Returns when there
@@ -169,6 +173,15 @@ static bool serve_faults(struct worker *w, uint64_t next_ns)
         return served;
 }
 
+/* The kick counts too: it comes rarely. */
+static bool fault_waits(void *arg)
+{
+        const struct worker *w = arg;
+        struct pollfd p = { .fd = w->epoll_fd, .events = POLLIN };
+
+        return poll(&p, 1, 0) > 0;
+}
+
 static void *run(void *arg)
 {
         struct worker *w = arg;
@@ -184,7 +197,7 @@ static void *run(void *arg)
 static void worker_free(struct worker *w)
 {
         if (w->ctx.buf && w->ctx.buf != MAP_FAILED)
-                munmap(w->ctx.buf, SERVE_BUF_BYTES);
+                munmap(w->ctx.buf, BRING_BUF_BYTES);
         fd_close(&w->epoll_fd);
         fd_close(&w->kick_fd);
         lock_fini(&w->lock);
@@ -213,9 +226,11 @@ int worker_start(unsigned index, struct worker **ret, struct err *e)
                 return err_set(e, ENOMEM, "worker");
         lock_init(&w->lock);
         w->ctx.worker = index;
+        w->ctx.fault_waits = fault_waits;
+        w->ctx.arg = w;
         w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         w->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        w->ctx.buf = mmap(NULL, SERVE_BUF_BYTES, PROT_READ | PROT_WRITE,
+        w->ctx.buf = mmap(NULL, BRING_BUF_BYTES, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         int rc = w->epoll_fd < 0 || w->kick_fd < 0 || w->ctx.buf == MAP_FAILED ? -errno : 0;

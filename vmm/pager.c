@@ -175,6 +175,7 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
                 .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
                 .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
                 .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
+                .map_fd = -1, .removed_fd = -1,
         };
 
         return ps_client_hello(client, &h, ret, e);
@@ -295,13 +296,15 @@ static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIR
                 p->answers++;
                 cond_broadcast(&p->answered);
                 break;
+        case PS_EVENT_RECORD:                   /* nobody asks yet */
+                break;
         }
 }
 
 /* False when the server is gone. */
 static bool take_event(struct pager *p)
 {
-        struct ps_event ev;
+        struct ps_event ev = { .record_fd = -1 };
 
         if (ps_client_event(p->client, &ev, NULL) < 0)
                 return false;

@@ -12,7 +12,9 @@
 
 static_assert(HEAD_BYTES + 8 + PSMSG_REGIONS_MAX * REGION_BYTES <= PSMSG_BYTES_MAX,
               "the longest message fits");
-static_assert(sizeof(struct psmsg_stats) == 12 * 8, "stats are 12 plain integers");
+static_assert(sizeof(struct psmsg_stats) == 18 * 8, "stats are 18 plain integers");
+
+enum { HAS_CACHE = 1, HAS_MAP = 2, RECORD = 4, REMOVES = 8, HAS_REMOVED = 16, HELLO_FLAGS = 31 };
 
 /* ---- writing: the caller's buffer holds any message, so nothing can fail -- */
 
@@ -58,10 +60,13 @@ static void put_hello(struct out *o, const struct psmsg_hello *h)
         put32(o, PSMSG_MAGIC);
         put32(o, PSMSG_VERSION);
         put8(o, h->lane);
-        put8(o, h->has_cache);
+        put8(o, (h->has_cache ? HAS_CACHE : 0) | (h->has_map ? HAS_MAP : 0) |
+                (h->record ? RECORD : 0) | (h->removes ? REMOVES : 0) |
+                (h->has_removed ? HAS_REMOVED : 0));
         ASSERT(h->nimages >= 1 && h->nimages <= PSMSG_IMAGES_MAX);
         put8(o, h->hold_percent);
         put8(o, h->nimages);
+        put32(o, h->page_bytes);
         put64(o, h->prefetch_rate);
         put_text(o, h->tag, PSMSG_TAG_MAX);
         put_text(o, h->path, PSMSG_PATH_MAX);
@@ -72,7 +77,7 @@ static void put_welcome(struct out *o, const struct psmsg_welcome *w)
         put8(o, w->lane);
         put8(o, w->has_map);
         put8(o, w->has_cache);
-        put8(o, 0);
+        put8(o, w->has_removed);
         put32(o, w->cluster_bytes);
         put64(o, w->disk_bytes);
 }
@@ -130,6 +135,8 @@ static void put_body(struct out *o, const struct psmsg *m)
         case PSMSG_RESIDENT:
         case PSMSG_ASK_STATS:
         case PSMSG_RETRY:
+        case PSMSG_ASK_RECORD:
+        case PSMSG_RECORD:
                 break;
         }
 }
@@ -216,6 +223,28 @@ static void take_text(struct in *in, char *ret, size_t max)
         ret[n] = '\0';
 }
 
+static void take_hello_flags(struct in *in, struct psmsg_hello *h)
+{
+        unsigned flags = (unsigned)take_range(in, 1, 0, HELLO_FLAGS);
+
+        h->has_cache = flags & HAS_CACHE;
+        h->has_map = flags & HAS_MAP;
+        h->record = flags & RECORD;
+        h->removes = flags & REMOVES;
+        h->has_removed = flags & HAS_REMOVED;
+        if (h->has_removed && !h->removes)
+                in->bad = true;
+}
+
+static uint32_t take_page_bytes(struct in *in)
+{
+        uint32_t bytes = (uint32_t)take_int(in, 4);
+
+        if (bytes != PSMSG_PAGE_SMALL && bytes != PSMSG_PAGE_HUGE)
+                in->bad = true;
+        return bytes;
+}
+
 static int take_hello(struct in *in, struct psmsg_hello *h)
 {
         take_range(in, 4, PSMSG_MAGIC, PSMSG_MAGIC);
@@ -224,9 +253,10 @@ static int take_hello(struct in *in, struct psmsg_hello *h)
         if (take_int(in, 4) != PSMSG_VERSION && !in->bad)
                 return -EPROTONOSUPPORT;
         h->lane = (enum psmsg_lane)take_range(in, 1, 0, PSMSG_LANE_COPY);
-        h->has_cache = take_bool(in);
+        take_hello_flags(in, h);
         h->hold_percent = (unsigned)take_range(in, 1, 0, 100);
         h->nimages = (unsigned)take_range(in, 1, 1, PSMSG_IMAGES_MAX);
+        h->page_bytes = take_page_bytes(in);
         h->prefetch_rate = take_int(in, 8);
         take_text(in, h->tag, PSMSG_TAG_MAX);
         take_text(in, h->path, PSMSG_PATH_MAX);
@@ -238,7 +268,7 @@ static void take_welcome(struct in *in, struct psmsg_welcome *w)
         w->lane = (enum psmsg_lane)take_range(in, 1, PSMSG_LANE_SHARED, PSMSG_LANE_COPY);
         w->has_map = take_bool(in);
         w->has_cache = take_bool(in);
-        take_range(in, 1, 0, 0);
+        w->has_removed = take_bool(in);
         w->cluster_bytes = (uint32_t)take_int(in, 4);
         w->disk_bytes = take_int(in, 8);
 }
@@ -294,6 +324,8 @@ static int take_body(struct in *in, struct psmsg *m)
         case PSMSG_RESIDENT:
         case PSMSG_ASK_STATS:
         case PSMSG_RETRY:
+        case PSMSG_ASK_RECORD:
+        case PSMSG_RECORD:
                 return 0;
         }
         return -EBADMSG;
@@ -303,7 +335,7 @@ int psmsg_decode(const void *buf, size_t bytes, struct psmsg *ret)
 {
         struct in in = { .at = buf, .left = bytes };
 
-        ret->type = (enum psmsg_type)take_range(&in, 2, PSMSG_HELLO, PSMSG_RETRY);
+        ret->type = (enum psmsg_type)take_range(&in, 2, PSMSG_HELLO, PSMSG_RECORD);
         take_range(&in, 2, 0, 0);
         take_range(&in, 4, bytes, bytes);
         if (in.bad)
@@ -320,12 +352,32 @@ size_t psmsg_fds(const struct psmsg *m)
 {
         switch (m->type) {
         case PSMSG_HELLO:
-                return m->hello.nimages + (m->hello.has_cache ? 2u : 0u);
+                return m->hello.nimages + (m->hello.has_cache ? 2u : 0u) +
+                       (m->hello.has_map ? 1u : 0u) + (m->hello.has_removed ? 1u : 0u);
         case PSMSG_WELCOME:
-                return (m->welcome.has_map ? 1u : 0u) + (m->welcome.has_cache ? 2u : 0u);
+                return (m->welcome.has_map ? 1u : 0u) + (m->welcome.has_cache ? 2u : 0u) +
+                       (m->welcome.has_removed ? 1u : 0u);
+        case PSMSG_RECORD:
+                return 1;
         case PSMSG_ATTACH:
                 return m->attach.nuffds;
         default:
                 return 0;
         }
+}
+
+struct psmsg_hello_at psmsg_hello_at(const struct psmsg_hello *h)
+{
+        int next = (int)h->nimages;
+        struct psmsg_hello_at at = { -1, -1, -1, -1 };
+
+        if (h->has_cache) {
+                at.cache = next++;
+                at.filled = next++;
+        }
+        if (h->has_map)
+                at.map = next++;
+        if (h->has_removed)
+                at.removed = next;
+        return at;
 }

@@ -9,8 +9,8 @@
  *
  *     client -> server    HELLO                       ATTACH
  *     server -> client           WELCOME or ERROR             ATTACHED or ERROR
- *     then, at any time, from the client  ASK_STATS PREFETCH RETRY
- *                        from the server  RESIDENT BAD_PAGE STATS, ERROR as the last
+ *     then, at any time, from the client  ASK_STATS ASK_RECORD PREFETCH RETRY
+ *                        from the server  RESIDENT BAD_PAGE STATS RECORD, ERROR as the last
  *
  * Threads: pure functions. No I/O.
  */
@@ -22,8 +22,9 @@
 #include <stdint.h>
 
 #define PSMSG_MAGIC 0x53504253u         /* "SBPS" */
-/* 2: all files of a chain travel with HELLO */
-#define PSMSG_VERSION 2u
+/* 2: all files of a chain travel with HELLO
+ * 3: page size, map, removed map and record in HELLO; RECORD; more in STATS */
+#define PSMSG_VERSION 3u
 
 #define PSMSG_REGIONS_MAX 512u
 #define PSMSG_UFFDS_MAX 64u
@@ -31,6 +32,8 @@
 #define PSMSG_TAG_MAX 63u               /* texts: bytes without the NUL */
 #define PSMSG_PATH_MAX 1023u
 #define PSMSG_TEXT_MAX 639u
+#define PSMSG_PAGE_SMALL 4096u
+#define PSMSG_PAGE_HUGE (2u << 20)
 /* ATTACH with all its regions is the longest */
 #define PSMSG_BYTES_MAX 16384u
 
@@ -46,15 +49,23 @@ enum psmsg_type {
         PSMSG_ASK_STATS,
         PSMSG_PREFETCH,
         PSMSG_RETRY,
+        PSMSG_ASK_RECORD,
+        PSMSG_RECORD,                   /* descriptor: a memfd, what WORKING-SET holds */
 };
 
 enum psmsg_lane { PSMSG_LANE_AUTO, PSMSG_LANE_SHARED, PSMSG_LANE_COPY };
 
 /* descriptors: image, its parent, that one's and so on, nimages in all; with has_cache
- * also cache and filled map */
+ * also cache and filled map; with has_map what RAM is mapped from already; with
+ * has_removed the removed map */
 struct psmsg_hello {
         enum psmsg_lane lane;
         bool has_cache;
+        bool has_map;
+        bool record;                    /* first touches are noted, for ASK_RECORD */
+        bool removes;                   /* the userfaultfds report UFFD_EVENT_REMOVE */
+        bool has_removed;               /* only with removes */
+        uint32_t page_bytes;            /* of the client's memory: 4 KiB or 2 MiB */
         unsigned hold_percent;          /* 0..100 */
         unsigned nimages;               /* 1..PSMSG_IMAGES_MAX */
         uint64_t prefetch_rate;         /* bytes per second, 0 = off */
@@ -62,11 +73,13 @@ struct psmsg_hello {
         char path[PSMSG_PATH_MAX + 1];
 };
 
-/* descriptors: with has_map the read-only cache; with has_cache cache and filled map */
+/* descriptors: with has_map the read-only cache; with has_cache cache and filled map;
+ * with has_removed the removed map */
 struct psmsg_welcome {
         enum psmsg_lane lane;           /* SHARED or COPY */
         bool has_map;
         bool has_cache;
+        bool has_removed;
         uint32_t cluster_bytes;
         uint64_t disk_bytes;
 };
@@ -108,6 +121,13 @@ struct psmsg_stats {
         uint64_t attached_ns;
         uint64_t fault_ns[3];
         uint64_t resident_ns;
+        uint64_t removed_bytes;
+        uint64_t prefetch_rate;         /* that applies now */
+        uint64_t queued;                /* faults that wait for another worker's fetch */
+        /* from reading a fault's message to waking its thread */
+        uint64_t demand_p50_ns;
+        uint64_t demand_p99_ns;
+        uint64_t demand_max_ns;
 };
 
 struct psmsg {
@@ -133,5 +153,10 @@ int psmsg_decode(const void *buf, size_t bytes, struct psmsg *ret);
 
 /* how many descriptors belong to the message */
 size_t psmsg_fds(const struct psmsg *m);
+/* Of HELLO's descriptors: where those behind the images are, -1 = not given. */
+struct psmsg_hello_at {
+        int cache, filled, map, removed;
+};
+struct psmsg_hello_at psmsg_hello_at(const struct psmsg_hello *h);
 
 #endif

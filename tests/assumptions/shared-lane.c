@@ -59,12 +59,12 @@ static void zeropage_leaves_the_hole(void)
         kit_open(&k);
         kit_touch_start(&t, k.map);
         kit_await_fault(&k, k.map);
-        HOLDS(uffd_zero(k.uffd, (uintptr_t)k.map, 4 * KIT_PAGE, NULL) == UFFD_DONE);
+        HOLDS(uffd_zero(k.uffd, (uintptr_t)k.map, 4 * KIT_PAGE) == UFFD_DONE);
         HOLDS(kit_touch_join(&t) == 0);
         HOLDS(kit_memfd_pages(&k) == 0);
         k.map[0] = 3;                           /* a private copy */
         HOLDS(kit_memfd_pages(&k) == 0);
-        HOLDS(uffd_zero(k.uffd, (uintptr_t)k.map, 4 * KIT_PAGE, NULL) == UFFD_DONE);
+        HOLDS(uffd_zero(k.uffd, (uintptr_t)k.map, 4 * KIT_PAGE) == UFFD_DONE);
         HOLDS(k.map[0] == 3);                   /* giving it again does no harm */
         kit_close(&k);
 }

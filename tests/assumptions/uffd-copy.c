@@ -57,7 +57,6 @@ static void pages_that_are_there(void)
 {
         struct kit k;
         long long copied;
-        size_t done;
 
         memset(source, 0x42, sizeof(source));
         kit_open(&k);
@@ -65,8 +64,7 @@ static void pages_that_are_there(void)
         k.map[3 * KIT_PAGE] = 0x43;             /* the guest's own */
         HOLDS(raw_copy(&k, 3, 2, &copied) == EEXIST && copied == -EEXIST);
         HOLDS(raw_copy(&k, 0, 8, &copied) == EAGAIN && copied == 3 * KIT_PAGE);
-        HOLDS(uffd_copy(k.uffd, (uintptr_t)k.map, source, KIT_BYTES, &done) == UFFD_DONE);
-        HOLDS(done == KIT_BYTES);
+        HOLDS(uffd_copy(k.uffd, (uintptr_t)k.map, source, KIT_BYTES, KIT_PAGE) == UFFD_DONE);
         for (unsigned i = 0; i < KIT_PAGES; i++)
                 HOLDS(k.map[i * KIT_PAGE] == (i == 3 ? 0x43 : 0x42));
         kit_close(&k);
@@ -97,8 +95,9 @@ static void unmapped_is_gone(void)
 
         kit_open(&k);
         HOLDS(munmap(k.map + KIT_PAGE, KIT_PAGE) == 0);
-        HOLDS(uffd_copy(k.uffd, (uintptr_t)k.map + KIT_PAGE, source, KIT_PAGE, NULL) == UFFD_GONE);
-        HOLDS(uffd_zero(k.uffd, (uintptr_t)k.map + KIT_PAGE, KIT_PAGE, NULL) == UFFD_GONE);
+        HOLDS(uffd_copy(k.uffd, (uintptr_t)k.map + KIT_PAGE, source, KIT_PAGE,
+                        KIT_PAGE) == UFFD_GONE);
+        HOLDS(uffd_zero(k.uffd, (uintptr_t)k.map + KIT_PAGE, KIT_PAGE) == UFFD_GONE);
         HOLDS(!uffd_memory_gone(k.uffd));
         kit_close(&k);
 }
@@ -134,7 +133,7 @@ static void esrch_after_death(void)
         HOLDS(!uffd_memory_gone(k.uffd));
         HOLDS(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
         HOLDS(uffd_memory_gone(k.uffd));
-        HOLDS(uffd_copy(k.uffd, (uintptr_t)k.map, source, KIT_PAGE, NULL) == UFFD_GONE);
+        HOLDS(uffd_copy(k.uffd, (uintptr_t)k.map, source, KIT_PAGE, KIT_PAGE) == UFFD_GONE);
         close(k.uffd);
         close(pair[0]);
         close(pair[1]);

@@ -16,10 +16,10 @@ static void judge_regions(const struct psmsg_attach *a)
 {
         struct regions *r;
         struct err e;
-        struct piece p;
+        struct piece p, same;
         uint64_t sum = 0;
 
-        if (regions_new(a, 1ull << 40, &r, &e) < 0) {
+        if (regions_new(a, 1ull << 40, PSMSG_PAGE_SMALL, &r, &e) < 0) {
                 ASSERT(e.text[0]);
                 return;
         }
@@ -29,6 +29,8 @@ static void judge_regions(const struct psmsg_attach *a)
                 ASSERT(p.bytes > 0 && p.uffd < a->nuffds);
                 ASSERT(regions_gpa(r, p.hva + p.bytes - 1, &gpa));
                 ASSERT(gpa == p.gpa + p.bytes - 1);
+                ASSERT(regions_piece_at(r, p.hva, p.hva + p.bytes, &same));
+                ASSERT(same.gpa == p.gpa && same.bytes == p.bytes);
                 sum += p.bytes;
         }
         ASSERT(sum == regions_bytes(r));
@@ -44,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 return 0;
         ASSERT(psmsg_encode(&m, again) == size);
         ASSERT(!memcmp(data, again, size));
-        ASSERT(psmsg_fds(&m) <= MAX(PSMSG_UFFDS_MAX, PSMSG_IMAGES_MAX + 2));
+        ASSERT(psmsg_fds(&m) <= MAX(PSMSG_UFFDS_MAX, PSMSG_IMAGES_MAX + 4));
         if (m.type == PSMSG_ATTACH)
                 judge_regions(&m.attach);
         return 0;

@@ -180,3 +180,56 @@ int qs_cluster_read(struct qs_reader *reader, uint64_t cluster, void *buf, struc
                 word[i] = fake_word(&im->fake, cluster * bytes + i * 8);
         return 0;
 }
+
+int qs_extent_at(struct qs_reader *reader, uint64_t cluster, uint64_t max,
+                 enum qs_kind *ret_kind, uint64_t *ret_n, struct err *e)
+{
+        const struct fake_image *fake = &reader->image->fake;
+        bool zero = fake_is_zero(fake, cluster);
+        uint64_t n = 1;
+
+        (void)e;
+        while (n < max && fake_is_zero(fake, cluster + n) == zero)
+                n++;
+        *ret_kind = zero ? QS_ZERO : fake->packed ? QS_PACKED : QS_RAW;
+        *ret_n = n;
+        return 0;
+}
+
+int qs_clusters_read(struct qs_reader *reader, uint64_t cluster, uint64_t n, void *buf,
+                     struct err *e)
+{
+        uint64_t bytes = 1ull << reader->image->fake.cluster_bits;
+
+        for (uint64_t i = 0; i < n; i++) {
+                int rc = qs_cluster_read(reader, cluster + i, (char *)buf + i * bytes, e);
+
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}
+
+/* whole clusters, but for what lies behind the end of the disk */
+int qs_span_read(struct qs_reader *reader, uint64_t gpa, uint64_t bytes, void *buf,
+                 bool *ret_zero, struct err *e)
+{
+        const struct fake_image *fake = &reader->image->fake;
+        uint64_t cluster_bytes = 1ull << fake->cluster_bits;
+
+        *ret_zero = true;
+        memset(buf, 0, bytes);
+        for (uint64_t at = 0; at < bytes && gpa + at < fake->disk_bytes; at += cluster_bytes) {
+                uint64_t cluster = (gpa + at) >> fake->cluster_bits;
+
+                if (fake_is_zero(fake, cluster))
+                        continue;
+                *ret_zero = false;
+
+                int rc = qs_cluster_read(reader, cluster, (char *)buf + at, e);
+
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}

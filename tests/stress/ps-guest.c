@@ -87,6 +87,7 @@ static void hello(struct guest *g, enum ps_lane lane, uint64_t prefetch, unsigne
                 .image_fds = &g->image_fd, .nimages = 1, .image_path = "fake image", .lane = lane,
                 .prefetch_rate = prefetch, .hold_percent = hold_percent,
                 .cache_fd = cache_fd, .filled_fd = filled_fd,
+                .map_fd = -1, .removed_fd = -1,
         };
 
         MUST(ps_client_hello(g->client, &h, &g->welcome, &e), &e);

@@ -62,7 +62,8 @@ static void welcome(int sock, int image_fd, enum psmsg_lane lane)
         static struct psmsg m;
         int fds[FDPASS_FDS_MAX];
 
-        m = (struct psmsg){ .type = PSMSG_HELLO, .hello = { .lane = lane, .nimages = 1 } };
+        m = (struct psmsg){ .type = PSMSG_HELLO, .hello = {
+                .lane = lane, .nimages = 1, .page_bytes = PSMSG_PAGE_SMALL } };
         TEST(chan_send(sock, &m, &image_fd) == 0);
         TEST(chan_recv(sock, &m, fds) == 0);
         TEST(m.type == PSMSG_WELCOME);
@@ -84,7 +85,8 @@ static void bad_first_messages(const struct rig *r)
         TEST(fdpass_send(sock, buf, 100, NULL, 0) == 0);
         refused(sock, -EBADMSG);
 
-        m = (struct psmsg){ .type = PSMSG_HELLO, .hello.nimages = 1 };
+        m = (struct psmsg){ .type = PSMSG_HELLO,
+                            .hello = { .nimages = 1, .page_bytes = PSMSG_PAGE_SMALL } };
 
         size_t n = psmsg_encode(&m, buf);
 

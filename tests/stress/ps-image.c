@@ -106,6 +106,7 @@ static void serve(struct served *s, const int *fds, size_t n, enum ps_lane lane,
         struct ps_hello hello = {
                 .image_fds = fds, .nimages = n, .image_path = IMAGE, .lane = lane,
                 .prefetch_rate = prefetch, .cache_fd = -1, .filled_fd = -1,
+                .map_fd = -1, .removed_fd = -1,
         };
         struct ps_welcome welcome;
         struct err e;
@@ -171,6 +172,7 @@ static void refused_without_parent(int delta_fd)
         const struct ps_hello hello = {
                 .image_fds = &delta_fd, .nimages = 1, .image_path = DELTA,
                 .cache_fd = -1, .filled_fd = -1,
+                .map_fd = -1, .removed_fd = -1,
         };
         struct ps_client *client;
         struct ps_welcome welcome;

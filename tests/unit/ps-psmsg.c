@@ -20,7 +20,9 @@ static struct psmsg sample(enum psmsg_type type)
         switch (type) {
         case PSMSG_HELLO:
                 m.hello = (struct psmsg_hello){
-                        .lane = PSMSG_LANE_COPY, .has_cache = true, .hold_percent = 37,
+                        .lane = PSMSG_LANE_COPY, .has_cache = true, .has_map = true,
+                        .record = true, .removes = true, .has_removed = true,
+                        .page_bytes = PSMSG_PAGE_HUGE, .hold_percent = 37,
                         .nimages = PSMSG_IMAGES_MAX,
                         .prefetch_rate = 0x1122334455667788, .tag = "before", .path = "/a b",
                 };
@@ -28,7 +30,7 @@ static struct psmsg sample(enum psmsg_type type)
         case PSMSG_WELCOME:
                 m.welcome = (struct psmsg_welcome){
                         .lane = PSMSG_LANE_SHARED, .has_map = true, .has_cache = true,
-                        .cluster_bytes = 65536, .disk_bytes = 1ull << 40,
+                        .has_removed = true, .cluster_bytes = 65536, .disk_bytes = 1ull << 40,
                 };
                 break;
         case PSMSG_ERROR:
@@ -50,7 +52,7 @@ static struct psmsg sample(enum psmsg_type type)
         case PSMSG_STATS:
                 m.stats = (struct psmsg_stats){
                         .demand_faults = 1, .total_bytes = 2, .fault_ns = { 3, 4, 5 },
-                        .resident_ns = 6,
+                        .resident_ns = 6, .removed_bytes = 7, .demand_max_ns = 8,
                 };
                 break;
         case PSMSG_PREFETCH:
@@ -66,7 +68,7 @@ static void same_after_the_wire(void)
 {
         uint8_t a[PSMSG_BYTES_MAX], b[PSMSG_BYTES_MAX];
 
-        for (int type = PSMSG_HELLO; type <= PSMSG_RETRY; type++) {
+        for (int type = PSMSG_HELLO; type <= PSMSG_RECORD; type++) {
                 struct psmsg m = sample((enum psmsg_type)type);
                 struct psmsg back;
                 size_t n = psmsg_encode(&m, a);
@@ -92,7 +94,9 @@ static void fields_arrive(void)
         CU_ASSERT_STRING_EQUAL(back.hello.tag, "before");
         CU_ASSERT_STRING_EQUAL(back.hello.path, "/a b");
         CU_ASSERT_EQUAL(back.hello.nimages, PSMSG_IMAGES_MAX);
-        CU_ASSERT_EQUAL(psmsg_fds(&back), PSMSG_IMAGES_MAX + 2);
+        CU_ASSERT_EQUAL(back.hello.page_bytes, PSMSG_PAGE_HUGE);
+        CU_ASSERT_TRUE(back.hello.record && back.hello.removes && back.hello.has_removed);
+        CU_ASSERT_EQUAL(psmsg_fds(&back), PSMSG_IMAGES_MAX + 4);
         m = sample(PSMSG_ATTACH);
         CU_ASSERT_EQUAL(psmsg_decode(buf, psmsg_encode(&m, buf), &back), 0);
         CU_ASSERT_EQUAL(memcmp(&back.attach.region[511], &m.attach.region[511],
@@ -123,7 +127,7 @@ static void cut_or_longer_is_refused(void)
 {
         uint8_t buf[PSMSG_BYTES_MAX + 1];
 
-        for (int type = PSMSG_HELLO; type <= PSMSG_RETRY; type++) {
+        for (int type = PSMSG_HELLO; type <= PSMSG_RECORD; type++) {
                 struct psmsg m = sample((enum psmsg_type)type);
                 size_t n = psmsg_encode(&m, buf);
 
@@ -136,8 +140,9 @@ static void cut_or_longer_is_refused(void)
 
 static void wrong_fields_are_refused(void)
 {
-        /* offsets in the layout: head 8; HELLO magic 8 version 12 lane 16 cache 17
-         * hold 18 images 19 rate 20 tag 28; ATTACH again 8 nuffds 9 nregions 10, regions of 28 */
+        /* offsets in the layout: head 8; HELLO magic 8 version 12 lane 16 flags 17
+         * hold 18 images 19 page 20 rate 24 tag 32; ATTACH again 8 nuffds 9 nregions 10,
+         * regions of 28 */
         static const struct {
                 enum psmsg_type type;
                 size_t at;
@@ -147,11 +152,13 @@ static void wrong_fields_are_refused(void)
                 { PSMSG_HELLO, 0, 0, -EBADMSG },        { PSMSG_HELLO, 0, 99, -EBADMSG },
                 { PSMSG_HELLO, 2, 1, -EBADMSG },        { PSMSG_HELLO, 4, 7, -EBADMSG },
                 { PSMSG_HELLO, 8, 0, -EBADMSG },        { PSMSG_HELLO, 12, 1, -EPROTONOSUPPORT },
-                { PSMSG_HELLO, 16, 3, -EBADMSG },       { PSMSG_HELLO, 17, 2, -EBADMSG },
-                { PSMSG_HELLO, 18, 101, -EBADMSG },     { PSMSG_HELLO, 28, 64, -EBADMSG },
+                { PSMSG_HELLO, 16, 3, -EBADMSG },       { PSMSG_HELLO, 17, 32, -EBADMSG },
+                { PSMSG_HELLO, 18, 101, -EBADMSG },     { PSMSG_HELLO, 32, 64, -EBADMSG },
                 { PSMSG_HELLO, 19, 0, -EBADMSG },       { PSMSG_HELLO, 19, 34, -EBADMSG },
-                { PSMSG_HELLO, 30, 0, -EBADMSG },       /* NUL inside the tag */
-                { PSMSG_HELLO, 12, 3, -EPROTONOSUPPORT },
+                { PSMSG_HELLO, 34, 0, -EBADMSG },       /* NUL inside the tag */
+                { PSMSG_HELLO, 12, 2, -EPROTONOSUPPORT },
+                { PSMSG_HELLO, 17, 16, -EBADMSG },      /* a removed map without removes */
+                { PSMSG_HELLO, 20, 1, -EBADMSG },
                 { PSMSG_WELCOME, 8, 0, -EBADMSG },      { PSMSG_ERROR, 11, 1, -EBADMSG },
                 { PSMSG_ATTACH, 9, 0, -EBADMSG },       { PSMSG_ATTACH, 9, 65, -EBADMSG },
                 { PSMSG_ATTACH, 11, 3, -EBADMSG },      { PSMSG_ATTACH, 12 + 24, 2, -EBADMSG },

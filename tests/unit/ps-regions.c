@@ -54,14 +54,14 @@ static void bad_geometry_is_refused(void)
                 struct psmsg_attach a = layout();
 
                 a.region[wrong[i].i] = wrong[i].region;
-                CU_ASSERT_EQUAL(regions_new(&a, DISK, &r, &e), -EINVAL);
+                CU_ASSERT_EQUAL(regions_new(&a, DISK, P, &r, &e), -EINVAL);
                 CU_ASSERT_PTR_NOT_NULL(strstr(e.text, wrong[i].why));
         }
 
         struct psmsg_attach a = layout();
 
-        CU_ASSERT_EQUAL(regions_new(&a, DISK - P - 1, &r, &e), -EINVAL);
-        CU_ASSERT_EQUAL(regions_new(&a, DISK - 1, &r, &e), 0);  /* rounded up to a page */
+        CU_ASSERT_EQUAL(regions_new(&a, DISK - P - 1, P, &r, &e), -EINVAL);
+        CU_ASSERT_EQUAL(regions_new(&a, DISK - 1, P, &r, &e), 0);  /* rounded up to a page */
         CU_ASSERT_EQUAL(regions_bytes(r), 94 * P);
         regions_free(r);
 }
@@ -88,7 +88,7 @@ static void addresses_are_found(void)
         uint32_t uffd;
         unsigned found = 0;
 
-        CU_ASSERT_EQUAL_FATAL(regions_new(&a, DISK, &r, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(regions_new(&a, DISK, P, &r, NULL), 0);
         for (uint64_t page = 0; page < 110; page++) {
                 if (!model(&a, page * P, &hva, &uffd))
                         continue;
@@ -111,7 +111,7 @@ static void pieces_are_the_overlap(void)
         struct psmsg_attach a = layout();
         struct regions *r;
 
-        CU_ASSERT_EQUAL_FATAL(regions_new(&a, DISK, &r, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(regions_new(&a, DISK, P, &r, NULL), 0);
         for (uint64_t from = 0; from < 102; from++) {
                 for (uint64_t end = from; end < 104; end++) {
                         uint64_t hva, page = from;

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bring.h - bringing units of an image to a session.
+ *
+ * A unit is what is fetched and installed as a whole: a cluster of the image, or a
+ * page of the client where that is larger (2 MiB).
+ *
+ * Threads: worker threads, each with its own serve_ctx.
+ */
+#ifndef PAGESERVER_BRING_H
+#define PAGESERVER_BRING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pageserver/session.h"
+
+/* Taken at once where nobody waits: a few times the cost of its system calls, so that a
+ * demand fault that comes meanwhile waits for some 50 us. */
+#define BRING_RUN_BYTES (128u << 10)
+#define BRING_BUF_BYTES (1u << QS_CLUSTER_BITS_MAX)
+
+struct serve_ctx {
+        unsigned worker;
+        void *buf;                      /* BRING_BUF_BYTES, page aligned */
+        bool (*fault_waits)(void *arg); /* for this worker, unread */
+        void *arg;
+};
+
+enum brought {
+        BROUGHT_PRESENT,        /* it was there                                */
+        BROUGHT_DATA,           /* read and installed                          */
+        BROUGHT_ZERO,           /* zero pages given                            */
+        BROUGHT_QUEUED,         /* another worker brings it and wakes us       */
+        BROUGHT_RETRY,          /* the client's mappings change: ask again     */
+        BROUGHT_BAD,            /* it cannot be had; the err says why          */
+};
+
+/* The unit in which a fault at gpa waits. */
+enum brought bring_fault(struct session *s, struct serve_ctx *ctx, uint64_t gpa, struct err *e);
+
+/* Some of the units [first, end), at least the first: *ret_n of them, at most
+ * BRING_RUN_BYTES of data. Stops early when a fault waits. */
+enum brought bring_run(struct session *s, struct serve_ctx *ctx, uint64_t first, uint64_t end,
+                       uint64_t *ret_n, struct err *e);
+
+/* Lets the threads look again that wait in the unit. */
+void bring_wake(struct session *s, uint64_t unit);
+
+#endif
