@@ -159,7 +159,7 @@ static int admit_private(struct server *server, int fd, struct err *e)
 
 static int open_doors(struct server *server, const struct server_options *o, struct err *e)
 {
-        if (!o->socket_path)
+        if (o->is_private)
                 return admit_private(server, o->private_sock, e);
         return door_open(o->socket_path, &peer_own, &server->members, &server->door, e);
 }
@@ -184,7 +184,7 @@ int server_run(const struct server_options *options, struct err *e)
 {
         struct server server = {
                 .host = {
-                        .is_private = !options->socket_path,
+                        .is_private = options->is_private,
                         .prefetch_limit = options->prefetch_limit,
                         .around_bytes = options->around_bytes,
                         .poke = poke,

@@ -6,14 +6,16 @@
 #ifndef PAGESERVER_SERVER_H
 #define PAGESERVER_SERVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
 #include "pageserver/worker.h"
 
 struct server_options {
-        const char *socket_path;        /* daemon; NULL = private */
+        bool is_private;                /* one client, and no door */
         int private_sock;               /* of the one client; taken */
+        const char *socket_path;        /* of a daemon; else NULL */
         unsigned workers;               /* 1..WORKERS_MAX */
         uint64_t prefetch_limit;        /* bytes per second for each client */
         uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */

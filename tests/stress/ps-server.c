@@ -76,7 +76,9 @@ void test_server_role(int argc, char **argv)
 
         if (argc == 3 && !strcmp(argv[1], "--daemon"))
                 o.socket_path = argv[2];
-        else if (argc != 2 || strcmp(argv[1], "--private"))
+        else if (argc == 2 && !strcmp(argv[1], "--private"))
+                o.is_private = true;
+        else
                 return;
         if (server_run(&o, &e) < 0) {
                 fprintf(stderr, "server: %s\n", e.text);

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+#include "common/size.h"
+#include "pageserver/prefetch.h"
+
+#define OPTIONS_MAX 32
+#define AROUND_MIN 8192u
+#define AROUND_MAX (2u << 20)
+/* where the explanations begin in --help */
+#define HELP_COLUMN 20
+
+/* the socket of a private server's client */
+#define PRIVATE_SOCK 3
+
+/* value: NULL without an argument. 0, or -EINVAL and a sentence that names the value */
+typedef int option_fn(struct server_options *o, const char *value, struct err *e);
+
+struct option_row {
+        const char *name;               /* without "--" */
+        const char *arg;                /* as --help calls it; NULL = takes none */
+        const char *help;               /* its lines, parted by '\n' */
+        option_fn *take;
+};
+
+/* ---- one function for each row ------------------------------------------------- */
+
+static int take_socket(struct server_options *o, const char *value, struct err *e)
+{
+        (void)e;
+        o->socket_path = value;
+        return 0;
+}
+
+static int take_private(struct server_options *o, const char *value, struct err *e)
+{
+        (void)value;
+        (void)e;
+        o->is_private = true;
+        return 0;
+}
+
+static int take_workers(struct server_options *o, const char *value, struct err *e)
+{
+        char *end;
+        unsigned long n = strtoul(value, &end, 10);
+
+        if (*end || n < 1 || n > WORKERS_MAX)
+                return err_msg(e, EINVAL, "--workers needs a number from 1 to %d, not '%s'",
+                               WORKERS_MAX, value);
+        o->workers = (unsigned)n;
+        return 0;
+}
+
+static int take_prefetch(struct server_options *o, const char *value, struct err *e)
+{
+        if (!strcmp(value, "on"))
+                o->prefetch_limit = UINT64_MAX;
+        else if (!strcmp(value, "off"))
+                o->prefetch_limit = 0;
+        else if (size_parse(value, &o->prefetch_limit) < 0)
+                return err_msg(e, EINVAL, "--prefetch needs on, off or a rate, not '%s'", value);
+        return 0;
+}
+
+static int take_around(struct server_options *o, const char *value, struct err *e)
+{
+        uint64_t bytes;
+
+        if (!strcmp(value, "off"))
+                bytes = 0;
+        else if (size_parse(value, &bytes) < 0 || bytes < AROUND_MIN || bytes > AROUND_MAX ||
+                 (bytes & (bytes - 1)))
+                return err_msg(e, EINVAL, "--fault-around needs off or a power of two from 8K to "
+                               "2M, not '%s'", value);
+        o->around_bytes = bytes;
+        return 0;
+}
+
+static const struct option_row rows[] = {
+        { "socket", "PATH", "listen for clients at PATH", take_socket },
+        { "private", NULL, "serve one client, on descriptor 3", take_private },
+        { "workers", "N", "threads that serve faults (default: one per CPU, at least 2)",
+          take_workers },
+        { "prefetch", "RATE", "the most that is read ahead for each client: on (default), off,\n"
+          "or bytes per second with K, M, G", take_prefetch },
+        { "fault-around", "SIZE", "an aligned block of this size around each fault comes right\n"
+          "behind it, also with prefetch off (default: 64K); or off", take_around },
+};
+
+static_assert(ARRAY_SIZE(rows) <= OPTIONS_MAX, "all rows fit what getopt is given");
+
+/* ---- help ------------------------------------------------------------------------ */
+
+static void print_row(const struct option_row *row)
+{
+        int used = printf("  --%s%s%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "");
+        const char *line = row->help;
+
+        if (used > HELP_COLUMN - 2) {           /* two spaces part it from what follows */
+                putchar('\n');
+                used = 0;
+        }
+        for (;;) {
+                int length = (int)strcspn(line, "\n");
+
+                printf("%*s%.*s\n", HELP_COLUMN - used, "", length, line);
+                if (!line[length])
+                        return;
+                line += length + 1;
+                used = 0;
+        }
+}
+
+static void print_help(void)
+{
+        puts("Usage: pageserver --socket PATH [OPTION]...\n"
+             "       pageserver --private [OPTION]...\n"
+             "Serves the memory faults of virtual machines from snapshot images.\n");
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                print_row(&rows[i]);
+        puts("  --help, --version");
+}
+
+/* ---- parsing --------------------------------------------------------------------- */
+
+/* behind the rows in what getopt is given */
+enum { ROW_HELP = OPTIONS_MAX, ROW_VERSION };
+
+static void tell_getopt(struct option *ret)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                *ret++ = (struct option){
+                        rows[i].name, rows[i].arg ? required_argument : no_argument, NULL, (int)i,
+                };
+        *ret++ = (struct option){ "help", no_argument, NULL, ROW_HELP };
+        *ret++ = (struct option){ "version", no_argument, NULL, ROW_VERSION };
+        *ret = (struct option){ 0 };
+}
+
+/* of options among each other */
+static int check(const struct server_options *o, struct err *e)
+{
+        if (o->is_private == (o->socket_path != NULL))
+                return err_msg(e, EINVAL,
+                               "either --socket PATH or --private is needed; try --help");
+        return 0;
+}
+
+static enum options take_one(int row, char **argv, struct server_options *o, struct err *e)
+{
+        switch (row) {
+        case ROW_HELP:
+                print_help();
+                return OPTIONS_ANSWERED;
+        case ROW_VERSION:
+                printf("pageserver (snapback) %s\n", PACKAGE_VERSION);
+                return OPTIONS_ANSWERED;
+        case '?':
+                err_msg(e, EINVAL, "'%s' is unknown or lacks its value; try --help",
+                        argv[optind - 1]);
+                return OPTIONS_WRONG;
+        default:
+                return rows[row].take(o, optarg, e) < 0 ? OPTIONS_WRONG : OPTIONS_SERVE;
+        }
+}
+
+static_assert('?' > ROW_VERSION, "getopt's complaint is no row");
+
+enum options options_take(int argc, char **argv, struct server_options *ret, struct err *e)
+{
+        struct option longopts[OPTIONS_MAX + 3];
+        int row;
+
+        *ret = (struct server_options){
+                .private_sock = PRIVATE_SOCK,
+                .workers = server_default_workers(),
+                .prefetch_limit = UINT64_MAX,
+                .around_bytes = PREFETCH_AROUND_BYTES,
+        };
+        tell_getopt(longopts);
+        opterr = 0;
+        while ((row = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+                enum options o = take_one(row, argv, ret, e);
+
+                if (o != OPTIONS_SERVE)
+                        return o;
+        }
+        if (optind < argc) {
+                err_msg(e, EINVAL, "unexpected argument '%s'; try --help", argv[optind]);
+                return OPTIONS_WRONG;
+        }
+        return check(ret, e) < 0 ? OPTIONS_WRONG : OPTIONS_SERVE;
+}
