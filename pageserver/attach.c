@@ -93,7 +93,7 @@ int session_open_copy(struct session *s, const struct source_files *files, uint3
                       struct err *e)
 {
         unsigned page_bits = (unsigned)__builtin_ctz(page_bytes);
-        int rc = source_open(files, s->host->workers, &s->source, e);
+        int rc = source_open(files, s->host->threads, &s->source, e);
 
         if (rc < 0)
                 return rc;

@@ -14,21 +14,21 @@
 
 #include "pageserver/session.h"
 
-/* Taken at once where nobody waits: a few times the cost of its system calls, so that a
- * demand fault that comes meanwhile waits for some 50 us. */
+/* Taken at once where nobody waits: a few times the cost of its system calls. More gained
+ * nothing. */
 #define BRING_RUN_BYTES (128u << 10)
 #define BRING_BUF_BYTES (1u << QS_CLUSTER_BITS_MAX)
 
 struct serve_ctx {
         unsigned worker;
         void *buf;                      /* BRING_BUF_BYTES, page aligned */
-        bool (*fault_waits)(void *arg); /* for this worker, unread */
-        void *arg;
+        uint64_t woken_ns;              /* when the thread of the last fault was, if before
+                                           its unit was whole; else 0 */
 };
 
 enum brought {
         BROUGHT_PRESENT,        /* it was there                                */
-        BROUGHT_DATA,           /* read and installed                          */
+        BROUGHT_DATA,           /* read and installed; the fault's page woken  */
         BROUGHT_ZERO,           /* zero pages given                            */
         BROUGHT_QUEUED,         /* another worker brings it and wakes us       */
         BROUGHT_RETRY,          /* the client's mappings change: ask again     */
@@ -39,7 +39,7 @@ enum brought {
 enum brought bring_fault(struct session *s, struct serve_ctx *ctx, uint64_t gpa, struct err *e);
 
 /* Some of the units [first, end), at least the first: *ret_n of them, at most
- * BRING_RUN_BYTES of data. Stops early when a fault waits. */
+ * BRING_RUN_BYTES. */
 enum brought bring_run(struct session *s, struct serve_ctx *ctx, uint64_t first, uint64_t end,
                        uint64_t *ret_n, struct err *e);
 

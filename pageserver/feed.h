@@ -11,6 +11,7 @@
 #ifndef PAGESERVER_FEED_H
 #define PAGESERVER_FEED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +40,7 @@ struct feed {
         const struct regions *regions;
         struct removed *removed;        /* NULL = the client gives nothing back */
         struct session *session;        /* whose faults these are */
+        _Atomic bool broken;            /* found by any worker: none reads it any more */
 };
 
 #endif

@@ -44,6 +44,7 @@ struct fillmap {
         /* any thread, atomic */
         struct bits filled;
         struct bits claimed;                    /* cleared under the lock only */
+        struct bits ahead;                      /* claimed without haste */
 
         struct lock lock;
         struct waiter waiter[FILLMAP_WAITERS_MAX] GUARDED_BY(lock);
@@ -137,7 +138,8 @@ int fillmap_open(const struct fillmap_ident *ident, int filled_fd, struct fillma
                 rc = map_file(m, ident, filled_fd, e);
         else if (bits_init(&m->filled, ident->clusters) < 0)
                 rc = err_set(e, ENOMEM, "filled map");
-        if (rc == 0 && bits_init(&m->claimed, ident->clusters) < 0)
+        if (rc == 0 && (bits_init(&m->claimed, ident->clusters) < 0 ||
+                        bits_init(&m->ahead, ident->clusters) < 0))
                 rc = err_set(e, ENOMEM, "filled map");
         if (rc < 0) {
                 fillmap_free(m);
@@ -153,6 +155,7 @@ void fillmap_free(struct fillmap *map) NO_TSA
                 return;
         ASSERT(map->waiters == 0);
         bits_fini(&map->claimed);
+        bits_fini(&map->ahead);
         bits_fini(&map->filled);
         if (map->file)
                 munmap(map->file, map->file_bytes);
@@ -206,10 +209,22 @@ enum claim fillmap_claim(struct fillmap *map, uint64_t cluster, void *waiter)
                 lock_release(&map->lock);
                 return CLAIM_FILLED;
         }
+        if (bits_test(&map->ahead, cluster))
+                return CLAIM_AHEAD;
         lock_acquire(&map->lock);
         enum claim c = lost_locked(map, cluster, waiter);
         lock_release(&map->lock);
         return c;
+}
+
+/* Marked before it is claimed, so that no fault queues behind it. Where the claim is
+ * lost the mark only makes others fetch for themselves once more than needed. */
+bool fillmap_claim_ahead(struct fillmap *map, uint64_t cluster)
+{
+        if (bits_test(&map->filled, cluster) || bits_test(&map->claimed, cluster))
+                return false;
+        bits_set(&map->ahead, cluster);
+        return fillmap_claim(map, cluster, NULL) == CLAIM_WON;
 }
 
 static void wake_locked(struct fillmap *m, uint64_t cluster, fillmap_wake_fn *wake)
@@ -232,6 +247,7 @@ void fillmap_finish(struct fillmap *map, uint64_t cluster, bool filled, fillmap_
         if (filled)
                 bits_set(&map->filled, cluster);        /* INV-FILLED */
         lock_acquire(&map->lock);
+        bits_clear(&map->ahead, cluster);
         bits_clear(&map->claimed, cluster);
         wake_locked(map, cluster, wake);
         lock_release(&map->lock);

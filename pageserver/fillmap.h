@@ -4,14 +4,17 @@
  * ABSENT   its bytes are not in place
  *          -> CLAIMED  fillmap_claim(), any worker
  * CLAIMED  one worker fetches and installs it, without a lock; others that need
- *          it leave their name and are told
+ *          it leave their name and are told. A claim AHEAD of any fault nobody waits
+ *          for: its thread may have to wait for a CPU. A fault fetches for itself
+ *          then, installs the same bytes and leaves the state alone
  *          -> FILLED   fillmap_finish(filled), the claimant
  *          -> ABSENT   fillmap_finish(!filled), the claimant, on failure
  * FILLED   its bytes are in place; for ever
  * Clusters of zeros are never claimed nor filled: zero pages belong to one
  * client and cost nothing to give again.
  *
- * INV-ONE:      a cluster is CLAIMED by at most one worker.
+ * INV-ONE:      a cluster is CLAIMED by at most one worker, and no fault waits for one that
+ *               works ahead.
  * INV-FILLED:   FILLED is set after the bytes are in place, never before. It
  *               lives in a memfd where it must survive this process
  *               (INV-REATTACH); claims do not.
@@ -66,10 +69,13 @@ enum claim {
         CLAIM_QUEUED,           /* another does; the waiter will be called         */
         CLAIM_BUSY,             /* another does; no waiter, or he is queued already */
         CLAIM_FULL,             /* another does; ask again                         */
+        CLAIM_AHEAD,            /* another does, without haste: fetch, but do not finish */
 };
 
 /* waiter: handed to the claimant's wake function; NULL = do not wait */
 enum claim fillmap_claim(struct fillmap *map, uint64_t cluster, void *waiter);
+/* For who works ahead: won or not. */
+bool fillmap_claim_ahead(struct fillmap *map, uint64_t cluster);
 
 /* Called under fillmap->lock: it must be short and take no lock. */
 typedef void fillmap_wake_fn(void *waiter, uint64_t cluster);

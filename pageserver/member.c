@@ -21,13 +21,13 @@ struct member {
 
 static void kick_workers(struct members *t)
 {
-        for (unsigned i = 0; i < t->host->workers; i++)
+        for (unsigned i = 0; i < t->host->threads; i++)
                 worker_kick(t->worker[i]);
 }
 
 static void give_to_workers(struct member *m)
 {
-        for (unsigned i = 0; i < m->table->host->workers; i++)
+        for (unsigned i = 0; i < m->table->host->threads; i++)
                 worker_give(m->table->worker[i], m->session);
 }
 

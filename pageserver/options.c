@@ -71,6 +71,21 @@ static int take_prefetch(struct server_options *o, const char *value, struct err
         return 0;
 }
 
+static int take_placement(struct server_options *o, const char *value, struct err *e)
+{
+        static const char *const name[] = {
+                [PLACEMENT_AUTO] = "auto", [PLACEMENT_PINNED] = "pinned", [PLACEMENT_FREE] = "free",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(name); i++) {
+                if (!strcmp(value, name[i])) {
+                        o->placement = (enum placement)i;
+                        return 0;
+                }
+        }
+        return err_msg(e, EINVAL, "--placement needs auto, pinned or free, not '%s'", value);
+}
+
 static int take_around(struct server_options *o, const char *value, struct err *e)
 {
         uint64_t bytes;
@@ -88,10 +103,14 @@ static int take_around(struct server_options *o, const char *value, struct err *
 static const struct option_row rows[] = {
         { "socket", "PATH", "listen for clients at PATH", take_socket },
         { "private", NULL, "serve one client, on descriptor 3", take_private },
-        { "workers", "N", "threads that serve faults (default: one per CPU, at least 2)",
+        { "workers", "N", "threads that serve faults, and as many that work ahead of them\n"
+          "(default: one per CPU, at least 2, at most 8)",
           take_workers },
         { "prefetch", "RATE", "the most that is read ahead for each client: on (default), off,\n"
           "or bytes per second with K, M, G", take_prefetch },
+        { "placement", "HOW", "pinned: a worker on each CPU, all are woken for each fault;\n"
+          "free: as the scheduler likes; auto (default): pinned on up to 4 CPUs",
+          take_placement },
         { "fault-around", "SIZE", "an aligned block of this size around each fault comes right\n"
           "behind it, also with prefetch off (default: 64K); or off", take_around },
 };

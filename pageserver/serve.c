@@ -57,9 +57,6 @@ static bool settle(struct session *s, uint64_t gpa, enum brought b, const struct
 
         switch (b) {
         case BROUGHT_DATA:
-                /* a page that was given back meanwhile was not installed */
-                if (!s->sink.ops->in_client || s->sink.removed)
-                        bring_wake(s, unit);
                 atomic_fetch_add(&s->count.demand_bytes, session_unit_bytes(s));
                 break;
         case BROUGHT_ZERO:
@@ -77,7 +74,6 @@ static bool settle(struct session *s, uint64_t gpa, enum brought b, const struct
                 return false;
         }
         mark_good(s, unit);
-        prefetch_hint(&s->prefetch, unit);
         return true;
 }
 
@@ -87,9 +83,14 @@ void serve_fault(struct session *s, struct serve_ctx *ctx, uint64_t gpa, uint64_
         enum brought b = bring_fault(s, ctx, gpa, &e);
 
         if (settle(s, gpa, b, &e))
-                histogram_add(&s->count.demand_ns, clock_now_ns() - read_ns);
+                histogram_add(&s->count.demand_ns,
+                              (ctx->woken_ns ? ctx->woken_ns : clock_now_ns()) - read_ns);
         if (b == BROUGHT_BAD)
                 return;
+        if (b == BROUGHT_DATA || b == BROUGHT_ZERO) {
+                prefetch_hint(&s->prefetch, gpa >> s->unit_bits);
+                session_host_ring(s->host);
+        }
         if (s->recording)
                 record_touch(&s->record, gpa >> s->unit_bits);
         count_fault(s);
@@ -173,7 +174,9 @@ static uint64_t swept(struct session *s, uint64_t now_ns)
 
 static bool is_home(const struct session *s, const struct serve_ctx *ctx)
 {
-        return s->id % s->host->workers == ctx->worker;
+        unsigned first = s->host->workers;      /* those before serve faults */
+
+        return first + s->id % (s->host->threads - first) == ctx->worker;
 }
 
 /* for what only the home worker does, now and then */

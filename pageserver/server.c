@@ -29,6 +29,8 @@
  * is a few faults, which are being served. */
 #define LINGER_NS (2 * NS_PER_SEC)
 #define LINGER_LOOK_MS 5
+/* more serve no single guest better, and each VM may have a server of its own */
+#define WORKERS_DEFAULT_MAX 8u
 
 struct server {
         struct session_host host;       /* first: poke() finds the server by it */
@@ -40,7 +42,7 @@ struct server {
         struct event *linger;
         uint64_t linger_end_ns;         /* 0 = not ending */
         int poke_fd;
-        struct worker *worker[WORKERS_MAX];
+        struct worker *worker[2 * WORKERS_MAX];
 };
 
 static void poke(struct session_host *host)
@@ -106,9 +108,8 @@ static void on_terminated(evutil_socket_t sig, short what, void *arg)
 
 unsigned server_default_workers(void)
 {
-        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-        return cpus < 2 ? 2 : (unsigned)MIN(cpus, WORKERS_MAX);
+        /* one may wait for a disk while another serves what is in memory */
+        return MIN(MAX(placement_cpus(), 2u), WORKERS_DEFAULT_MAX);
 }
 
 static int make_loop(struct server *server, struct err *e)
@@ -117,7 +118,8 @@ static int make_loop(struct server *server, struct err *e)
 
         server->base = server->members.base = event_base_new();
         server->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (!server->base || server->poke_fd < 0)
+        server->host.bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (!server->base || server->poke_fd < 0 || server->host.bell_fd < 0)
                 return err_msg(e, ENOMEM, "cannot make an event loop");
         server->poked = event_new(server->base, server->poke_fd, EV_READ | EV_PERSIST,
                                   on_poked, server);
@@ -133,12 +135,14 @@ static int make_loop(struct server *server, struct err *e)
         return 0;
 }
 
-static int start_workers(struct server *server, unsigned n, struct err *e)
+static int start_workers(struct server *server, const struct server_options *o, struct err *e)
 {
-        ASSERT(n >= 1 && n <= WORKERS_MAX);
-        server->host.workers = n;
-        for (unsigned i = 0; i < n; i++) {
-                int rc = worker_start(i, &server->worker[i], e);
+        ASSERT(o->workers >= 1 && o->workers <= WORKERS_MAX);
+        server->host.workers = o->workers;
+        server->host.threads = 2 * o->workers;
+        server->host.pinned = placement_pins(o->placement, placement_cpus());
+        for (unsigned i = 0; i < server->host.threads; i++) {
+                int rc = worker_start(&server->host, i, &server->worker[i], e);
 
                 if (rc < 0)
                         return rc;
@@ -167,7 +171,7 @@ static int open_doors(struct server *server, const struct server_options *o, str
 static void server_fini(struct server *server)
 {
         close_doors(server);
-        for (unsigned i = 0; i < server->host.workers; i++)
+        for (unsigned i = 0; i < server->host.threads; i++)
                 worker_stop(server->worker[i]);
         members_fini(&server->members);
         free_event(&server->poked);
@@ -177,6 +181,7 @@ static void server_fini(struct server *server)
         if (server->base)
                 event_base_free(server->base);
         fd_close(&server->poke_fd);
+        fd_close(&server->host.bell_fd);
         log_fini(&server->host.log);
 }
 
@@ -188,6 +193,7 @@ int server_run(const struct server_options *options, struct err *e)
                         .prefetch_limit = options->prefetch_limit,
                         .around_bytes = options->around_bytes,
                         .poke = poke,
+                        .bell_fd = -1,
                 },
                 .poke_fd = -1,
         };
@@ -198,7 +204,7 @@ int server_run(const struct server_options *options, struct err *e)
         int rc = make_loop(&server, e);
 
         if (rc == 0)
-                rc = start_workers(&server, options->workers, e);
+                rc = start_workers(&server, options, e);
         if (rc == 0)
                 rc = open_doors(&server, options, e);
         if (rc == 0 && event_base_dispatch(server.base) < 0)

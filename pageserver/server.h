@@ -10,13 +10,15 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "pageserver/placement.h"
 #include "pageserver/worker.h"
 
 struct server_options {
         bool is_private;                /* one client, and no door */
         int private_sock;               /* of the one client; taken */
         const char *socket_path;        /* of a daemon; else NULL */
-        unsigned workers;               /* 1..WORKERS_MAX */
+        unsigned workers;               /* of either kind, 1..WORKERS_MAX */
+        enum placement placement;
         uint64_t prefetch_limit;        /* bytes per second for each client */
         uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */
 };

@@ -12,6 +12,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/io.h"
 #include "pageserver/session-priv.h"
 
 /* A peer of another pid namespace has pid 0: it is then treated as dead from its
@@ -104,11 +105,23 @@ bool session_client_dead(const struct session *s)
         return s->pidfd < 0 || poll(&p, 1, 0) > 0;
 }
 
-/* Userfaultfds are dealt over the workers, beginning at the home worker; of fewer than
- * there are workers each has several readers. */
+void session_host_ring(struct session_host *host)
+{
+        uint64_t one = 1;
+
+        if (atomic_load(&host->resting) > 0)
+                io_write_full(host->bell_fd, &one, sizeof(one));
+}
+
+/* Userfaultfds are dealt over the workers, beginning with one that the session's
+ * number says; of fewer than there are workers each has several readers. */
 struct feed *session_feed(struct session *s, unsigned worker, unsigned i)
 {
         unsigned workers = s->host->workers;
+
+        if (s->host->pinned)
+                return i < s->nuffds ? &s->feed[i] : NULL;
+
         unsigned first = (worker + workers - s->id % workers) % workers;
 
         if (s->nuffds < workers)

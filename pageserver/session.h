@@ -41,7 +41,11 @@ enum session_state {
 struct session_host {
         struct cache_list caches;       /* main thread */
         struct log log;
-        unsigned workers;
+        unsigned workers;               /* threads that serve faults */
+        unsigned threads;               /* and, behind them, those that work ahead */
+        bool pinned;                    /* each on its CPU; every worker polls all feeds */
+        int bell_fd;                    /* eventfd: wakes a thread that works ahead */
+        _Atomic unsigned resting;       /* of those; INV-RING */
         bool is_private;                /* the client keeps the writable descriptors */
         uint64_t prefetch_limit;        /* no client gets more: bytes per second */
         uint64_t around_bytes;          /* of fault-around */
@@ -64,6 +68,9 @@ void session_hang_up(struct session *s);
 void session_close_socket(struct session *s);
 /* main thread: the process that connected has ended (or cannot be seen) */
 bool session_client_dead(const struct session *s);
+
+/* any thread: there may be work ahead of faults */
+void session_host_ring(struct session_host *host);
 
 /* worker threads: the feeds that worker polls, by i = 0, 1, ...; NULL = no more */
 struct feed *session_feed(struct session *s, unsigned worker, unsigned i);

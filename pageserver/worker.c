@@ -2,18 +2,19 @@
 #include "pageserver/worker.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/io.h"
+#include "pageserver/placement.h"
 #include "pageserver/serve.h"
 
 /* feeds looked at per round; epoll goes round robin over the rest */
@@ -21,6 +22,8 @@
 
 struct worker {
         /* set before the thread starts, constant after */
+        struct session_host *host;
+        bool ahead;                     /* serves no faults */
         pthread_t thread;
         int epoll_fd;
         int kick_fd;
@@ -40,12 +43,28 @@ struct worker {
 
 /* ---- sessions come and go, between two rounds ----------------------------- */
 
-/* a feed may be polled by several workers: one message needs one of them */
-static int poll_add(struct worker *w, int fd, struct feed *feed)
+/* A message needs one worker. Where they are pinned all are woken nevertheless: the
+ * one on the faulting thread's CPU is there first, whichever the kernel would choose. */
+static int poll_feed(struct worker *w, struct feed *feed)
 {
-        struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = feed };
+        struct epoll_event ev = {
+                .events = EPOLLIN | (w->host->pinned ? 0 : EPOLLEXCLUSIVE), .data.ptr = feed,
+        };
+
+        return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, feed->fd, &ev) < 0 ? -errno : 0;
+}
+
+/* data.ptr NULL: no feed */
+static int poll_own(struct worker *w, int fd, uint32_t how)
+{
+        struct epoll_event ev = { .events = EPOLLIN | how };
 
         return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static struct feed *feed_of(const struct worker *w, struct session *s, unsigned i)
+{
+        return w->ahead ? NULL : session_feed(s, w->ctx.worker, i);
 }
 
 static void poll_drop(struct worker *w, int fd)
@@ -60,8 +79,8 @@ static void take_in(struct worker *w, struct session *s)
         ASSERT(w->sessions < SESSIONS_MAX);
         w->session[w->sessions++] = s;
         serve_prepare(s, &w->ctx);
-        for (unsigned i = 0; (f = session_feed(s, w->ctx.worker, i)); i++) {
-                int rc = poll_add(w, f->fd, f);
+        for (unsigned i = 0; (f = feed_of(w, s, i)); i++) {
+                int rc = poll_feed(w, f);
 
                 if (rc < 0)
                         session_feed_broken(s, rc);
@@ -73,7 +92,7 @@ static void let_go(struct worker *w, unsigned at)
         struct session *s = w->session[at];
         struct feed *f;
 
-        for (unsigned i = 0; (f = session_feed(s, w->ctx.worker, i)); i++)
+        for (unsigned i = 0; (f = feed_of(w, s, i)); i++)
                 poll_drop(w, f->fd);
         w->session[at] = w->session[--w->sessions];
         session_release(s);
@@ -109,11 +128,18 @@ static void come_and_go(struct worker *w)
 static void serve_feed(struct worker *w, struct feed *f, uint32_t events)
 {
         uint64_t gpa[FEED_BATCH_MAX];
+
+        if (atomic_load(&f->broken)) {
+                poll_drop(w, f->fd);
+                return;
+        }
+
         /* an error without input: reading could block */
         int n = events & EPOLLIN ? f->ops->read(f, w->ctx.worker, gpa) : -EIO;
         uint64_t now_ns = clock_now_ns();
 
         if (n < 0) {
+                atomic_store(&f->broken, true);
                 poll_drop(w, f->fd);
                 session_feed_broken(f->session, n);
                 return;
@@ -150,45 +176,78 @@ static int timeout_ms(uint64_t next_ns)
         return next_ns <= now ? 0 : (int)MIN(DIV_ROUND_UP(next_ns - now, NS_PER_MS), 1000u);
 }
 
-/* Waits for faults until there is background work; true when some were served. */
-static bool serve_faults(struct worker *w, uint64_t next_ns)
+static void take_kick(struct worker *w)
+{
+        uint64_t kicks;
+
+        io_read_full(w->kick_fd, &kicks, sizeof(kicks));
+        come_and_go(w);
+}
+
+static void serve_faults(struct worker *w)
 {
         struct epoll_event ev[EVENTS_MAX];
-        bool served = false;
-        int n = epoll_wait(w->epoll_fd, ev, EVENTS_MAX, timeout_ms(next_ns));
+        int n = epoll_wait(w->epoll_fd, ev, EVENTS_MAX, -1);
 
         ASSERT(n >= 0 || errno == EINTR);
         for (int i = 0; i < n; i++) {
-                if (ev[i].data.ptr) {
-                        serve_feed(w, ev[i].data.ptr, ev[i].events);
-                        served = true;
-                } else {
-                        uint64_t kicks;
-
-                        io_read_full(w->kick_fd, &kicks, sizeof(kicks));
-                        come_and_go(w);
-                        return true;            /* other events may be of those that went */
+                if (!ev[i].data.ptr) {
+                        take_kick(w);
+                        return;                 /* other events may be of those that went */
                 }
+                serve_feed(w, ev[i].data.ptr, ev[i].events);
         }
-        return served;
 }
 
-/* The kick counts too: it comes rarely. */
-static bool fault_waits(void *arg)
-{
-        const struct worker *w = arg;
-        struct pollfd p = { .fd = w->epoll_fd, .events = POLLIN };
+/* ---- ahead of faults --------------------------------------------------------- */
 
-        return poll(&p, 1, 0) > 0;
+/* INV-RING: who has pushed work looks for resting threads afterwards; who rests says so
+ * before his last look for work. So one of them sees the other. */
+static uint64_t last_look(struct worker *w)
+{
+        atomic_fetch_add(&w->host->resting, 1);
+        return background(w);
+}
+
+static void rest(struct worker *w, uint64_t next_ns)
+{
+        struct epoll_event ev[2];
+        uint64_t rings;
+        int n = epoll_wait(w->epoll_fd, ev, 2, timeout_ms(next_ns));
+
+        ASSERT(n >= 0 || errno == EINTR);
+        atomic_fetch_sub(&w->host->resting, 1);
+        (void)!read(w->host->bell_fd, &rings, sizeof(rings));
+        take_kick(w);
+}
+
+static void work_ahead(struct worker *w)
+{
+        if (background(w) == 0)
+                return;
+
+        uint64_t next_ns = last_look(w);
+
+        if (next_ns == 0)
+                atomic_fetch_sub(&w->host->resting, 1);
+        else
+                rest(w, next_ns);
 }
 
 static void *run(void *arg)
 {
         struct worker *w = arg;
-        uint64_t next_ns = SERVE_NEVER;
 
-        while (!atomic_load(&w->stop))
-                next_ns = serve_faults(w, next_ns) ? 0 : background(w);
+        if (w->ahead)
+                place_ahead();
+        else
+                place_demand(w->ctx.worker, w->host->pinned);
+        while (!atomic_load(&w->stop)) {
+                if (w->ahead)
+                        work_ahead(w);
+                else
+                        serve_faults(w);
+        }
         return NULL;
 }
 
@@ -218,16 +277,17 @@ static int start_thread(struct worker *w)
         return -rc;
 }
 
-int worker_start(unsigned index, struct worker **ret, struct err *e)
+int worker_start(struct session_host *host, unsigned index, struct worker **ret,
+                 struct err *e)
 {
         struct worker *w = calloc(1, sizeof(*w));
 
         if (!w)
                 return err_set(e, ENOMEM, "worker");
         lock_init(&w->lock);
+        w->host = host;
+        w->ahead = index >= host->workers;
         w->ctx.worker = index;
-        w->ctx.fault_waits = fault_waits;
-        w->ctx.arg = w;
         w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         w->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         w->ctx.buf = mmap(NULL, BRING_BUF_BYTES, PROT_READ | PROT_WRITE,
@@ -236,7 +296,9 @@ int worker_start(unsigned index, struct worker **ret, struct err *e)
         int rc = w->epoll_fd < 0 || w->kick_fd < 0 || w->ctx.buf == MAP_FAILED ? -errno : 0;
 
         if (rc == 0)
-                rc = poll_add(w, w->kick_fd, NULL);
+                rc = poll_own(w, w->kick_fd, 0);
+        if (rc == 0 && w->ahead)
+                rc = poll_own(w, host->bell_fd, EPOLLEXCLUSIVE);
         if (rc == 0)
                 rc = start_thread(w);
         if (rc < 0) {

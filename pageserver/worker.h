@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.h - a thread that serves faults and, when none waits, prefetches.
+/* worker.h - a thread that serves faults, or one that works ahead of them.
  *
- * Every worker knows every session: it polls the feeds dealt to it and helps with
- * the prefetch of all. It looks at its feeds before each step of background work:
- * so a demand fault waits for one cluster's work at most.
+ * Demand workers do nothing but serve faults. What no fault asked for is the work of
+ * threads of their own with a lower priority: a guest thread that is woken on the CPU
+ * of a server thread does not push one of equal priority aside, and would wait until
+ * its time is over (measured: 4 ms). So the scheduler, not we, puts demand first.
+ *
+ * Every worker knows every session. One that is pinned polls all feeds, so that the
+ * worker on the faulting thread's own CPU, which needs no wake-up across CPUs, can be
+ * the first; else feeds are dealt.
  *
  * Threads: main thread for all functions but worker_kick(), which is anyone's.
  */
@@ -12,15 +17,19 @@
 
 #include "pageserver/session.h"
 
-/* Beyond this many CPUs the kernel's locks of one address space are the limit. */
-#define WORKERS_MAX 64
+/* Of either kind. Beyond this many CPUs the kernel's locks of one address space are
+ * the limit. */
+#define WORKERS_MAX 32
 /* Of one server; each may bring PS_UFFDS_MAX descriptors, times this stays below
  * the kernel's default limit of open files for a service (512 K). */
 #define SESSIONS_MAX 256
 
 struct worker;
 
-int worker_start(unsigned index, struct worker **ret, struct err *e);
+/* index: 0 to host->workers - 1 serve faults, those from there to host->threads - 1
+ * work ahead. */
+int worker_start(struct session_host *host, unsigned index, struct worker **ret,
+                 struct err *e);
 /* joins the thread; sessions it still knows are let go */
 void worker_stop(struct worker *w);
 /* the session counts as held from here on (INV-QUIET) */

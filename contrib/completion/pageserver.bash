@@ -7,10 +7,11 @@ _pageserver() {
 	COMPREPLY=()
 	case $prev in
 	--socket)   mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+	--placement) mapfile -t COMPREPLY < <(compgen -W "auto pinned free" -- "$cur") ;;
 	--prefetch) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$cur") ;;
 	--workers)  ;;
 	*) mapfile -t COMPREPLY < <(compgen -W \
-		"--socket --private --workers --prefetch --help --version" -- "$cur") ;;
+		"--socket --private --workers --prefetch --placement --fault-around --help --version" -- "$cur") ;;
 	esac
 }
 
