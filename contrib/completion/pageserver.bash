@@ -10,8 +10,9 @@ _pageserver() {
 	--placement) mapfile -t COMPREPLY < <(compgen -W "auto pinned free" -- "$cur") ;;
 	--prefetch) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$cur") ;;
 	--workers)  ;;
-	*) mapfile -t COMPREPLY < <(compgen -W \
-		"--socket --private --workers --prefetch --placement --fault-around --help --version" -- "$cur") ;;
+	--fault-around) mapfile -t COMPREPLY < <(compgen -W "off" -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--socket --private --workers --placement
+		--prefetch --fault-around --help --version" -- "$cur") ;;
 	esac
 }
 
