@@ -141,6 +141,7 @@ int session_attach(struct session *s, const struct psmsg_attach *a, int *fds, st
                 .page_bytes = s->page_bytes,
                 .removed = s->removed,
                 .cache_fd = s->cache ? cache_fd(s->cache) : -1,
+                .alias = s->cache ? cache_alias(s->cache) : NULL,
         };
         if (s->removed && a->reattach)
                 removed_replay(s->removed, s->regions);

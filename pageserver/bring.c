@@ -8,8 +8,9 @@
  * their session in the fillmap and go on; the claimant wakes them. No lock is held
  * while anything is read.
  *
- * For a fault the page that it waits for is installed first and its thread woken, then
- * the rest of the unit: putting 16 KiB in place takes longer than to wake a thread.
+ * For a fault the whole unit is installed before its thread is woken: whatever a worker
+ * does behind the wake keeps the thread waiting, where both share a CPU (measured: 21 us
+ * instead of 23 at 16 KiB). Only of large units the page comes first.
  *
  * Prefetch claims several units that lie behind each other, so that one read and one
  * install serve them all: system calls, not bytes, are what a unit costs. No fault waits
@@ -27,6 +28,9 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "pageserver/session-priv.h"
+
+/* a unit up to here is installed before its thread is woken: 20 us */
+#define WHOLE_BYTES_MAX (64u << 10)
 
 void bring_wake(struct session *s, uint64_t unit)
 {
@@ -146,21 +150,19 @@ static int64_t read_run(struct session *s, struct serve_ctx *ctx, struct qs_read
 
 /* ---- demand ----------------------------------------------------------------- */
 
-/* The fault's page out of a unit that has been read. A page that was given back
- * meanwhile was not installed: its thread is woken and faults anew. */
-static enum brought install_page(struct session *s, struct serve_ctx *ctx, uint64_t gpa,
-                                 struct err *e)
+/* Of a unit that has been read, what holds gpa: [part, part + bytes). A page that was
+ * given back meanwhile was not installed: its thread is woken and faults anew. */
+static enum brought install_and_wake(struct session *s, struct serve_ctx *ctx, uint64_t part,
+                                     uint64_t bytes, struct err *e)
 {
-        uint32_t bytes = s->sink.page_bytes;
-        uint64_t page = ALIGN_DOWN(gpa, bytes);
-        const char *data = (char *)ctx->buf + (page & (session_unit_bytes(s) - 1));
-        enum brought b = outcome(s->sink.ops->install(&s->sink, page, data, bytes), BROUGHT_DATA,
+        const char *data = (char *)ctx->buf + (part & (session_unit_bytes(s) - 1));
+        enum brought b = outcome(s->sink.ops->install(&s->sink, part, data, bytes), BROUGHT_DATA,
                                  e);
 
         if (b != BROUGHT_DATA)
                 return b;
         if (!s->sink.ops->in_client || s->sink.removed)
-                sink_wake(&s->sink, page, bytes);
+                sink_wake(&s->sink, part, bytes);
         ctx->woken_ns = clock_now_ns();
         return b;
 }
@@ -173,9 +175,14 @@ static enum brought fetch(struct session *s, struct serve_ctx *ctx, struct qs_re
         if (read_unit(s, ctx, reader, unit, 0, e) < 0)
                 return BROUGHT_BAD;
 
-        enum brought b = install_page(s, ctx, gpa, e);
+        uint64_t bytes = session_unit_bytes(s);
 
-        if (b != BROUGHT_DATA || session_unit_bytes(s) == s->sink.page_bytes)
+        if (bytes > WHOLE_BYTES_MAX)
+                bytes = s->sink.page_bytes;
+
+        enum brought b = install_and_wake(s, ctx, ALIGN_DOWN(gpa, bytes), bytes, e);
+
+        if (b != BROUGHT_DATA || bytes == session_unit_bytes(s))
                 return b;
         return install(s, ctx, unit, 1, e);
 }

@@ -27,6 +27,7 @@ struct cache {
         /* set at the start, constant after */
         struct source *source;
         struct fillmap *map;
+        struct alias *alias;            /* NULL = none */
         int fd;
         int map_fd;
         int filled_fd;
@@ -115,6 +116,7 @@ static int take_files(struct cache *c, int given_fd, int given_filled_fd, struct
 
 static void cache_free(struct cache *c)
 {
+        alias_free(c->alias);
         fillmap_free(c->map);
         source_close(c->source);
         fd_close(&c->fd);
@@ -153,6 +155,7 @@ static int cache_start(struct cache_list *list, struct cache *c, int given_fd,
                 cache_free(c);
                 return rc;
         }
+        c->alias = alias_new(c->fd, memfd_bytes(c->source));
         c->next = list->first;
         list->first = c;
         *ret = c;
@@ -220,6 +223,11 @@ struct fillmap *cache_map(const struct cache *cache)
 int cache_fd(const struct cache *cache)
 {
         return cache->fd;
+}
+
+const struct alias *cache_alias(const struct cache *cache)
+{
+        return cache->alias;
 }
 
 int cache_map_fd(const struct cache *cache)

@@ -2,8 +2,9 @@
 /* cache.h - the image cache of the shared lane: a memfd that holds an image's
  * clusters at their guest-physical offsets, and the map of those in place.
  *
- * INV-WHOLE:    a page becomes visible only complete: clusters are written with
- *               pwrite, which is atomic per page for faults.
+ * INV-WHOLE:    a page becomes visible only complete: clusters are put there by
+ *               UFFDIO_COPY through an alias or written with pwrite, both of which
+ *               are atomic per page for faults.
  * INV-READONLY: clients get only cache_map_fd(), reopened for reading; the file
  *               has mode 0600 and cannot shrink or grow. The writable descriptors
  *               go to the client of a private server alone, who keeps them for
@@ -24,6 +25,7 @@
 #include <sys/types.h>
 
 #include "common/err.h"
+#include "pageserver/alias.h"
 #include "pageserver/fillmap.h"
 #include "pageserver/source.h"
 
@@ -58,6 +60,7 @@ struct source *cache_source(const struct cache *cache);
 struct fillmap *cache_map(const struct cache *cache);
 /* borrowed */
 int cache_fd(const struct cache *cache);
+const struct alias *cache_alias(const struct cache *cache);
 int cache_map_fd(const struct cache *cache);
 int cache_filled_fd(const struct cache *cache);
 

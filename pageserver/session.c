@@ -109,7 +109,7 @@ void session_host_ring(struct session_host *host)
 {
         uint64_t one = 1;
 
-        if (atomic_load(&host->resting) > 0)
+        if (atomic_load(&host->resting) == host->threads - host->workers)
                 io_write_full(host->bell_fd, &one, sizeof(one));
 }
 

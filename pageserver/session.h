@@ -44,7 +44,7 @@ struct session_host {
         unsigned workers;               /* threads that serve faults */
         unsigned threads;               /* and, behind them, those that work ahead */
         bool pinned;                    /* each on its CPU; every worker polls all feeds */
-        int bell_fd;                    /* eventfd: wakes a thread that works ahead */
+        int bell_fd;                    /* eventfd: wakes one that works ahead */
         _Atomic unsigned resting;       /* of those; INV-RING */
         bool is_private;                /* the client keeps the writable descriptors */
         uint64_t prefetch_limit;        /* no client gets more: bytes per second */

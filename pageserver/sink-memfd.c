@@ -9,6 +9,9 @@
 static enum uffd_result install(const struct sink *s, uint64_t gpa, const void *data,
                                 size_t bytes)
 {
+        if (s->alias && alias_fill(s->alias, gpa, data, bytes))
+                return UFFD_DONE;
+
         /* INV-WHOLE: atomic per page for faults */
         int rc = io_pwrite_full(s->cache_fd, data, bytes, gpa);
 

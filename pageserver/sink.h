@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pageserver/alias.h"
 #include "pageserver/regions.h"
 #include "pageserver/removed.h"
 #include "pageserver/uffd.h"
@@ -42,7 +43,9 @@ struct sink {
         const int *uffds;
         uint32_t page_bytes;            /* of the client's memory */
         struct removed *removed;        /* NULL = nothing is given back */
-        int cache_fd;                   /* sink_memfd */
+        /* sink_memfd */
+        int cache_fd;
+        const struct alias *alias;      /* NULL = none */
 };
 
 /* The same in both lanes: the client's own zero pages. In the shared lane the

@@ -45,13 +45,8 @@ static int open_failed(struct err *e)
         return err_set(e, errno, "cannot open a userfaultfd");
 }
 
-int uffd_open(uint64_t features, int *ret_fd, struct err *e)
+static int set_up(int fd, uint64_t features, struct err *e)
 {
-        AUTO_FD fd = open_any();
-
-        if (fd < 0)
-                return open_failed(e);
-
         struct uffdio_api api = { .api = UFFD_API, .features = features };
 
         if (ioctl(fd, UFFDIO_API, &api) < 0) {
@@ -61,8 +56,36 @@ int uffd_open(uint64_t features, int *ret_fd, struct err *e)
                                        (unsigned long long)features);
                 return err_set(e, errno, "cannot set up a userfaultfd");
         }
-        *ret_fd = fd_take(&fd);
         return 0;
+}
+
+int uffd_open(uint64_t features, int *ret_fd, struct err *e)
+{
+        AUTO_FD fd = open_any();
+
+        if (fd < 0)
+                return open_failed(e);
+
+        int rc = set_up(fd, features, e);
+
+        if (rc == 0)
+                *ret_fd = fd_take(&fd);
+        return rc;
+}
+
+int uffd_open_own(uint64_t features, int *ret_fd, struct err *e)
+{
+        const int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
+        AUTO_FD fd = (int)syscall(SYS_userfaultfd, flags);
+
+        if (fd < 0)
+                return open_failed(e);
+
+        int rc = set_up(fd, features, e);
+
+        if (rc == 0)
+                *ret_fd = fd_take(&fd);
+        return rc;
 }
 
 bool uffd_is(int fd)
@@ -171,6 +194,13 @@ enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,
 enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes)
 {
         return install(step_zero, fd, hva, NULL, bytes, PAGE);
+}
+
+bool uffd_copy_absent(int fd, uint64_t hva, const void *src, size_t bytes)
+{
+        size_t copied;
+
+        return step_copy(fd, hva, src, bytes, &copied) == 0 && copied == bytes;
 }
 
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes)

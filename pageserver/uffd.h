@@ -19,6 +19,10 @@
  * vm.unprivileged_userfaultfd=1, or a newer kernel). */
 int uffd_open(uint64_t features, int *ret_fd, struct err *e);
 
+/* One that takes only faults of this process's own threads in user mode, and needs no
+ * privilege: for memory that nobody touches but by the calls below. */
+int uffd_open_own(uint64_t features, int *ret_fd, struct err *e);
+
 /* Whether a descriptor that somebody sent us is one. */
 bool uffd_is(int fd);
 
@@ -37,6 +41,8 @@ enum uffd_result {
 enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,
                            size_t page_bytes);
 enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes);
+/* One call: true when all the pages were missing and are there now. */
+bool uffd_copy_absent(int fd, uint64_t hva, const void *src, size_t bytes);
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes);
 
 /* The address space behind the descriptor has ended: no thread of it, nor any

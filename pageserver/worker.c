@@ -2,6 +2,7 @@
 #include "pageserver/worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,6 +20,9 @@
 
 /* feeds looked at per round; epoll goes round robin over the rest */
 #define EVENTS_MAX 32
+/* A thread that works ahead looks again this often, this many times, before it rests. */
+#define NAP_NS 100000
+#define NAPS 20
 
 struct worker {
         /* set before the thread starts, constant after */
@@ -33,6 +37,7 @@ struct worker {
         struct session *session[SESSIONS_MAX];
         unsigned sessions;
         unsigned turn;                  /* whose background comes first */
+        unsigned naps;                  /* before a rest */
 
         /* any thread */
         _Atomic bool stop;
@@ -201,8 +206,8 @@ static void serve_faults(struct worker *w)
 
 /* ---- ahead of faults --------------------------------------------------------- */
 
-/* INV-RING: who has pushed work looks for resting threads afterwards; who rests says so
- * before his last look for work. So one of them sees the other. */
+/* INV-RING: who has pushed work looks afterwards whether all are resting; who rests says
+ * so before his last look for work. So one of them sees the other. */
 static uint64_t last_look(struct worker *w)
 {
         atomic_fetch_add(&w->host->resting, 1);
@@ -221,10 +226,28 @@ static void rest(struct worker *w, uint64_t next_ns)
         take_kick(w);
 }
 
+/* While faults come there is always more in a moment, and being woken for each would cost
+ * the demand worker, and the guest behind it, more than what comes is worth. */
+static void nap(struct worker *w)
+{
+        const struct timespec t = { .tv_nsec = NAP_NS };
+        struct pollfd p = { .fd = w->epoll_fd, .events = POLLIN };
+
+        w->naps--;
+        if (ppoll(&p, 1, &t, NULL) > 0)
+                take_kick(w);
+}
+
 static void work_ahead(struct worker *w)
 {
-        if (background(w) == 0)
+        if (background(w) == 0) {
+                w->naps = NAPS;
                 return;
+        }
+        if (w->naps > 0) {
+                nap(w);
+                return;
+        }
 
         uint64_t next_ns = last_look(w);
 

@@ -87,8 +87,10 @@ done
 
 i=1
 while [ "$i" -le "$clones" ]; do
-        sh -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$group" "$vmm" revert "$work/image.qcow2" \
-                --postcopy --pageserver "$work/sock" --name "c$i" --console "$work/c$i.txt" >/dev/null
+        # shellcheck disable=SC2016 # for the inner shell
+        sh -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$group" "$vmm" revert \
+                "$work/image.qcow2" --postcopy --pageserver "$work/sock" --name "c$i" \
+                --console "$work/c$i.txt" >/dev/null
         i=$((i + 1))
 done
 i=1
@@ -107,5 +109,7 @@ printf '%s clones of a 256 MiB image, each verified and idle; KiB for each\n' "$
 printf '%-34s %10s\n' "charged in all" $((charged / clones)) "pages of its own" $((own / clones)) \
         "beyond them" "$each" "asked for at most" 3072
 printf '%-34s %10s\n' "page server, for all (Pss)" "$server"
-printf '{"clones": %s, "charged_kib": %s, "own_kib": %s, "beyond_kib_each": %s, "server_pss_kib": %s}\n' \
-        "$clones" "$charged" "$own" "$each" "$server" >bench-clones.json
+{
+        printf '{"clones": %s, "charged_kib": %s, "own_kib": %s, ' "$clones" "$charged" "$own"
+        printf '"beyond_kib_each": %s, "server_pss_kib": %s}\n' "$each" "$server"
+} >bench-clones.json
