@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* an image's RAM into a flat sparse file: threads take stretches of it by a
- * counter; what is zero stays a hole */
+ * counter; what is zero stays a hole, what lies between the file's parts is left out */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -21,6 +21,8 @@
 struct export_job {
         struct qs_image *image;
         struct publish *publish;
+        const struct qs_flat_part *parts;
+        size_t n;
         uint64_t stretch_clusters;
         struct tally tally;
         _Atomic uint64_t next;                  /* stretch */
@@ -31,6 +33,27 @@ struct export_job {
 static bool is_hole(const struct qs_image *m, const uint8_t *p, uint64_t bytes)
 {
         return !m->hdr.format_version && sum_all_zero(p, bytes);
+}
+
+/* Memory from gpa on, as far as it is of a part, to its place in the file. */
+static int write_parts(const struct export_job *job, const uint8_t *p, uint64_t bytes,
+                       uint64_t gpa)
+{
+        for (size_t i = 0; i < job->n; i++) {
+                const struct qs_flat_part *part = &job->parts[i];
+                uint64_t lo = MAX(gpa, part->gpa);
+                uint64_t hi = MIN(gpa + bytes, part->gpa + part->bytes);
+
+                if (lo >= hi)
+                        continue;
+
+                int rc = io_pwrite_full(publish_fd(job->publish), p + (lo - gpa), hi - lo,
+                                        part->offset + (lo - part->gpa));
+
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
 }
 
 static int write_data(struct export_job *job, const uint8_t *p, uint64_t bytes, uint64_t at)
@@ -44,7 +67,7 @@ static int write_data(struct export_job *job, const uint8_t *p, uint64_t bytes, 
                 while (end < bytes && !is_hole(job->image, p + end, MIN(step, bytes - end)))
                         end = MIN(end + step, bytes);
 
-                int rc = io_pwrite_full(publish_fd(job->publish), p + done, end - done, at + done);
+                int rc = write_parts(job, p + done, end - done, at + done);
 
                 if (rc < 0)
                         return rc;
@@ -140,27 +163,83 @@ static int worker(void *ctx, struct err *e)
         return rc;
 }
 
-static int run(struct export_job *job, struct err *e)
+static int write_ram(struct export_job *job, struct err *e)
 {
-        if (ftruncate(publish_fd(job->publish), (off_t)job->image->disk_bytes) < 0)
+        const struct qs_flat_part *last = &job->parts[job->n - 1];
+
+        if (ftruncate(publish_fd(job->publish), (off_t)(last->offset + last->bytes)) < 0)
                 return publish_write_error(job->publish, -errno, e);
         return crew_run(crew_size(0), worker, job, e);
+}
+
+static int write_blob(const struct publish *p, const struct qs_blob *blob, struct err *e)
+{
+        int rc = io_pwrite_full(publish_fd(p), blob->data, blob->bytes, 0);
+
+        return rc < 0 ? publish_write_error(p, rc, e) : 0;
+}
+
+int qs_export_blob(const struct qs_blob *blob, bool force, struct err *e)
+{
+        struct publish *p = NULL;
+        int rc = publish_new(blob->name, force, &p, e);
+
+        if (rc == 0)
+                rc = write_blob(p, blob, e);
+        if (rc == 0)
+                rc = publish_commit(p, e);
+        publish_free(p);
+        return rc;
+}
+
+/* Both are there and durable before the first gets its name; when the second cannot get
+ * its own, or either cannot keep it over a crash, both lose them again. */
+static int commit_both(struct publish *ram, struct publish *beside, struct err *e)
+{
+        int rc = publish_settle(beside, e);
+
+        if (rc == 0)
+                rc = publish_commit(ram, e);
+        if (rc == 0)
+                rc = publish_commit(beside, e);
+        if (rc < 0) {
+                publish_retract(ram);
+                publish_retract(beside);
+        }
+        return rc;
+}
+
+int qs_export_flat(struct qs_image *m, const struct qs_flat *flat, const struct qs_blob *beside,
+                   bool force, qs_progress_fn *progress, void *progress_ctx, struct err *e)
+{
+        const struct qs_flat_part all = { .bytes = m->disk_bytes };
+        uint64_t step = MAX(EXPORT_BYTES, 1ull << m->unit_bits);
+        struct export_job job = {
+                .image = m, .stretch_clusters = step >> m->unit_bits,
+                .parts = flat->n ? flat->parts : &all, .n = flat->n ? flat->n : 1,
+        };
+        struct publish *other = NULL;
+        int rc = publish_new(flat->path, force, &job.publish, e);
+
+        tally_init(&job.tally, progress, progress_ctx, m->units << m->unit_bits);
+        if (rc == 0 && beside)
+                rc = publish_new(beside->name, force, &other, e);
+        if (rc == 0 && beside)
+                rc = write_blob(other, beside, e);
+        if (rc == 0)
+                rc = write_ram(&job, e);
+        if (rc == 0)
+                rc = other ? commit_both(job.publish, other, e) :
+                             publish_commit(job.publish, e);
+        publish_free(other);
+        publish_free(job.publish);
+        return rc;
 }
 
 int qs_export(struct qs_image *m, const char *raw_path, bool force, qs_progress_fn *progress,
               void *progress_ctx, struct err *e)
 {
-        uint64_t step = MAX(EXPORT_BYTES, 1ull << m->unit_bits);
-        struct export_job job = {
-                .image = m, .stretch_clusters = step >> m->unit_bits,
-        };
-        int rc = publish_new(raw_path, force, &job.publish, e);
+        const struct qs_flat flat = { .path = raw_path };
 
-        tally_init(&job.tally, progress, progress_ctx, m->units << m->unit_bits);
-        if (rc == 0)
-                rc = run(&job, e);
-        if (rc == 0)
-                rc = publish_commit(job.publish, e);
-        publish_free(job.publish);
-        return rc;
+        return qs_export_flat(m, &flat, NULL, force, progress, progress_ctx, e);
 }

@@ -206,18 +206,32 @@ int publish_write_error(const struct publish *p, int rc, struct err *e)
         return err_set(e, -rc, "write '%s'%s", p->path, remedy);
 }
 
-int publish_commit(struct publish *p, struct err *e)
+int publish_settle(struct publish *p, struct err *e)
 {
         ASSERT(p->fd >= 0);
-        if (fdatasync(p->fd) < 0)
-                return publish_write_error(p, -errno, e);
+        return fdatasync(p->fd) < 0 ? publish_write_error(p, -errno, e) : 0;
+}
 
-        int rc = give_name(p, e);
+int publish_commit(struct publish *p, struct err *e)
+{
+        int rc = publish_settle(p, e);
 
+        if (rc == 0)
+                rc = give_name(p, e);
         if (rc < 0)
                 return rc;
         if (fsync(p->folder) < 0)
                 return err_set(e, errno, "'%s' is complete, but its folder could not be made "
                                "durable (run 'sync')", p->path);
         return 0;
+}
+
+void publish_retract(struct publish *p)
+{
+        struct stat ours, there;
+
+        if (fstat(p->fd, &ours) == 0 &&
+            fstatat(p->folder, p->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+            ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+                unlinkat(p->folder, p->name, 0);
 }

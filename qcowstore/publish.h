@@ -23,6 +23,10 @@ int publish_new(const char *path, bool force, struct publish **ret, struct err *
 int publish_fd(const struct publish *p);
 /* fdatasync, name, fsync of the folder. Once. */
 int publish_commit(struct publish *p, struct err *e);
+/* The first of these steps alone, where several files are to get their names together. */
+int publish_settle(struct publish *p, struct err *e);
+/* Takes a committed file's name away again, if it still has it. */
+void publish_retract(struct publish *p);
 /* Leaves nothing behind of a file that was not committed. */
 void publish_free(struct publish *p);
 

@@ -299,10 +299,39 @@ int qs_optimize(const char *path, const struct qs_writer_options *options,
                 qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret,
                 struct err *e);
 
+/* A stretch of guest-physical memory and where it is in a flat file. */
+struct qs_flat_part {
+        uint64_t gpa;
+        uint64_t bytes;
+        uint64_t offset;
+};
+
+/* A flat file of memory: n parts of whole 4 KiB pages, which ascend and do not overlap,
+ * neither in memory nor in the file; none = all of it at guest-physical offsets. */
+struct qs_flat {
+        const char *path;
+        const struct qs_flat_part *parts;
+        size_t n;
+};
+
+/* Bytes under a name, which is a section's or a file's. */
+struct qs_blob {
+        const char *name;
+        const void *data;
+        size_t bytes;
+};
+
 /* RAM of the image as a flat, sparse file at guest-physical offsets; published
  * whole under its name or not at all. */
 int qs_export(struct qs_image *image, const char *raw_path, bool force,
               qs_progress_fn *progress, void *progress_ctx, struct err *e);
+/* The same in parts, what lies between them left out, and a file beside it: both are
+ * published, whole, or neither. A crash between may leave the first of them. */
+int qs_export_flat(struct qs_image *image, const struct qs_flat *flat,
+                   const struct qs_blob *beside, bool force, qs_progress_fn *progress,
+                   void *progress_ctx, struct err *e);
+/* A file of these bytes, published in the same way. */
+int qs_export_blob(const struct qs_blob *blob, bool force, struct err *e);
 /* *ret_gpa: the first guest address at which the RAM of the two differs,
  * UINT64_MAX = none. The smaller one counts as followed by zeros. */
 int qs_compare(struct qs_image *a, struct qs_image *b, qs_progress_fn *progress,
@@ -324,5 +353,10 @@ int qs_rewrite_in_place(struct qs_image *image, const struct qs_writer_options *
 int qs_import(const char *raw_path, const char *image_path,
               const struct qs_writer_options *options, qs_progress_fn *progress,
               void *progress_ctx, struct qs_writer_stats *ret_stats, struct err *e);
+/* The same of one in parts, which is as long as they say, with sections. */
+int qs_import_flat(const struct qs_flat *flat, const struct qs_blob *sections, size_t nsections,
+                   const char *image_path, const struct qs_writer_options *options,
+                   qs_progress_fn *progress, void *progress_ctx,
+                   struct qs_writer_stats *ret_stats, struct err *e);
 
 #endif
