@@ -10,8 +10,8 @@
 #include "common/json.h"
 #include "common/size.h"
 #include "vmm/cli.h"
-#include "vmm/cmd-image.h"
 #include "vmm/httpc.h"
+#include "vmm/image-info.h"
 #include "vmm/rundir.h"
 
 struct simple {
