@@ -12,6 +12,7 @@
 #include "vmm/cli.h"
 #include "vmm/image-check.h"
 #include "vmm/image-compare.h"
+#include "vmm/image-firecracker.h"
 #include "vmm/image-info.h"
 #include "vmm/image-write.h"
 #include "vmm/job.h"
@@ -36,6 +37,11 @@ static const char help[] =
         "                        [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--backing PARENT] [--force] [--json]\n"
+        "       vmm image export [--firecracker MEM] --vmstate FILE IMAGE [--tag TAG]\n"
+        "                        [--allow-parent DIR] [--force]\n"
+        "       vmm image import --firecracker MEM --vmstate FILE IMAGE [--layout v1.0|v1.13]\n"
+        "                        [the options of import]\n"
+        "                                            a snapshot of Firecracker's\n"
         "       vmm image flatten IMAGE [--allow-parent DIR] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--force] [--json]\n"
         "                                            the same, without its parents\n"
@@ -52,6 +58,10 @@ static const char help[] =
         "  --cluster-size N    4K to 2M, a power of two (default: 16K, or as it is)\n"
         "  --backing PARENT    store only what differs from PARENT, an image in the same folder\n"
         "  --allow-parent DIR  its parents may lie in DIR too\n"
+        "  --firecracker MEM   the memory file of a snapshot of Firecracker's\n"
+        "  --vmstate FILE      its vmstate file\n"
+        "  --layout v1.0|v1.13 how it places memory, where FILE cannot be asked: as\n"
+        "                      Firecracker v1.0 to v1.12, or as v1.13 and later\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
         "  --force             replace the target if it exists; with --tag, only its\n"
@@ -63,6 +73,7 @@ static const char help[] =
 struct image_cmd {
         struct qs_writer_options writer;        /* see vmm/image-write.h */
         struct qs_open_options open;
+        struct firecracker_files firecracker;
         char *passphrase;               /* owned; NULL = none */
         bool json;
         bool help;
@@ -111,19 +122,42 @@ static int image_export(const struct image_cmd *o, struct err *e)
         return rc < 0 ? CLI_FAILED : 0;
 }
 
+static int image_export_firecracker_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_export_firecracker(o->operands[0], &o->firecracker, &o->open,
+                                        o->writer.force, o->json, e);
+}
+
 static int image_compare_cmd(const struct image_cmd *o, struct err *e)
 {
         return image_compare(o->operands[0], o->operands[1], &o->open, o->json, e);
 }
 
+/* for a new image or snapshot; a tag means that the file may be there */
+static int named_writer(const struct image_cmd *o, struct qs_writer_options *ret, struct err *e)
+{
+        *ret = o->writer;
+        ret->append = o->open.tag != NULL;
+        return o->open.tag ? cli_parse_tag(o->open.tag, ret->tag, e) : 0;
+}
+
 static int image_import_cmd(const struct image_cmd *o, struct err *e)
 {
-        struct qs_writer_options w = o->writer;
+        const struct qs_flat flat = { .path = o->operands[0] };
+        struct qs_writer_options w;
 
-        if (o->open.tag && cli_parse_tag(o->open.tag, w.tag, e) < 0)
+        if (named_writer(o, &w, e) < 0)
                 return CLI_FAILED;
-        w.append = o->open.tag != NULL;
-        return image_import(o->operands[0], o->operands[1], &w, o->json, e);
+        return image_import(&flat, NULL, 0, o->operands[1], &w, o->json, e);
+}
+
+static int image_import_firecracker_cmd(const struct image_cmd *o, struct err *e)
+{
+        struct qs_writer_options w;
+
+        if (named_writer(o, &w, e) < 0)
+                return CLI_FAILED;
+        return image_import_firecracker(&o->firecracker, o->operands[0], &w, o->json, e);
 }
 
 static int image_flatten_cmd(const struct image_cmd *o, struct err *e)
@@ -160,20 +194,54 @@ static const struct action {
         const char *operands;
         int count;
         image_fn *run;
+        image_fn *run_firecracker;      /* with --firecracker, of one operand; NULL = not so */
 } actions[] = {
-        { "check", "image check IMAGE", 1, image_check_cmd },
-        { "verify", "image verify IMAGE", 1, image_verify_cmd },
-        { "info", "image info IMAGE", 1, image_info_cmd },
-        { "list", "image list IMAGE", 1, image_list_cmd },
-        { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd },
-        { "export", "image export IMAGE RAW", 2, image_export },
-        { "compact", "image compact IMAGE", 1, image_compact_cmd },
-        { "delete", "image delete IMAGE --tag TAG", 1, image_delete },
-        { "import", "image import RAW IMAGE", 2, image_import_cmd },
-        { "flatten", "image flatten IMAGE", 1, image_flatten_cmd },
-        { "optimize", "image optimize IMAGE", 1, image_optimize_cmd },
-        { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd },
+        { "check", "image check IMAGE", 1, image_check_cmd, NULL },
+        { "verify", "image verify IMAGE", 1, image_verify_cmd, NULL },
+        { "info", "image info IMAGE", 1, image_info_cmd, NULL },
+        { "list", "image list IMAGE", 1, image_list_cmd, NULL },
+        { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd, NULL },
+        { "export", "image export IMAGE RAW", 2, image_export, image_export_firecracker_cmd },
+        { "compact", "image compact IMAGE", 1, image_compact_cmd, NULL },
+        { "delete", "image delete IMAGE --tag TAG", 1, image_delete, NULL },
+        { "import", "image import RAW IMAGE", 2, image_import_cmd,
+          image_import_firecracker_cmd },
+        { "flatten", "image flatten IMAGE", 1, image_flatten_cmd, NULL },
+        { "optimize", "image optimize IMAGE", 1, image_optimize_cmd, NULL },
+        { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd, NULL },
 };
+
+/* export and import have two forms; no other action knows Firecracker */
+static int run_firecracker(const struct action *a, struct image_cmd *o, int argc, char **argv,
+                           struct err *e)
+{
+        char operands[80];
+
+        if (!a->run_firecracker) {
+                err_msg(e, EINVAL, "'vmm image %s' knows no --firecracker, --vmstate and "
+                        "--layout: they are for import and export", a->name);
+                return CLI_FAILED;
+        }
+        snprintf(operands, sizeof(operands), "image %s --firecracker MEM --vmstate FILE IMAGE",
+                 a->name);
+        if (cli_operands(argc, argv, 1, operands, e) < 0)
+                return CLI_FAILED;
+        o->operands = argv + optind;
+        return a->run_firecracker(o, e);
+}
+
+static int run_action(const struct action *a, struct image_cmd *o, int argc, char **argv,
+                      struct err *e)
+{
+        const struct firecracker_files *f = &o->firecracker;
+
+        if (f->mem || f->vmstate || f->layout)
+                return run_firecracker(a, o, argc, argv, e);
+        if (cli_operands(argc, argv, a->count, a->operands, e) < 0)
+                return CLI_FAILED;
+        o->operands = argv + optind;
+        return a->run(o, e);
+}
 
 /* The first line of a file, which may be a pipe. */
 static int read_passphrase(void *command, const char *value, struct err *e)
@@ -215,6 +283,9 @@ static const struct option_row options[] = {
         OPTION_TEXT("backing", struct image_cmd, writer.backing),
         OPTION_TEXT("allow-parent", struct image_cmd, open.allow_parent),
         OPTION_READ("passphrase-file", read_passphrase),
+        OPTION_TEXT("firecracker", struct image_cmd, firecracker.mem),
+        OPTION_TEXT("vmstate", struct image_cmd, firecracker.vmstate),
+        OPTION_TEXT("layout", struct image_cmd, firecracker.layout),
         OPTION_FLAG("force", struct image_cmd, writer.force),
         OPTION_FLAG("json", struct image_cmd, json),
         OPTION_FLAG("help", struct image_cmd, help),
@@ -234,10 +305,7 @@ static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
                 if (strcmp(actions[i].name, argv[optind]))
                         continue;
                 optind++;
-                if (cli_operands(argc, argv, actions[i].count, actions[i].operands, e) < 0)
-                        return CLI_FAILED;
-                o->operands = argv + optind;
-                return actions[i].run(o, e);
+                return run_action(&actions[i], o, argc, argv, e);
         }
         err_msg(e, EINVAL, "there is no action 'image %s': see 'vmm image --help'", argv[optind]);
         return CLI_FAILED;

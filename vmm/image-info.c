@@ -11,6 +11,7 @@
 #include "common/json.h"
 #include "common/size.h"
 #include "vmm/cli.h"
+#include "vmm/image-firecracker.h"
 #include "vmm/meta.h"
 
 static const char *date_text(uint64_t wall_ns, char *buf, size_t room)
@@ -80,6 +81,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         json_put_u64(o, "cluster_size", 1ull << i->cluster_bits);
         json_put_str(o, "compress", i->compress == QS_COMPRESS_ZSTD ? "zstd" : "none");
         add_vm(image, o);
+        image_firecracker_describe(image, o);
         return o;
 }
 
@@ -115,6 +117,8 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
                size_text(i->file_bytes, b));
         if (i->is_parent)
                 puts("deltas:   were made of it, so it must not change");
+        if (image_firecracker_print(o))
+                return;
         if (!json_object_object_get_ex(o, "vm", &vm)) {
                 puts("vm:       none, memory only");
                 return;

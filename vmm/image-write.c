@@ -25,8 +25,9 @@ static void print_stats(const char *path, const struct qs_writer_stats *stats)
         cli_print_json(j);
 }
 
-int image_import(const char *raw, const char *path, const struct qs_writer_options *writer,
-                 bool json, struct err *e)
+int image_import(const struct qs_flat *from, const struct qs_blob *sections, size_t nsections,
+                 const char *path, const struct qs_writer_options *writer, bool json,
+                 struct err *e)
 {
         struct qs_writer_options w = *writer;
         struct qs_writer_stats stats;
@@ -39,7 +40,11 @@ int image_import(const char *raw, const char *path, const struct qs_writer_optio
                 w.zstd_level = QS_ZSTD_LEVEL_DEFAULT;
         }
         job_start(&job, "import", json);
-        if (job_end(&job, qs_import(raw, path, &w, job_progress, &job, &stats, e)) < 0)
+
+        int rc = job_end(&job, qs_import_flat(from, sections, nsections, path, &w, job_progress,
+                                              &job, &stats, e));
+
+        if (rc < 0)
                 return CLI_FAILED;
         if (json)
                 print_stats(path, &stats);

@@ -14,8 +14,9 @@
 #include "common/err.h"
 #include "qcowstore/store.h"
 
-int image_import(const char *raw, const char *path, const struct qs_writer_options *writer,
-                 bool json, struct err *e);
+int image_import(const struct qs_flat *from, const struct qs_blob *sections, size_t nsections,
+                 const char *path, const struct qs_writer_options *writer, bool json,
+                 struct err *e);
 /* the image gets no parent, or another one, under its own name */
 int image_flatten(const char *path, const struct qs_open_options *open,
                   const struct qs_writer_options *writer, bool json, struct err *e);

@@ -10,6 +10,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "vmm/image-firecracker.h"
 #include "vmm/load.h"
 #include "vmm/pager.h"
 #include "vmm/state.h"
@@ -37,6 +38,10 @@ static int read_meta(struct revert *r, struct err *e)
         size_t bytes;
         int rc = qs_section_read(r->reader, SECTION_META, &data, &bytes, e);
 
+        if (rc == -ENOENT && image_firecracker_is(r->reader))
+                return err_msg(e, ENOENT, "'%s' is a snapshot of Firecracker's, which restores "
+                               "it: 'vmm image export' writes its vmstate file, 'pageserver "
+                               "--firecracker' serves its memory", r->options.image_path);
         if (rc == -ENOENT)
                 return err_msg(e, ENOENT, "'%s' holds no saved VM, only memory: 'vmm image export' "
                                "reads it", r->options.image_path);

@@ -115,6 +115,8 @@ int fc_regions_layout(enum fc_arch arch, enum fc_layout layout, uint64_t bytes,
         struct fc_regions r = { 0 };
         uint64_t left = bytes;
 
+        if (bytes == 0)
+                return err_msg(e, EBADMSG, "it is empty");
         for (int i = 0; i < ROOMS_MAX && left > 0; i++) {
                 uint64_t n = MIN(left, room[i].end - room[i].gpa);
 
@@ -123,7 +125,7 @@ int fc_regions_layout(enum fc_arch arch, enum fc_layout layout, uint64_t bytes,
                 left -= n;
         }
         if (left > 0)
-                return err_msg(e, EFBIG, "more memory than ends below 64 TiB");
+                return err_msg(e, EFBIG, "it is more memory than ends below 64 TiB");
 
         int rc = fc_regions_finish(&r, e);
 

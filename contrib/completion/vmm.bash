@@ -13,11 +13,12 @@ _vmm_options() {
 			"--paused --console --foreground --wait --json" ;;
 	list)    echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
-	image-import) echo "$format --tag" ;;
+	image-import) echo "$format --tag --firecracker --vmstate --layout" ;;
 	image-rebase) echo "$format --allow-parent" ;;
 	image-flatten) echo "--compress --cluster-size --allow-parent --force --json" ;;
 	image-compare) echo "--tag --allow-parent --passphrase-file --json" ;;
-	image-export) echo "--tag --allow-parent --passphrase-file --force" ;;
+	image-export) echo "--tag --allow-parent --passphrase-file --firecracker --vmstate" \
+			"--force" ;;
 	image-delete) echo "--tag" ;;
 	image-compact) echo "--json" ;;
 	image-optimize) echo "--compress --cluster-size --json" ;;
@@ -30,10 +31,12 @@ _vmm_options() {
 # What follows an option; fails when the option takes nothing.
 _vmm_argument() {
 	case $1 in
-	--kernel | --initrd | --console | --pageserver | --passphrase-file | --backing)
+	--kernel | --initrd | --console | --pageserver | --passphrase-file | --backing | \
+		--firecracker | --vmstate)
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
+	--layout)   compgen -W "v1.0 v1.13" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;
 	--cmdline | --memory | --cpus | --tag | --cluster-size | --name) ;;
