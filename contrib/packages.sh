@@ -4,7 +4,7 @@
 # task needs, and getting those that are missing.
 
 BUILD_PACKAGES="gcc libc6-dev make autoconf automake pkg-config libevent-dev libjson-c-dev
-        libzstd-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev"
+        libzstd-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev libseccomp-dev"
 DEMO_PACKAGES="qemu-utils"
 TEST_PACKAGES="libcunit1-dev libqcow-dev qemu-utils mandoc universal-ctags jq git qemu-system-x86"
 LAB_PACKAGES="qemu-system-x86 busybox-static cpio lz4 xz-utils"

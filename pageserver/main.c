@@ -1,31 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
+#include "pageserver/isolate.h"
 #include "pageserver/options.h"
 #include "pageserver/server.h"
 
 #define EXIT_USAGE 2
 
-/* each client brings many descriptors */
-static void raise_file_limit(void)
-{
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-                limit.rlim_cur = limit.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &limit);
-        }
-}
-
 static int serve(const struct server_options *o)
 {
         struct err e;
 
-        raise_file_limit();
         signal(SIGPIPE, SIG_IGN);               /* of stderr; sockets do without */
-        if (server_run(o, &e) == 0)
+        if (isolate_process(&o->account, &e) == 0 && server_run(o, &e) == 0)
                 return EXIT_SUCCESS;
         err_print("pageserver", &e);
         return EXIT_FAILURE;

@@ -100,6 +100,28 @@ static int take_around(struct server_options *o, const char *value, struct err *
         return 0;
 }
 
+static int take_user(struct server_options *o, const char *value, struct err *e)
+{
+        int rc = account_parse(value, &o->account, e);
+
+        return rc < 0 ? err_in(e, rc, "--user") : 0;
+}
+
+static int take_sandbox(struct server_options *o, const char *value, struct err *e)
+{
+        static const char *const names[] = {
+                [SANDBOX_OFF] = "off", [SANDBOX_LOG] = "log", [SANDBOX_ON] = "on",
+        };
+
+        for (size_t i = SANDBOX_OFF; i < ARRAY_SIZE(names); i++) {
+                if (!strcmp(value, names[i])) {
+                        o->sandbox = (enum sandbox)i;
+                        return 0;
+                }
+        }
+        return err_msg(e, EINVAL, "--sandbox needs on, off or log, not '%s'", value);
+}
+
 static const struct option_row rows[] = {
         { "socket", "PATH", "listen for clients at PATH", take_socket },
         { "private", NULL, "serve one client, on descriptor 3", take_private },
@@ -113,6 +135,9 @@ static const struct option_row rows[] = {
           take_placement },
         { "fault-around", "SIZE", "an aligned block of this size around each fault comes right\n"
           "behind it, also with prefetch off (default: 64K); or off", take_around },
+        { "user", "USER[:GROUP]", "become this user, for a server that root starts", take_user },
+        { "sandbox", "HOW", "limit system calls and files: on (default), off, or log what on\n"
+          "would refuse", take_sandbox },
 };
 
 static_assert(ARRAY_SIZE(rows) <= OPTIONS_MAX, "all rows fit what getopt is given");
@@ -204,6 +229,8 @@ enum options options_take(int argc, char **argv, struct server_options *ret, str
                 .workers = server_default_workers(),
                 .prefetch_limit = UINT64_MAX,
                 .around_bytes = PREFETCH_AROUND_BYTES,
+                .sandbox = SANDBOX_ON,
+                .account = ACCOUNT_OWN,
         };
         tell_getopt(longopts);
         opterr = 0;

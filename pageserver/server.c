@@ -168,6 +168,16 @@ static int open_doors(struct server *server, const struct server_options *o, str
         return door_open(o->socket_path, &peer_own, &server->members, &server->door, e);
 }
 
+/* The last step before clients are looked at. */
+static int confine(struct server *server, struct err *e)
+{
+        const char *lacks = sandbox_lacks();
+
+        if (lacks && server->host.sandbox >= SANDBOX_LOG)
+                log_note(&server->host.log, "%s", lacks);
+        return sandbox_enter(SANDBOX_MAIN, server->host.sandbox, e);
+}
+
 static void server_fini(struct server *server)
 {
         close_doors(server);
@@ -190,6 +200,7 @@ int server_run(const struct server_options *options, struct err *e)
         struct server server = {
                 .host = {
                         .is_private = options->is_private,
+                        .sandbox = options->sandbox,
                         .prefetch_limit = options->prefetch_limit,
                         .around_bytes = options->around_bytes,
                         .poke = poke,
@@ -207,6 +218,8 @@ int server_run(const struct server_options *options, struct err *e)
                 rc = start_workers(&server, options, e);
         if (rc == 0)
                 rc = open_doors(&server, options, e);
+        if (rc == 0)
+                rc = confine(&server, e);
         if (rc == 0 && event_base_dispatch(server.base) < 0)
                 rc = err_msg(e, EIO, "the event loop failed");
         server_fini(&server);

@@ -10,7 +10,9 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "pageserver/isolate.h"
 #include "pageserver/placement.h"
+#include "pageserver/sandbox.h"
 #include "pageserver/worker.h"
 
 struct server_options {
@@ -20,6 +22,8 @@ struct server_options {
         unsigned workers;               /* of either kind, 1..WORKERS_MAX */
         enum placement placement;
         uint64_t prefetch_limit;        /* bytes per second for each client */
+        enum sandbox sandbox;           /* the calling thread enters it too */
+        struct account account;         /* for isolate_process(), before server_run() */
         uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */
 };
 

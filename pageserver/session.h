@@ -32,6 +32,7 @@
 #include "pageserver/cache.h"
 #include "pageserver/feed.h"
 #include "pageserver/log.h"
+#include "pageserver/sandbox.h"
 
 enum session_state {
         SESSION_HELLO, SESSION_WELCOMED, SESSION_SERVING, SESSION_DRAINING, SESSION_GONE,
@@ -46,6 +47,7 @@ struct session_host {
         bool pinned;                    /* each on its CPU; every worker polls all feeds */
         int bell_fd;                    /* eventfd: wakes one that works ahead */
         _Atomic unsigned resting;       /* of those; INV-RING */
+        enum sandbox sandbox;           /* of every thread (INV-CONFINED) */
         bool is_private;                /* the client keeps the writable descriptors */
         uint64_t prefetch_limit;        /* no client gets more: bytes per second */
         uint64_t around_bytes;          /* of fault-around */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -38,6 +39,10 @@ struct worker {
         unsigned sessions;
         unsigned turn;                  /* whose background comes first */
         unsigned naps;                  /* before a rest */
+
+        /* worker thread until it has posted, then the starting one */
+        sem_t entered;
+        struct err enter_err;           /* code 0: it has entered its sandbox */
 
         /* any thread */
         _Atomic bool stop;
@@ -257,6 +262,15 @@ static void work_ahead(struct worker *w)
                 rest(w, next_ns);
 }
 
+/* INV-CONFINED */
+static bool enter(struct worker *w)
+{
+        bool entered = sandbox_enter(SANDBOX_WORKER, w->host->sandbox, &w->enter_err) == 0;
+
+        sem_post(&w->entered);
+        return entered;
+}
+
 static void *run(void *arg)
 {
         struct worker *w = arg;
@@ -265,6 +279,8 @@ static void *run(void *arg)
                 place_ahead();
         else
                 place_demand(w->ctx.worker, w->host->pinned);
+        if (!enter(w))
+                return NULL;
         while (!atomic_load(&w->stop)) {
                 if (w->ahead)
                         work_ahead(w);
@@ -282,6 +298,7 @@ static void worker_free(struct worker *w)
                 munmap(w->ctx.buf, BRING_BUF_BYTES);
         fd_close(&w->epoll_fd);
         fd_close(&w->kick_fd);
+        sem_destroy(&w->entered);
         lock_fini(&w->lock);
         free(w);
 }
@@ -300,6 +317,15 @@ static int start_thread(struct worker *w)
         return -rc;
 }
 
+static int await_entry(struct worker *w)
+{
+        while (sem_wait(&w->entered) < 0)
+                ASSERT(errno == EINTR);
+        if (w->enter_err.code < 0)
+                pthread_join(w->thread, NULL);
+        return w->enter_err.code;
+}
+
 int worker_start(struct session_host *host, unsigned index, struct worker **ret,
                  struct err *e)
 {
@@ -308,6 +334,7 @@ int worker_start(struct session_host *host, unsigned index, struct worker **ret,
         if (!w)
                 return err_set(e, ENOMEM, "worker");
         lock_init(&w->lock);
+        sem_init(&w->entered, 0, 0);
         w->host = host;
         w->ahead = index >= host->workers;
         w->ctx.worker = index;
@@ -327,6 +354,13 @@ int worker_start(struct session_host *host, unsigned index, struct worker **ret,
         if (rc < 0) {
                 worker_free(w);
                 return err_set(e, -rc, "cannot start worker %u", index);
+        }
+        rc = await_entry(w);
+        if (rc < 0) {
+                if (e)
+                        *e = w->enter_err;
+                worker_free(w);
+                return rc;
         }
         *ret = w;
         return 0;

@@ -27,7 +27,7 @@
 struct worker;
 
 /* index: 0 to host->workers - 1 serve faults, those from there to host->threads - 1
- * work ahead. */
+ * work ahead. Returns when the thread has entered its sandbox. */
 int worker_start(struct session_host *host, unsigned index, struct worker **ret,
                  struct err *e);
 /* joins the thread; sessions it still knows are let go */

@@ -9,10 +9,12 @@ _pageserver() {
 	--socket)   mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 	--placement) mapfile -t COMPREPLY < <(compgen -W "auto pinned free" -- "$cur") ;;
 	--prefetch) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$cur") ;;
+	--sandbox)  mapfile -t COMPREPLY < <(compgen -W "on off log" -- "$cur") ;;
+	--user)     mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--workers)  ;;
 	--fault-around) mapfile -t COMPREPLY < <(compgen -W "off" -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "--socket --private --workers --placement
-		--prefetch --fault-around --help --version" -- "$cur") ;;
+		--prefetch --fault-around --user --sandbox --help --version" -- "$cur") ;;
 	esac
 }
 

@@ -39,12 +39,22 @@ die() {
         exit 1
 }
 
-# processes PROGRAM: those of this test that run it
+# processes PROGRAM: those of this test that run it. A page server lets nobody but root
+# look at it; then those are found that are children of a VM or the daemon.
 processes() {
         grep -l -s -F "VMM_RUNTIME_DIR=$VMM_RUNTIME_DIR" /proc/[0-9]*/environ |
                 while IFS=/ read -r _ _ _process _; do
                         [ "$(readlink "/proc/$_process/exe")" != "$1" ] || echo "$_process"
                 done
+        [ "$1" != "$pageserver" ] || [ "$(id -u)" = 0 ] || {
+                for _process in $(processes "$vmm"); do
+                        cat /proc/[0-9]*/stat 2>/dev/null |
+                                awk -v vm="$_process" '$2 == "(pageserver)" && $4 == vm { print $1 }'
+                done
+                for _process in $daemon_pids; do
+                        ! kill -0 "$_process" 2>/dev/null || echo "$_process"
+                done
+        }
 }
 
 # shellcheck disable=SC2317 # called by the trap
@@ -271,10 +281,11 @@ ended() { ! kill -0 "$1" 2>/dev/null; }
 # shellcheck disable=SC2317
 not_listed() { ! "$vmm" list | grep -q "^$1 "; }
 
-# start_daemon: a shared page server at $work/pages.sock; its process is $daemon
+# start_daemon [OPTIONS...]: a shared page server at $work/pages.sock; its process is
+# $daemon
 start_daemon() {
         daemon_log=$(mktemp "$work/pageserver.XXXXXX.txt")
-        "$pageserver" --socket "$work/pages.sock" 2>"$daemon_log" &
+        "$pageserver" --socket "$work/pages.sock" "$@" 2>"$daemon_log" &
         daemon=$!
         daemon_pids="$daemon_pids $daemon"
         # a socket may be there that a dead one left

@@ -71,7 +71,8 @@ void test_server_stop(struct test_server *t)
 
 void test_server_role(int argc, char **argv)
 {
-        struct server_options o = { .private_sock = 3, .workers = 2, .prefetch_limit = UINT64_MAX };
+        struct server_options o = { .private_sock = 3, .workers = 2,
+                                    .prefetch_limit = UINT64_MAX, .sandbox = SANDBOX_ON };
         struct err e;
 
         if (argc == 3 && !strcmp(argv[1], "--daemon"))
