@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "pageserver/feed.h"
+#include "pageserver/uffd.h"
 
 /* An address outside the client's regions is its own mistake, and so is an event
  * (fork, remap, unmap) that it asked for against our contract: neither can be
@@ -26,19 +27,30 @@ static int take(struct feed *f, const struct uffd_msg *m, uint64_t gpa[FEED_BATC
         }
 }
 
+/* Reading of a fork made the child's userfaultfd ours. Where the client can write what
+ * we read, the number may be his: rather lose a descriptor than close another's. */
+static void refuse_child(const struct feed *f, const struct uffd_msg *m)
+{
+        if (m->event == UFFD_EVENT_FORK && !f->removed)
+                close((int)m->arg.fork.ufd);
+}
+
 static int read_messages(struct feed *f, struct uffd_msg msg[FEED_BATCH_MAX],
                          uint64_t gpa[FEED_BATCH_MAX])
 {
-        ssize_t bytes = read(f->fd, msg, FEED_BATCH_MAX * sizeof(msg[0]));
+        ssize_t bytes = uffd_read(f->fd, msg, FEED_BATCH_MAX * sizeof(msg[0]));
 
         if (bytes < 0)
-                return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+                return (int)bytes;
 
         int count = (int)((size_t)bytes / sizeof(msg[0]));
         int n = 0;
 
-        for (int i = 0; i < count && n >= 0; i++)
-                n = take(f, &msg[i], gpa, n);
+        for (int i = 0; i < count; i++) {
+                refuse_child(f, &msg[i]);
+                if (n >= 0)
+                        n = take(f, &msg[i], gpa, n);
+        }
         return n;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -101,6 +102,28 @@ bool uffd_is(int fd)
                 return false;
         link[n] = '\0';
         return !strcmp(link, "anon_inode:[userfaultfd]");
+}
+
+static ssize_t read_nowait(int fd, void *buf, size_t bytes)
+{
+        const struct iovec to = { .iov_base = buf, .iov_len = bytes };
+        ssize_t n = preadv2(fd, &to, 1, -1, RWF_NOWAIT);
+
+        if (n >= 0 || errno != EOPNOTSUPP)
+                return n;
+
+        int flags = fcntl(fd, F_GETFL);
+
+        return fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -1 : read(fd, buf, bytes);
+}
+
+ssize_t uffd_read(int fd, void *buf, size_t bytes)
+{
+        ssize_t n = read_nowait(fd, buf, bytes);
+
+        if (n < 0)
+                return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        return n;
 }
 
 int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e)

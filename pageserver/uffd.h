@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/err.h"
 
@@ -25,6 +26,12 @@ int uffd_open_own(uint64_t features, int *ret_fd, struct err *e);
 
 /* Whether a descriptor that somebody sent us is one. */
 bool uffd_is(int fd);
+
+/* Messages into buf: bytes, 0 when none waits, or a negative errno. The descriptor's
+ * O_NONBLOCK is its client's too: he can clear it, and take the message for which it was
+ * readable. That blocks nobody here from Linux 6.10 on; before, only who does both at
+ * the right moment can hold up the reader. */
+ssize_t uffd_read(int fd, void *buf, size_t bytes);
 
 /* MISSING over [hva, hva+bytes), page aligned. */
 int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e);
