@@ -11,6 +11,10 @@
 
 #include "common/check.h"
 
+#ifndef UFFDIO_POISON
+#define UFFDIO_POISON 0xc020aa08u       /* Linux 6.6 */
+#endif
+
 #define CALL(name)                 { SCMP_SYS(name), 0, { 0 } }
 #define CALL_WHEN(name, arg, want) { SCMP_SYS(name), 1, { arg, SCMP_CMP_EQ, want, 0 } }
 #define CALL_BITS(name, arg, mask, want) \
@@ -30,9 +34,9 @@ static const struct sandbox_call faults[] = {
         CALL_WHEN(ioctl, 1, UFFDIO_ZEROPAGE),
         CALL_WHEN(ioctl, 1, UFFDIO_WAKE),
         CALL_WHEN(ioctl, 1, UFFDIO_CONTINUE),
-#ifdef UFFDIO_POISON
         CALL_WHEN(ioctl, 1, UFFDIO_POISON),
-#endif
+        /* before Linux 6.10 */
+        CALL_WHEN(fcntl, 1, F_GETFL), CALL_WHEN(fcntl, 1, F_SETFL),
 };
 
 static const struct sandbox_call waiting[] = {
@@ -84,7 +88,10 @@ static const struct sandbox_call manager[] = {
 /* openat: the cache again for clients, read-only (INV-READONLY). Landlock lets it pass
  * because a memfd is in no file system that can be mounted. */
 static const struct sandbox_call caches[] = {
-        CALL(memfd_create), CALL(ftruncate), CALL(fchmod), CALL(fcntl), CALL(dup),
+        CALL(memfd_create), CALL(ftruncate), CALL(fchmod), CALL(dup),
+        CALL_WHEN(fcntl, 1, F_DUPFD_CLOEXEC), CALL_WHEN(fcntl, 1, F_ADD_SEALS),
+        CALL_WHEN(fcntl, 1, F_GET_SEALS), CALL_WHEN(fcntl, 1, F_GETFD),
+        CALL_WHEN(fcntl, 1, F_SETFD),
         CALL(readlink), CALL(readlinkat), CALL(newfstatat), CALL(statx),
         CALL_WHEN(openat, 2, O_RDONLY | O_CLOEXEC),
 };

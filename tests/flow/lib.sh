@@ -49,7 +49,9 @@ processes() {
         [ "$1" != "$pageserver" ] || [ "$(id -u)" = 0 ] || {
                 for _process in $(processes "$vmm"); do
                         cat /proc/[0-9]*/stat 2>/dev/null |
-                                awk -v vm="$_process" '$2 == "(pageserver)" && $4 == vm { print $1 }'
+                                awk -v vm="$_process" '$2 == "(pageserver)" && $4 == vm {
+                                        print $1
+                                }'
                 done
                 for _process in $daemon_pids; do
                         ! kill -0 "$_process" 2>/dev/null || echo "$_process"

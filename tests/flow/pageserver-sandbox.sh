@@ -73,7 +73,8 @@ is_confined "$daemon"
 ! setpriv --reuid 4711 --regid 4712 --clear-groups ls "/proc/$daemon/fd" >/dev/null 2>&1 ||
         die "its descriptors can be reached"
 for lane in shared copy; do
-        revert vm-$lane "$files/state.qcow2" --postcopy --lane $lane --pageserver "$sockets/pages.sock"
+        revert vm-$lane "$files/state.qcow2" --postcopy --lane $lane \
+                --pageserver "$sockets/pages.sock"
         goes_on "$work/vm-$lane.txt" "$saved"
         [ "$(info_field vm-$lane lane)" = $lane ] || die "it is not in the $lane lane"
         stop vm-$lane
