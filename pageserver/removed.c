@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -71,6 +73,15 @@ static int make_file(const struct file_head *head, int *ret_fd, struct err *e)
         return 0;
 }
 
+/* Of huge pages, of which there may be none when the server touches one that its client
+ * has given back: a SIGBUS, for all clients. Sealed files are memfds, of either kind. */
+static bool can_lack_pages(int fd)
+{
+        struct statfs fs;
+
+        return fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC;
+}
+
 /* The client hands it in. What it writes there concerns its own memory alone. */
 static int take_file(const struct file_head *want, int given, int *ret_fd, struct err *e)
 {
@@ -84,7 +95,7 @@ static int take_file(const struct file_head *want, int given, int *ret_fd, struc
         int seals = fcntl(fd, F_GET_SEALS);
 
         if (seals < 0 || (seals & FILE_SEALS) != FILE_SEALS || fstat(fd, &st) < 0 ||
-            (uint64_t)st.st_size != bytes_of(want->pages))
+            (uint64_t)st.st_size != bytes_of(want->pages) || can_lack_pages(fd))
                 return err_msg(e, EBADMSG, "the removed map is not a sealed memfd of its size");
         if (io_pread_full(fd, &have, sizeof(have), 0) < 0 || memcmp(&have, want, sizeof(have)))
                 return err_msg(e, EBADMSG, "the removed map belongs to another image");

@@ -92,7 +92,7 @@ static const struct sandbox_call caches[] = {
         CALL_WHEN(fcntl, 1, F_DUPFD_CLOEXEC), CALL_WHEN(fcntl, 1, F_ADD_SEALS),
         CALL_WHEN(fcntl, 1, F_GET_SEALS), CALL_WHEN(fcntl, 1, F_GETFD),
         CALL_WHEN(fcntl, 1, F_SETFD),
-        CALL(readlink), CALL(readlinkat), CALL(newfstatat), CALL(statx),
+        CALL(readlink), CALL(readlinkat), CALL(newfstatat), CALL(statx), CALL(fstatfs),
         CALL_WHEN(openat, 2, O_RDONLY | O_CLOEXEC),
 };
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +19,8 @@
 
 #define P 4096ull
 #define PAGES 100u
+#define HUGE_BYTES (2ull << 20)
+#define HEAD_BYTES 36864u               /* of the file, before its bits */
 #define HVA_LOW 0x100000ull             /* pages 40-99 */
 #define HVA_HIGH 0x200000ull            /* pages 0-9 */
 
@@ -143,6 +146,25 @@ static void a_successor_marks_what_was_read(void)
         regions_free(regions);
 }
 
+/* needs no huge page: the look at what it is comes first */
+static void huge_pages_are_refused(void)
+{
+        const uint64_t pages = (HUGE_BYTES - HEAD_BYTES) * 8;
+        int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+        struct removed *other;
+        struct err e;
+
+        if (fd < 0) {
+                printf("skipped: no memfd of huge pages (%s)\n", strerror(errno));
+                return;
+        }
+        CU_ASSERT_FATAL(ftruncate(fd, HUGE_BYTES) == 0);
+        CU_ASSERT_FATAL(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+        CU_ASSERT_EQUAL(removed_open(pages, 12, fd, &other, &e), -EBADMSG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "not a sealed memfd"));
+        close(fd);
+}
+
 static void other_files_are_refused(void)
 {
         struct removed *r = empty();
@@ -164,6 +186,7 @@ static const CU_TestInfo cases[] = {
         { "a part of a page leaves the page", parts_of_a_page_stay },
         { "a successor marks what was read", a_successor_marks_what_was_read },
         { "other files are refused", other_files_are_refused },
+        { "files of huge pages are refused", huge_pages_are_refused },
         CU_TEST_INFO_NULL,
 };
 
