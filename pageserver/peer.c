@@ -190,9 +190,8 @@ static int command(struct session *s, const struct psmsg *m, struct err *e)
                 outbox_put(&s->outbox, PSMSG_STATS);
                 break;
         case PSMSG_PREFETCH:
-                prefetch_rate(&s->prefetch, session_rate(s, m->rate));
-                prefetch_restart(&s->prefetch);
-                break;
+                return session_order_prefetch(s, &(struct rate_order){
+                        .what = RATE_SET, .rate = m->rate }, e);
         case PSMSG_RETRY:
                 retry(s);
                 break;

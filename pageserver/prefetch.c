@@ -178,7 +178,7 @@ static enum prefetch_pick pick_locked(struct prefetch *p, uint64_t now_ns, const
 {
         if (from_windows(&p->around, l, ret))
                 return PREFETCH_TAKE;
-        if (p->rate == 0)
+        if (p->rate == 0 || p->paused)
                 return PREFETCH_IS_OFF;
 
         uint64_t until = blocked_until_locked(p, now_ns);
@@ -287,11 +287,38 @@ void prefetch_rate(struct prefetch *p, uint64_t rate)
         lock_release(&p->lock);
 }
 
-uint64_t prefetch_rate_now(struct prefetch *p)
+void prefetch_pause(struct prefetch *p, bool paused)
+{
+        lock_acquire(&p->lock);
+        p->paused = paused;
+        lock_release(&p->lock);
+}
+
+bool prefetch_paused(struct prefetch *p)
+{
+        lock_acquire(&p->lock);
+
+        bool paused = p->paused;
+
+        lock_release(&p->lock);
+        return paused;
+}
+
+uint64_t prefetch_rate_set(struct prefetch *p)
 {
         lock_acquire(&p->lock);
 
         uint64_t rate = p->rate;
+
+        lock_release(&p->lock);
+        return rate;
+}
+
+uint64_t prefetch_rate_now(struct prefetch *p)
+{
+        lock_acquire(&p->lock);
+
+        uint64_t rate = p->paused ? 0 : p->rate;
 
         lock_release(&p->lock);
         return rate;

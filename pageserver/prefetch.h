@@ -67,6 +67,7 @@ struct prefetch {
 
         struct lock lock;
         uint64_t rate GUARDED_BY(lock);
+        bool paused GUARDED_BY(lock);
         int64_t tokens GUARDED_BY(lock);        /* bytes; below 0 = in debt */
         uint64_t refilled_ns GUARDED_BY(lock);
         struct prefetch_windows around GUARDED_BY(lock);
@@ -104,6 +105,12 @@ void prefetch_charge(struct prefetch *p, uint64_t bytes);
 /* a demand fault was served there */
 void prefetch_hint(struct prefetch *p, uint64_t unit);
 void prefetch_rate(struct prefetch *p, uint64_t rate);
+/* While paused it is as good as off, whatever the rate is or becomes. */
+void prefetch_pause(struct prefetch *p, bool paused);
+bool prefetch_paused(struct prefetch *p);
+/* the one that was set */
+uint64_t prefetch_rate_set(struct prefetch *p);
+/* the one that applies: 0 while paused */
 uint64_t prefetch_rate_now(struct prefetch *p);
 /* working set and sweep begin anew */
 void prefetch_restart(struct prefetch *p);

@@ -32,12 +32,12 @@ struct session {
         struct session_host *host;
         unsigned id;
         int pidfd;                              /* -1 = the peer cannot be seen */
+        pid_t pid;                              /* 0 = cannot be seen */
         uid_t uid;
 
         /* main thread only */
         int sock;
         bool hung_up;
-        uint64_t asked_rate;
 
         /* set by the main thread before SERVING, constant after */
         char *path;                             /* of the image, as the client calls it */
@@ -66,6 +66,7 @@ struct session {
         _Atomic enum session_state state;
         _Atomic unsigned holders;               /* workers that know it */
         _Atomic bool holding;                   /* ATTACHED is held back */
+        _Atomic uint64_t asked_rate;            /* of prefetch, before the host's limit */
         _Atomic int feed_error;                 /* negative errno of a broken feed */
         struct bits zeroed;                     /* units given as zero pages */
         struct bits bad;                        /* units that prefetch leaves alone */

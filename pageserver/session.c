@@ -27,6 +27,7 @@ static void know_peer(struct session *s)
         if (getsockopt(s->sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
                 return;
         s->uid = cred.uid;
+        s->pid = MAX(cred.pid, 0);
         if (cred.pid > 0)
                 s->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
 }
@@ -193,11 +194,37 @@ uint64_t session_rate(const struct session *s, uint64_t asked)
         return MIN(asked, s->host->prefetch_limit);
 }
 
+/* The main thread may order another rate meanwhile: it changes asked_rate first. */
+static void apply_asked_rate(struct session *s)
+{
+        uint64_t asked;
+
+        do {
+                asked = atomic_load(&s->asked_rate);
+                prefetch_rate(&s->prefetch, session_rate(s, asked));
+        } while (asked != atomic_load(&s->asked_rate));
+}
+
 void session_hold_done(struct session *s)
 {
         if (!atomic_exchange(&s->holding, false))
                 return;
-        prefetch_rate(&s->prefetch, session_rate(s, s->asked_rate));
+        apply_asked_rate(s);
         outbox_put(&s->outbox, PSMSG_ATTACHED);
         s->host->poke(s->host);
+}
+
+int session_order_prefetch(struct session *s, const struct rate_order *o, struct err *e)
+{
+        if (session_state(s) != SESSION_SERVING)
+                return err_msg(e, EBUSY, "client %u is not being served", s->id);
+        if (o->what == RATE_SET) {
+                atomic_store(&s->asked_rate, o->rate);
+                /* what is held back loads at full speed until then */
+                if (!atomic_load(&s->holding))
+                        apply_asked_rate(s);
+        }
+        prefetch_pause(&s->prefetch, o->what == RATE_PAUSE);
+        prefetch_restart(&s->prefetch);
+        return 0;
 }

@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/rate.h"
 #include "pageserver/cache.h"
 #include "pageserver/feed.h"
 #include "pageserver/log.h"
@@ -70,6 +71,9 @@ void session_hang_up(struct session *s);
 void session_close_socket(struct session *s);
 /* main thread: the process that connected has ended (or cannot be seen) */
 bool session_client_dead(const struct session *s);
+/* main thread: from its client or from whoever watches the server, the last one holds;
+ * the workers are to be kicked. -EBUSY when it is not SERVING. */
+int session_order_prefetch(struct session *s, const struct rate_order *o, struct err *e);
 
 /* any thread: there may be work ahead of faults */
 void session_host_ring(struct session_host *host);

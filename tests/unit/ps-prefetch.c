@@ -131,6 +131,29 @@ static void off_is_off(void)
 }
 
 /* 10 clusters a second for 5 seconds, asked every millisecond; then a pause */
+static void a_pause_keeps_the_rate(void)
+{
+        struct prefetch p;
+        bool present[300] = { false };
+
+        CU_ASSERT_EQUAL(start(&p, PREFETCH_UNLIMITED, 4 * UNIT_BYTES), 0);
+        CU_ASSERT_EQUAL(take(&p, present, 0), 0);
+        prefetch_pause(&p, true);
+        CU_ASSERT_EQUAL(take(&p, present, 0), UINT64_MAX);
+        CU_ASSERT_TRUE(prefetch_paused(&p));
+        CU_ASSERT_EQUAL(prefetch_rate_now(&p), 0);
+        CU_ASSERT_EQUAL(prefetch_rate_set(&p), PREFETCH_UNLIMITED);
+        /* a rate does not end it, and fault-around goes on */
+        prefetch_rate(&p, UNIT_BYTES);
+        CU_ASSERT_EQUAL(take(&p, present, 0), UINT64_MAX);
+        prefetch_hint(&p, 104);
+        CU_ASSERT_EQUAL(take(&p, present, 0), 105);
+        prefetch_pause(&p, false);
+        CU_ASSERT_EQUAL(prefetch_rate_now(&p), UNIT_BYTES);
+        CU_ASSERT_NOT_EQUAL(take(&p, present, NS_PER_SEC), UINT64_MAX);
+        prefetch_fini(&p);
+}
+
 static void the_rate_is_kept(void)
 {
         struct prefetch p;
@@ -230,6 +253,7 @@ static const CU_TestInfo cases[] = {
         { "the surroundings of faults come first", faults_come_first },
         { "windows end with their span and are bounded", windows_end_with_their_span },
         { "off is off", off_is_off },
+        { "a pause keeps the rate", a_pause_keeps_the_rate },
         { "the rate is kept", the_rate_is_kept },
         { "the wait is enough", the_wait_is_enough },
         { "fault-around comes also when prefetch is off", around_comes_also_when_off },
