@@ -2,6 +2,7 @@
 #include "common/json.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/check.h"
@@ -135,4 +136,17 @@ void json_put_str(struct json_object *o, const char *key, const char *v)
 void json_put_bool(struct json_object *o, const char *key, bool v)
 {
         put(o, key, json_object_new_boolean(v));
+}
+
+void json_put_null(struct json_object *o, const char *key)
+{
+        put(o, key, NULL);
+}
+
+void json_put_decimal(struct json_object *o, const char *key, double v, int digits)
+{
+        char text[64];
+
+        snprintf(text, sizeof(text), "%.*f", digits, v);
+        put(o, key, json_object_new_double_s(v, text));
 }

@@ -33,6 +33,9 @@ int json_take_array(struct json_object *o, const char *key, size_t max_items,
 void json_put_u64(struct json_object *o, const char *key, uint64_t v);
 void json_put_str(struct json_object *o, const char *key, const char *v);
 void json_put_bool(struct json_object *o, const char *key, bool v);
+void json_put_null(struct json_object *o, const char *key);
+/* with so many digits behind the point; json-c alone writes 0.3 as 0.29999999999999999 */
+void json_put_decimal(struct json_object *o, const char *key, double v, int digits);
 
 static inline void auto_json(struct json_object **o)
 {

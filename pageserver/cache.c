@@ -210,6 +210,21 @@ void cache_put(struct cache_list *list, struct cache *cache)
         cache_free(cache);
 }
 
+const struct cache *cache_next(const struct cache *cache)
+{
+        return cache->next;
+}
+
+unsigned cache_clients(const struct cache *cache)
+{
+        return cache->refs;
+}
+
+uid_t cache_uid(const struct cache *cache)
+{
+        return cache->uid;
+}
+
 struct source *cache_source(const struct cache *cache)
 {
         return cache->source;

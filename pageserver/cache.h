@@ -56,6 +56,11 @@ void cache_put(struct cache_list *list, struct cache *cache);
  * neighbours appear with it, as zeros, and no fault asks for them any more. */
 bool cache_fills_alone(int fd);
 
+/* main thread: the next of the list, NULL = none */
+const struct cache *cache_next(const struct cache *cache);
+unsigned cache_clients(const struct cache *cache);
+uid_t cache_uid(const struct cache *cache);
+
 struct source *cache_source(const struct cache *cache);
 struct fillmap *cache_map(const struct cache *cache);
 /* borrowed */

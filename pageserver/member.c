@@ -19,7 +19,7 @@ struct member {
         bool workers_told;              /* that it is GONE */
 };
 
-static void kick_workers(struct members *t)
+void members_kick(struct members *t)
 {
         for (unsigned i = 0; i < t->host->threads; i++)
                 worker_kick(t->worker[i]);
@@ -70,7 +70,7 @@ static void hung_up(struct member *m)
         leave_loop(m);
         session_close_socket(m->session);
         if (session_state(m->session) == SESSION_DRAINING)
-                kick_workers(m->table);
+                members_kick(m->table);
         else if (session_released(m->session))
                 member_free(m);
 }
@@ -125,7 +125,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                 give_to_workers(m);
                 break;
         case PEER_OK:
-                kick_workers(m->table);         /* rates and retries */
+                members_kick(m->table);         /* rates and retries */
                 break;
         }
         if (before == SESSION_HELLO && session_state(m->session) != SESSION_HELLO)
@@ -193,7 +193,7 @@ static void look_at(struct member *m)
                 return;
         if (!m->workers_told) {
                 m->workers_told = true;
-                kick_workers(m->table);
+                members_kick(m->table);
         } else if (session_released(m->session)) {
                 log_note(&m->table->host->log, "client %u: gone", session_id(m->session));
                 member_free(m);
@@ -208,6 +208,15 @@ void members_look(struct members *t)
                 next = m->next;
                 look_at(m);
         }
+}
+
+unsigned members_list(const struct members *t, struct session **ret)
+{
+        unsigned n = 0;
+
+        for (const struct member *m = t->first; m; m = m->next)
+                ret[n++] = m->session;
+        return n;
 }
 
 void members_hang_up(struct members *t)

@@ -33,6 +33,10 @@ struct members {
 int members_admit(struct members *t, const struct peer_ops *peer, int *sock, struct err *e);
 /* A worker has reported: sends messages, frees who is gone. */
 void members_look(struct members *t);
+/* All there are, in no order; ret has SESSIONS_MAX places. Returns how many. */
+unsigned members_list(const struct members *t, struct session **ret);
+/* Rates have changed: the workers look again. */
+void members_kick(struct members *t);
 /* No message any more, from or to anyone. */
 void members_hang_up(struct members *t);
 /* A client is dead, and the kernel not done with its memory (INV-HOLE). */

@@ -53,6 +53,7 @@ void session_free(struct session *s)
         if (!s)
                 return;
         ASSERT(session_released(s));            /* INV-QUIET */
+        session_sum_add(&s->host->gone, s);
         if (s->map)
                 fillmap_forget(s->map, s);
         if (s->cache) {
@@ -74,6 +75,21 @@ void session_free(struct session *s)
         bits_fini(&s->bad);
         outbox_fini(&s->outbox);
         free(s);
+}
+
+void session_sum_add(struct session_sum *sum, const struct session *s)
+{
+        const struct session_counters *c = &s->count;
+        struct histogram_view v;
+
+        sum->demand_faults += atomic_load(&c->demand_faults);
+        sum->demand_bytes += atomic_load(&c->demand_bytes);
+        sum->prefetch_bytes += atomic_load(&c->prefetch_bytes);
+        sum->zero_bytes += atomic_load(&c->zero_bytes);
+        histogram_read(&c->demand_ns, &v);
+        histogram_view_add(&sum->demand, &v);
+        histogram_read(&c->prefetch_ns, &v);
+        histogram_view_add(&sum->prefetch, &v);
 }
 
 enum session_state session_state(const struct session *s)

@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/histogram.h"
 #include "common/rate.h"
 #include "pageserver/cache.h"
 #include "pageserver/feed.h"
@@ -39,9 +40,20 @@ enum session_state {
         SESSION_HELLO, SESSION_WELCOMED, SESSION_SERVING, SESSION_DRAINING, SESSION_GONE,
 };
 
+/* what several sessions have counted */
+struct session_sum {
+        uint64_t demand_faults;
+        uint64_t demand_bytes;
+        uint64_t prefetch_bytes;
+        uint64_t zero_bytes;
+        struct histogram_view demand;
+        struct histogram_view prefetch;
+};
+
 /* what a session needs of its server; outlives it */
 struct session_host {
         struct cache_list caches;       /* main thread */
+        struct session_sum gone;        /* main thread: of sessions that were freed */
         struct log log;
         unsigned workers;               /* threads that serve faults */
         unsigned threads;               /* and, behind them, those that work ahead */
@@ -71,6 +83,8 @@ void session_hang_up(struct session *s);
 void session_close_socket(struct session *s);
 /* main thread: the process that connected has ended (or cannot be seen) */
 bool session_client_dead(const struct session *s);
+/* main thread: adds what it has counted so far */
+void session_sum_add(struct session_sum *sum, const struct session *s);
 /* main thread: from its client or from whoever watches the server, the last one holds;
  * the workers are to be kicked. -EBUSY when it is not SERVING. */
 int session_order_prefetch(struct session *s, const struct rate_order *o, struct err *e);

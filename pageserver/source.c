@@ -15,6 +15,7 @@ static_assert(QS_LAYERS_MAX == PSMSG_IMAGES_MAX, "the wire carries every chain")
 struct source {
         /* set at the start, constant after */
         struct qs_image *image;
+        char *path;
         unsigned workers;
         /* [i]: worker i only */
         struct qs_reader *reader[];
@@ -28,11 +29,17 @@ int source_open(const struct source_files *files, unsigned workers, struct sourc
         if (!s)
                 return err_set(e, ENOMEM, "image source");
         s->workers = workers;
+        s->path = strdup(files->path);
+        if (!s->path) {
+                free(s);
+                return err_set(e, ENOMEM, "image source");
+        }
 
         int rc = qs_image_open_chain(files->fds, files->n, files->path,
                                      files->tag[0] ? files->tag : NULL, &s->image, e);
 
         if (rc < 0) {
+                free(s->path);
                 free(s);
                 return rc;
         }
@@ -49,12 +56,18 @@ void source_close(struct source *source)
                         qs_reader_free(source->reader[i]);
         }
         qs_image_close(source->image);
+        free(source->path);
         free(source);
 }
 
 const struct qs_image_info *source_info(const struct source *source)
 {
         return qs_image_info(source->image);
+}
+
+const char *source_path(const struct source *source)
+{
+        return source->path;
 }
 
 bool source_same(const struct source *a, const struct source *b)

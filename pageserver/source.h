@@ -29,6 +29,8 @@ int source_open(const struct source_files *files, unsigned workers, struct sourc
 void source_close(struct source *source);
 
 const struct qs_image_info *source_info(const struct source *source);
+/* as who opened it first called it */
+const char *source_path(const struct source *source);
 /* the same snapshots of the same files */
 bool source_same(const struct source *a, const struct source *b);
 /* whole clusters, the last one rounded up */

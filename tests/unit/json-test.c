@@ -249,6 +249,34 @@ static void put_is_read_back(void)
         CU_ASSERT_TRUE(b);
 }
 
+static void decimals(void)
+{
+        static const struct {
+                const char *text;
+                double v;
+                int digits;
+        } rows[] = {
+                { "{\"v\":0.30,\"n\":null}", 0.3, 2 },
+                { "{\"v\":100,\"n\":null}", 99.9, 0 },
+                { "{\"v\":-1.500,\"n\":null}", -1.5, 3 },
+                { "{\"v\":18446744073709552.000,\"n\":null}", (double)UINT64_MAX / 1000, 3 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                AUTO_JSON *o = json_object_new_object();
+                AUTO_JSON *back = NULL;
+                struct err e = { 0 };
+
+                json_put_decimal(o, "v", rows[i].v, rows[i].digits);
+                json_put_null(o, "n");
+
+                const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+
+                EXPECT_TEXT(rows[i].text, text, rows[i].text);
+                EXPECT_EQUAL(rows[i].text, json_parse(text, strlen(text), &back, &e), 0);
+        }
+}
+
 static const CU_TestInfo cases[] = {
         { "texts that are and are not one object", texts },
         { "nesting is limited", depth_is_limited },
@@ -259,6 +287,7 @@ static const CU_TestInfo cases[] = {
         { "objects", objects },
         { "arrays keep their limit", arrays },
         { "what is put is read back", put_is_read_back },
+        { "decimals have the digits that were asked for", decimals },
         CU_TEST_INFO_NULL,
 };
 
