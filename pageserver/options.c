@@ -48,6 +48,13 @@ static int take_private(struct server_options *o, const char *value, struct err 
         return 0;
 }
 
+static int take_http(struct server_options *o, const char *value, struct err *e)
+{
+        (void)e;
+        o->http_address = value;                /* http_open() says what is wrong with it */
+        return 0;
+}
+
 static int take_workers(struct server_options *o, const char *value, struct err *e)
 {
         char *end;
@@ -125,6 +132,8 @@ static int take_sandbox(struct server_options *o, const char *value, struct err 
 static const struct option_row rows[] = {
         { "socket", "PATH", "listen for clients at PATH", take_socket },
         { "private", NULL, "serve one client, on descriptor 3", take_private },
+        { "http", "ADDR", "show clients, caches and metrics, and take orders, at ADDR: a path,\n"
+          "127.0.0.1:PORT or [::1]:PORT", take_http },
         { "workers", "N", "threads that serve faults, and as many that work ahead of them\n"
           "(default: one per CPU, at least 2, at most 8)",
           take_workers },

@@ -23,6 +23,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "pageserver/door.h"
+#include "pageserver/http.h"
 #include "pageserver/member.h"
 
 /* How long an ending server waits for dead clients to be gone: their kernel work
@@ -37,6 +38,7 @@ struct server {
         struct event_base *base;
         struct members members;
         struct door *door;
+        struct http *http;
         struct event *poked;
         struct event *terminated[2];
         struct event *linger;
@@ -76,6 +78,8 @@ static void close_doors(struct server *server)
 {
         door_close(server->door);
         server->door = NULL;
+        http_close(server->http);
+        server->http = NULL;
 }
 
 static void on_linger(evutil_socket_t fd, short what, void *arg)
@@ -216,6 +220,8 @@ int server_run(const struct server_options *options, struct err *e)
 
         if (rc == 0)
                 rc = start_workers(&server, options, e);
+        if (rc == 0 && options->http_address)
+                rc = http_open(options->http_address, &server.members, &server.http, e);
         if (rc == 0)
                 rc = open_doors(&server, options, e);
         if (rc == 0)

@@ -19,6 +19,7 @@ struct server_options {
         bool is_private;                /* one client, and no door */
         int private_sock;               /* of the one client; taken */
         const char *socket_path;        /* of a daemon; else NULL */
+        const char *http_address;       /* of http.h; NULL = none */
         unsigned workers;               /* of either kind, 1..WORKERS_MAX */
         enum placement placement;
         uint64_t prefetch_limit;        /* bytes per second for each client */

@@ -6,15 +6,15 @@ _pageserver() {
 
 	COMPREPLY=()
 	case $prev in
-	--socket)   mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+	--socket | --http) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 	--placement) mapfile -t COMPREPLY < <(compgen -W "auto pinned free" -- "$cur") ;;
 	--prefetch) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$cur") ;;
 	--sandbox)  mapfile -t COMPREPLY < <(compgen -W "on off log" -- "$cur") ;;
 	--user)     mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--workers)  ;;
 	--fault-around) mapfile -t COMPREPLY < <(compgen -W "off" -- "$cur") ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--socket --private --workers --placement
-		--prefetch --fault-around --user --sandbox --help --version" -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--socket --private --http --workers
+		--placement --prefetch --fault-around --user --sandbox --help --version" -- "$cur") ;;
 	esac
 }
 

@@ -16,6 +16,7 @@ void test_server_name(struct test_server *t)
         strcpy(t->folder, "ps-test-XXXXXX");
         TEST(mkdtemp(t->folder) != NULL);
         snprintf(t->path, sizeof(t->path), "%s/socket", t->folder);
+        snprintf(t->http, sizeof(t->http), "%s/http", t->folder);
 }
 
 void test_server_unname(struct test_server *t)
@@ -50,14 +51,25 @@ static void *run(void *arg)
         return NULL;
 }
 
-void test_server_start(struct test_server *t, unsigned workers)
+static void start(struct test_server *t, unsigned workers, bool http)
 {
         test_server_name(t);
         t->options = (struct server_options){
-                .socket_path = t->path, .workers = workers, .prefetch_limit = UINT64_MAX,
+                .socket_path = t->path, .http_address = http ? t->http : NULL,
+                .workers = workers, .prefetch_limit = UINT64_MAX,
         };
         TEST(pthread_create(&t->thread, NULL, run, t) == 0);
         test_server_await(t);
+}
+
+void test_server_start(struct test_server *t, unsigned workers)
+{
+        start(t, workers, false);
+}
+
+void test_server_start_http(struct test_server *t, unsigned workers)
+{
+        start(t, workers, true);
 }
 
 void test_server_stop(struct test_server *t)

@@ -12,6 +12,7 @@
 struct test_server {
         char folder[32];
         char path[64];                  /* of its socket */
+        char http[64];                  /* and that of HTTP */
         pthread_t thread;
         struct server_options options;
         int rc;
@@ -19,6 +20,8 @@ struct test_server {
 
 /* in a thread of this process; it listens when this returns */
 void test_server_start(struct test_server *t, unsigned workers);
+/* with --http too */
+void test_server_start_http(struct test_server *t, unsigned workers);
 /* SIGTERM to this process; it must end cleanly */
 void test_server_stop(struct test_server *t);
 

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/http-conns.h"
+
+#include <errno.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+
+/* Theory of operation
+ *
+ * libevent 2.1 asks us for the bufferevent of each connection it accepts, and says
+ * nothing when it is done with it. So we keep a reference: evhttp's own "free" then
+ * takes its callbacks off but leaves socket and struct to us, which is how we see
+ * that it was there. We look at every new connection, and now and then.
+ *
+ * A connection whose time is up is shut down, not freed: evhttp finds it at its end
+ * and does the rest. When all places are taken we do not accept; the kernel keeps
+ * those who come, and refuses them when its queue is full.
+ */
+
+/* while all places are taken, and else: for what is overdue, and to accept again
+ * after an error */
+#define FULL_LOOK_MS 50
+#define LOOK_MS 1000
+
+/* More than a request may have. What a client sends on after its request stays in
+ * the kernel. */
+#define INPUT_BYTES_MAX (32u << 10)
+
+struct conn {
+        struct bufferevent *bev;
+        uint64_t end_ns;
+};
+
+struct http_conns {
+        struct event_base *base;
+        struct evconnlistener *listener;        /* evhttp's, while that lives */
+        struct event *look;
+        struct conn conn[HTTP_CONNS_MAX];
+        unsigned n;
+};
+
+static bool is_done(const struct conn *c)
+{
+        bufferevent_data_cb readable, writable;
+        bufferevent_event_cb event;
+
+        bufferevent_getcb(c->bev, &readable, &writable, &event, NULL);
+        return !readable && !writable && !event;
+}
+
+static void drop_done(struct http_conns *c)
+{
+        for (unsigned i = c->n; i-- > 0;) {
+                if (!is_done(&c->conn[i]))
+                        continue;
+                bufferevent_decref(c->conn[i].bev);     /* closes */
+                c->conn[i] = c->conn[--c->n];
+        }
+}
+
+static void end_overdue(struct http_conns *c, uint64_t now_ns)
+{
+        for (unsigned i = 0; i < c->n; i++) {
+                if (now_ns >= c->conn[i].end_ns)
+                        shutdown(bufferevent_getfd(c->conn[i].bev), SHUT_RDWR);
+        }
+}
+
+static void look_again(struct http_conns *c)
+{
+        unsigned ms = c->n == HTTP_CONNS_MAX ? FULL_LOOK_MS : LOOK_MS;
+        struct timeval wait = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+        event_add(c->look, &wait);
+}
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+        struct http_conns *c = arg;
+
+        (void)fd;
+        (void)what;
+        drop_done(c);
+        end_overdue(c, clock_now_ns());
+        if (c->n < HTTP_CONNS_MAX)
+                evconnlistener_enable(c->listener);
+        look_again(c);
+}
+
+static struct bufferevent *on_accepted(struct event_base *base, void *arg)
+{
+        struct http_conns *c = arg;
+
+        drop_done(c);
+
+        /* without one from us evhttp makes its own, which only its timeout ends */
+        struct bufferevent *bev = c->n == HTTP_CONNS_MAX ? NULL :
+                                  bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+
+        if (!bev)
+                return NULL;
+        bufferevent_setwatermark(bev, EV_READ, 0, INPUT_BYTES_MAX);
+        bufferevent_incref(bev);
+        c->conn[c->n++] = (struct conn){
+                .bev = bev, .end_ns = clock_now_ns() + HTTP_CONN_SECONDS * NS_PER_SEC,
+        };
+        if (c->n == HTTP_CONNS_MAX) {
+                evconnlistener_disable(c->listener);
+                look_again(c);
+        }
+        return bev;
+}
+
+/* Out of descriptors, most likely: without a pause we would be told again at once. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+        (void)arg;
+        evconnlistener_disable(listener);
+}
+
+static int start(struct http_conns *c, struct evhttp *evhttp, int fd)
+{
+        c->look = evtimer_new(c->base, on_look, c);
+        c->listener = evconnlistener_new(c->base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+        if (!c->look || !c->listener)
+                return -ENOMEM;
+        evconnlistener_set_error_cb(c->listener, on_accept_error);
+        evhttp_set_bevcb(evhttp, on_accepted, c);
+        if (!evhttp_bind_listener(evhttp, c->listener)) {
+                evconnlistener_free(c->listener);
+                return -ENOMEM;
+        }
+        look_again(c);
+        return 0;
+}
+
+int http_conns_new(struct event_base *base, struct evhttp *evhttp, int fd,
+                   struct http_conns **ret, struct err *e)
+{
+        struct http_conns *c = calloc(1, sizeof(*c));
+        int rc = -ENOMEM;
+
+        if (c) {
+                c->base = base;
+                rc = start(c, evhttp, fd);
+        }
+        if (rc < 0) {
+                http_conns_free(c);
+                return err_set(e, -rc, "HTTP connections");
+        }
+        *ret = c;
+        return 0;
+}
+
+void http_conns_free(struct http_conns *c)
+{
+        if (!c)
+                return;
+        for (unsigned i = 0; i < c->n; i++)
+                bufferevent_decref(c->conn[i].bev);
+        if (c->look)
+                event_free(c->look);
+        free(c);
+}
