@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd-control.c - list, info, pause, resume, stop: one request each. */
+/* cmd-control.c - list, info, pause, resume, prefetch, stop: one request each. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 
 #include "common/auto.h"
 #include "common/json.h"
+#include "common/rate.h"
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/httpc.h"
@@ -108,10 +109,28 @@ int cmd_list(const struct cli *cli, int argc, char **argv, struct err *e)
         return 0;
 }
 
-static void print_vm(struct json_object *vm)
+static void print_pageserver(struct json_object *p)
 {
         char size[SIZE_TEXT_MAX];
         char all[SIZE_TEXT_MAX];
+        struct json_object *l;
+
+        printf("loaded:  %s of %s, %llu faults served\n",
+               size_text(number_of(p, "present_bytes"), size),
+               size_text(number_of(p, "total_bytes"), all),
+               (unsigned long long)number_of(p, "demand_faults"));
+        if (json_object_object_get_ex(p, "demand_us", &l) && number_of(p, "demand_faults"))
+                printf("faults:  p50 %s us, p99 %s us, max %s us\n", text_of(l, "p50"),
+                       text_of(l, "p99"), text_of(l, "max"));
+        if (!strcmp(text_of(p, "prefetch"), "limited"))
+                printf("ahead:   %s a second\n", size_text(number_of(p, "prefetch_rate"), size));
+        else
+                printf("ahead:   %s\n", text_of(p, "prefetch"));
+}
+
+static void print_vm(struct json_object *vm)
+{
+        char size[SIZE_TEXT_MAX];
         struct json_object *p;
 
         printf("name:    %s\nstate:   %s\nmemory:  %s\ncpus:    %llu\nlane:    %s\npid:     %llu\n",
@@ -121,10 +140,7 @@ static void print_vm(struct json_object *vm)
         if (json_object_object_get_ex(vm, "problem", NULL))
                 printf("problem: %s\n", text_of(vm, "problem"));
         if (json_object_object_get_ex(vm, "pageserver", &p))
-                printf("loaded:  %s of %s, %llu faults served\n",
-                       size_text(number_of(p, "present_bytes"), size),
-                       size_text(number_of(p, "total_bytes"), all),
-                       (unsigned long long)number_of(p, "demand_faults"));
+                print_pageserver(p);
 }
 
 int cmd_info(const struct cli *cli, int argc, char **argv, struct err *e)
@@ -185,6 +201,28 @@ int cmd_resume(const struct cli *cli, int argc, char **argv, struct err *e)
 {
         (void)cli;
         return set_state(argc, argv, "resume", "Resumed", e);
+}
+
+int cmd_prefetch(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        AUTO_JSON *body = json_object_new_object();
+        struct rate_order order;
+        struct simple o = { 0 };
+
+        (void)cli;
+        if (parse(argc, argv, "prefetch", 2, "prefetch NAME on|off|RATE|pause|resume", TAKES_NONE,
+                  &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help("usage: vmm prefetch NAME on|off|RATE|pause|resume\n\n"
+                         "RATE is in bytes a second, such as 100M.\n\n"
+                         "  --help    show this\n");
+                return 0;
+        }
+        if (rate_order_parse(argv[optind + 1], &order, e) < 0)
+                return CLI_FAILED;
+        json_put_str(body, "rate", argv[optind + 1]);
+        return httpc_request(argv[optind], "PUT", "/prefetch", body, NULL, e) < 0 ? CLI_FAILED : 0;
 }
 
 int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)

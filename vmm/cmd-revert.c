@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/json.h"
-#include "common/size.h"
+#include "common/rate.h"
 #include "vmm/cli.h"
 #include "vmm/launch.h"
 #include "vmm/options.h"
@@ -41,17 +41,9 @@ struct revert_cmd {
 static int read_prefetch(void *command, const char *value, struct err *e)
 {
         struct revert_cmd *o = command;
-        uint64_t *rate = &o->revert.prefetch_rate;
 
         o->postcopy_only = true;
-        if (!strcmp(value, "on"))
-                *rate = PS_PREFETCH_UNLIMITED;
-        else if (!strcmp(value, "off"))
-                *rate = PS_PREFETCH_OFF;
-        else if (size_parse(value, rate) < 0 || *rate == 0)
-                return err_msg(e, EINVAL, "prefetch '%s' is neither 'on', 'off' nor a rate in "
-                               "bytes a second such as 100M", value);
-        return 0;
+        return rate_parse(value, &o->revert.prefetch_rate, e);
 }
 
 static int read_lane(void *command, const char *value, struct err *e)

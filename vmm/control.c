@@ -14,6 +14,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/json.h"
+#include "common/rate.h"
 #include "vmm/unixsock.h"
 #include "vmm/vm.h"
 
@@ -139,6 +140,17 @@ static void put_actions(struct request *r)
         reply_result(r->control, r->http, rc, &e);
 }
 
+static void put_prefetch(struct request *r)
+{
+        struct rate_order order;
+        struct err e;
+        int rc = rate_order_parse_json(r->body, r->body_bytes, &order, &e);
+
+        if (rc == 0)
+                rc = vm_prefetch(r->control->vm, &order, &e);
+        reply_result(r->control, r->http, rc, &e);
+}
+
 static void on_client_gone(struct evhttp_connection *connection, void *ctx)
 {
         struct control *c = ctx;
@@ -187,6 +199,7 @@ static const struct route {
         { "/vm", EVHTTP_REQ_GET, get_vm },
         { "/vm", EVHTTP_REQ_PATCH, patch_vm },
         { "/actions", EVHTTP_REQ_PUT, put_actions },
+        { "/prefetch", EVHTTP_REQ_PUT, put_prefetch },
         { "/snapshot/create", EVHTTP_REQ_PUT, put_snapshot },
 };
 

@@ -4,6 +4,7 @@
  *   GET   /vm                what `vmm info` shows
  *   PATCH /vm                {"state": "Paused" | "Resumed"}
  *   PUT   /actions           {"action_type": "Stop" | "PowerButton"}
+ *   PUT   /prefetch          {"rate": "on"|"off"|RATE|"pause"|"resume"}
  *   PUT   /snapshot/create   {"snapshot_path": "/abs/file", "tag": "...",
  *                             "mode": "resume"|"stop", "compress": "none"|"zstd",
  *                             "level": N, "cluster_size": N, "force": bool}

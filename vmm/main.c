@@ -21,6 +21,7 @@ static const struct {
         { "console", cmd_console, "connect to a VM's serial console" },
         { "pause", cmd_pause, "let a VM stand still" },
         { "resume", cmd_resume, "let it go on" },
+        { "prefetch", cmd_prefetch, "change how fast a VM's memory is loaded in the background" },
         { "stop", cmd_stop, "end a VM now; what was not saved is lost" },
         { "image", cmd_image, "check, show, export and import images" },
 };

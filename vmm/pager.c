@@ -19,6 +19,7 @@
 #include "common/lock.h"
 #include "pageserver/uffd.h"
 #include "vmm/image-files.h"
+#include "vmm/pace.h"
 #include "vmm/pageserver-path.h"
 
 /* Theory of operation
@@ -49,7 +50,6 @@ struct pager {
         char *image_path;
         char *tag;
         char *socket;
-        uint64_t prefetch_rate;
         unsigned hold_percent;
         pager_notify_fn *notify;
         void *ctx;
@@ -65,6 +65,8 @@ struct pager {
 
         /* watch thread (and pager_start() before it) */
         struct ps_client *client;
+
+        struct pace pace;
 
         struct lock lock;
         struct cond answered;
@@ -90,7 +92,7 @@ static int server_start(struct pager *p, bool private, struct ps_client **ret, s
 
 static int keep_options(struct pager *p, const struct pager_options *o, struct err *e)
 {
-        p->prefetch_rate = o->prefetch_rate;
+        pace_init(&p->pace, o->prefetch_rate);
         p->hold_percent = o->hold_percent;
 
         /* not "the default", which may be another one by the time a server is replaced */
@@ -122,8 +124,10 @@ static void ring(struct pager *p)
         (void)!write(p->wake_fd, &one, sizeof(one));
 }
 
-void pager_prefetch(struct pager *p)
+void pager_prefetch(struct pager *p, const struct rate_order *order)
 {
+        if (order)
+                pace_order(&p->pace, order);
         lock_acquire(&p->lock);
         p->want_prefetch = true;
         lock_release(&p->lock);
@@ -242,7 +246,7 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
         /* prefetch would take the processors from what leads to the first
          * instruction: it waits for pager_prefetch() */
         int rc = hello(p, p->client, pager_lane(p), p->hold_percent,
-                       p->hold_percent ? p->prefetch_rate : PS_PREFETCH_OFF, &w, e);
+                       p->hold_percent ? pace_now(&p->pace) : PS_PREFETCH_OFF, &w, e);
 
         if (rc < 0)
                 return rc;
@@ -365,7 +369,7 @@ static int replace_server(struct pager *p, struct err *e)
                 rc = server_start(p, true, &client, e);
         if (rc < 0)
                 return rc;
-        rc = hello(p, client, lane, 0, p->prefetch_rate, &w, e);
+        rc = hello(p, client, lane, 0, pace_now(&p->pace), &w, e);
         fd_close(&w.map_fd);            /* RAM stays mapped as it is */
         fd_close(&w.cache_fd);
         fd_close(&w.filled_fd);
@@ -426,7 +430,7 @@ static void *watch_thread(void *ctx)
                 if (r.retry)
                         ps_client_retry(p->client, NULL);
                 if (r.prefetch)
-                        ps_client_prefetch(p->client, p->prefetch_rate, NULL);
+                        ps_client_prefetch(p->client, pace_now(&p->pace), NULL);
                 if (fds[0].revents && !take_event(p))
                         server_lost(p);
         }
@@ -448,6 +452,7 @@ void pager_news(struct pager *p, bool refresh, struct pager_news *ret)
         }
         *ret = p->news;
         lock_release(&p->lock);
+        ret->prefetch_paused = pace_paused(&p->pace);
 }
 
 void pager_retry(struct pager *p)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/rate.h"
 #include "pageserver/client.h"
 #include "qcowstore/store.h"
 #include "vmm/ram.h"
@@ -37,6 +38,7 @@ struct pager_news {
         char text[ERR_TEXT_MAX];        /* of the bad page or of a server that cannot be started */
         bool server_down;               /* being retried */
         unsigned restarts;
+        bool prefetch_paused;           /* by an order of ours */
         enum ps_lane lane;
         struct ps_stats stats;
 };
@@ -56,8 +58,9 @@ void pager_free(struct pager *p);
 
 /* The latest; refresh asks the server first and waits a moment for the answer. */
 void pager_news(struct pager *p, bool refresh, struct pager_news *ret);
-/* The guest runs: loading in the background may begin. */
-void pager_prefetch(struct pager *p);
+/* The guest runs, loading in the background may begin (order: NULL); or a new order,
+ * which servers to come get too. */
+void pager_prefetch(struct pager *p, const struct rate_order *order);
 /* Bad pages are tried again and, if they still are, told again. */
 void pager_retry(struct pager *p);
 enum ps_lane pager_lane(struct pager *p);

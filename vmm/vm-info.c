@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "common/rate.h"
 #include "vmm/pager.h"
 #include "vmm/vm.h"
 
@@ -62,6 +63,27 @@ void vm_describe_phases(struct vm *vm, struct json_object *o)
         }
 }
 
+static void put_latency(struct json_object *o, const struct ps_stats *stats)
+{
+        struct json_object *l = json_object_new_object();
+
+        json_put_decimal(l, "p50", (double)stats->demand_p50_ns / NS_PER_US, 3);
+        json_put_decimal(l, "p99", (double)stats->demand_p99_ns / NS_PER_US, 3);
+        json_put_decimal(l, "max", (double)stats->demand_max_ns / NS_PER_US, 3);
+        json_object_object_add(o, "demand_us", l);
+}
+
+static void put_prefetch(struct json_object *o, const struct pager_news *news)
+{
+        uint64_t rate = news->stats.prefetch_rate;
+
+        json_put_str(o, "prefetch", news->prefetch_paused ? "paused" : rate_name(rate));
+        if (rate == RATE_UNLIMITED)
+                json_put_null(o, "prefetch_rate");
+        else
+                json_put_u64(o, "prefetch_rate", rate);
+}
+
 static void describe_pager(struct vm *vm, struct json_object *o)
 {
         struct json_object *p = json_object_new_object();
@@ -77,7 +99,11 @@ static void describe_pager(struct vm *vm, struct json_object *o)
         json_put_u64(p, "zero_bytes", news.stats.zero_bytes);
         json_put_u64(p, "present_bytes", news.stats.present_bytes);
         json_put_u64(p, "total_bytes", news.stats.total_bytes);
+        json_put_u64(p, "removed_bytes", news.stats.removed_bytes);
         json_put_u64(p, "bad_clusters", news.stats.bad_clusters);
+        json_put_u64(p, "queued_faults", news.stats.queued);
+        put_prefetch(p, &news);
+        put_latency(p, &news.stats);
         json_object_object_add(o, "pageserver", p);
 }
 

@@ -245,7 +245,16 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
                 vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
         }
         if (vm->pager)
-                pager_prefetch(vm->pager);
+                pager_prefetch(vm->pager, NULL);
+        return 0;
+}
+
+int vm_prefetch(struct vm *vm, const struct rate_order *order, struct err *e)
+{
+        if (!vm->pager)
+                return err_msg(e, EINVAL, "VM '%s' has no page server: its memory was there from "
+                               "the start", vm->name);
+        pager_prefetch(vm->pager, order);
         return 0;
 }
 

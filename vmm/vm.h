@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/rate.h"
 #include "qcowstore/store.h"
 #include "vmm/kvm.h"
 #include "vmm/platform.h"
@@ -123,6 +124,8 @@ int vm_may_change(const struct vm *vm, struct err *e);
 /* -ETIMEDOUT: asked for, but a vCPU still waits for a page; else as vm_may_change(). */
 int vm_pause(struct vm *vm, struct err *e);
 int vm_resume(struct vm *vm, struct err *e);
+/* Of memory that is not there yet. -EINVAL: all of it was from the start. */
+int vm_prefetch(struct vm *vm, const struct rate_order *order, struct err *e);
 /* Ends the loop; the VM's state is gone. */
 void vm_stop(struct vm *vm);
 /* The same once the answer to the present request is out, or after a moment. */

@@ -59,11 +59,14 @@ _vmm_words() {
 		return
 	fi
 	case $command in
-	"") compgen -W "run list info console pause resume stop save revert image" -- "$cur" ;;
+	"")
+		compgen -W "run list info console pause resume prefetch stop save revert image" \
+			-- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase" -- "$cur" ;;
 	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
+	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;
 	esac
