@@ -14,7 +14,8 @@ _pageserver() {
 	--workers)  ;;
 	--fault-around) mapfile -t COMPREPLY < <(compgen -W "off" -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "--socket --private --http --workers
-		--placement --prefetch --fault-around --user --sandbox --help --version" -- "$cur") ;;
+		--placement --prefetch --fault-around --user --sandbox
+		--help --version" -- "$cur") ;;
 	esac
 }
 
