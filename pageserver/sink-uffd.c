@@ -10,7 +10,7 @@ static enum uffd_result copy(const struct sink *s, uint64_t gpa, const char *dat
                 enum uffd_result r = uffd_copy(s->uffds[p.uffd], p.hva, data + (p.gpa - gpa),
                                                p.bytes, s->page_bytes);
 
-                if (r != UFFD_DONE)
+                if (r != UFFD_DONE && r != UFFD_GONE)
                         return r;
         }
         return UFFD_DONE;

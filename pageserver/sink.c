@@ -12,7 +12,7 @@ static enum uffd_result zero_huge(const struct sink *s, const struct piece *p)
                 enum uffd_result r = uffd_copy(s->uffds[p->uffd], p->hva + at, zeros,
                                                s->page_bytes, s->page_bytes);
 
-                if (r != UFFD_DONE)
+                if (r != UFFD_DONE && r != UFFD_GONE)
                         return r;
         }
         return UFFD_DONE;
@@ -29,7 +29,7 @@ enum uffd_result sink_zero(const struct sink *s, uint64_t gpa, uint64_t bytes)
                                      uffd_zero(s->uffds[p.uffd], p.hva, p.bytes) :
                                      zero_huge(s, &p);
 
-                if (r != UFFD_DONE)
+                if (r != UFFD_DONE && r != UFFD_GONE)
                         return r;
         }
         return UFFD_DONE;

@@ -6,7 +6,8 @@
  *
  * Ownership: borrows everything; lives in its session.
  * Threads:   any number at a time.
- * Errors:    enum uffd_result; UFFD_FAILED leaves errno.
+ * Errors:    enum uffd_result but for GONE: what is not mapped any more is passed over;
+ *            UFFD_FAILED leaves errno.
  */
 #ifndef PAGESERVER_SINK_H
 #define PAGESERVER_SINK_H

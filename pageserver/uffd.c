@@ -180,11 +180,15 @@ static int step_zero(int fd, uint64_t hva, const void *src, size_t bytes, size_t
 
 /* The kernel stops at the first page that is there already: as EEXIST when it
  * is the first of the call, else as EAGAIN with a positive count. Waiters of a
- * skipped page were not woken by us: do it at the end, once. */
+ * skipped page were not woken by us: do it at the end, once.
+ * A range that it does not find registered as one piece (part of it was unmapped, or
+ * its mapping split) it refuses as a whole, with ENOENT: then page by page. */
 static enum uffd_result install(step_fn *step, int fd, uint64_t hva, const char *src,
                                 size_t bytes, size_t page_bytes)
 {
         size_t done = 0;
+        size_t gone = 0;
+        size_t step_bytes = bytes;
         int errnum = 0;
         bool skipped = false;
 
@@ -192,12 +196,18 @@ static enum uffd_result install(step_fn *step, int fd, uint64_t hva, const char 
         while (done < bytes) {
                 size_t copied = 0;
 
-                errnum = step(fd, hva + done, src ? src + done : NULL, bytes - done, &copied);
+                errnum = step(fd, hva + done, src ? src + done : NULL,
+                              MIN(step_bytes, bytes - done), &copied);
                 done += copied;
                 if (errnum == 0 || copied > 0)
                         continue;
-                if (errnum != EEXIST)
+                if (errnum == ENOENT && step_bytes > page_bytes) {
+                        step_bytes = page_bytes;
+                        continue;
+                }
+                if (errnum != EEXIST && errnum != ENOENT)
                         break;
+                gone += errnum == ENOENT ? page_bytes : 0;
                 done += page_bytes;
                 skipped = true;
         }
@@ -205,7 +215,9 @@ static enum uffd_result install(step_fn *step, int fd, uint64_t hva, const char 
         if (skipped)
                 uffd_wake(fd, hva, bytes);
         errno = errnum;
-        return done == bytes ? UFFD_DONE : classify(errnum);
+        if (done == bytes)
+                return gone == bytes ? UFFD_GONE : UFFD_DONE;
+        return classify(errnum);
 }
 
 enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,

@@ -43,7 +43,8 @@ enum uffd_result {
         UFFD_FAILED,            /* anything else: a bug or no memory; errno tells  */
 };
 
-/* Pages that are there already are skipped; page_bytes is the size of the client's.
+/* Pages that are there already are skipped, and so are those that are not mapped any
+ * more, as long as others are: GONE says that all are gone. page_bytes is the size of the client's.
  * uffd_zero() is for small ones: the kernel has no huge zero page here. */
 enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,
                            size_t page_bytes);
