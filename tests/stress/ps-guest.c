@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -40,14 +41,16 @@ void guest_need_uffd(void)
         close(fd);
 }
 
-/* Like a PC: conventional memory, the hole below 1 MiB, the rest in three parts,
- * whose borders are no cluster's. */
+/* Like a PC: conventional memory, a hole, below 1 MiB if pages are small, the rest in
+ * three parts, whose borders are no cluster's. */
 static void lay_out(struct guest *g)
 {
         uint64_t end = g->image.disk_bytes;
-        uint64_t third = ALIGN_DOWN(end / 3, PAGE) + PAGE;
+        uint64_t page = g->page_bytes;
+        uint64_t third = ALIGN_DOWN(end / 3, page) + page;
         uint64_t cut[][2] = {
-                { 0, 640 * KIB }, { 1024 * KIB, third }, { third, 2 * third }, { 2 * third, end },
+                { 0, MAX(640 * KIB, page) }, { MAX(1024 * KIB, 2 * page), third },
+                { third, 2 * third }, { 2 * third, end },
         };
 
         g->regions = ARRAY_SIZE(cut);
@@ -62,15 +65,16 @@ static void lay_out(struct guest *g)
 static void map_ram(struct guest *g)
 {
         bool shared = g->welcome.lane == PS_LANE_SHARED;
+        int huge = g->page_bytes > PAGE ? MAP_HUGETLB : 0;
         struct err e;
 
         g->ram = mmap(NULL, g->image.disk_bytes, PROT_NONE,
-                      MAP_PRIVATE | (shared ? 0 : MAP_ANONYMOUS), g->welcome.map_fd, 0);
+                      MAP_PRIVATE | (shared ? 0 : MAP_ANONYMOUS) | huge, g->welcome.map_fd, 0);
         TEST(g->ram != MAP_FAILED);
         TEST(madvise(g->ram, g->image.disk_bytes, MADV_DONTFORK) == 0);
         lay_out(g);
         for (size_t i = 0; i < GUEST_UFFDS; i++)
-                MUST(uffd_open(0, &g->uffd[i], &e), &e);
+                MUST(uffd_open(g->removes ? UFFD_FEATURE_EVENT_REMOVE : 0, &g->uffd[i], &e), &e);
         for (size_t i = 0; i < g->regions; i++) {
                 struct ps_region *r = &g->region[i];
 
@@ -79,25 +83,32 @@ static void map_ram(struct guest *g)
         }
 }
 
+/* old: what the last server left, NULL = this is the first */
 static void hello(struct guest *g, enum ps_lane lane, uint64_t prefetch, unsigned hold_percent,
-                  int cache_fd, int filled_fd)
+                  const struct ps_welcome *old)
 {
+        bool shared = old && lane != PS_LANE_COPY;
         struct err e;
         struct ps_hello h = {
                 .image_fds = &g->image_fd, .nimages = 1, .image_path = "fake image", .lane = lane,
                 .prefetch_rate = prefetch, .hold_percent = hold_percent,
-                .cache_fd = cache_fd, .filled_fd = filled_fd,
-                .map_fd = -1, .removed_fd = -1,
+                .page_bytes = g->page_bytes, .removes = g->removes,
+                .cache_fd = shared ? old->cache_fd : -1,
+                .filled_fd = shared ? old->filled_fd : -1,
+                .map_fd = -1, .removed_fd = old ? old->removed_fd : -1,
         };
 
         MUST(ps_client_hello(g->client, &h, &g->welcome, &e), &e);
+        TEST((g->welcome.removed_fd >= 0) == g->removes);
         TEST(g->welcome.disk_bytes == g->image.disk_bytes);
         TEST(g->welcome.cluster_bytes == 1u << g->image.cluster_bits);
 }
 
 void guest_map(struct guest *g, enum ps_lane lane, uint64_t prefetch, unsigned hold_percent)
 {
-        hello(g, lane, prefetch, hold_percent, -1, -1);
+        if (!g->page_bytes)
+                g->page_bytes = PAGE;
+        hello(g, lane, prefetch, hold_percent, NULL);
         TEST(lane == PS_LANE_AUTO || g->welcome.lane == lane);
         map_ram(g);
 }
@@ -115,6 +126,7 @@ static void close_welcome(struct ps_welcome *w)
         fd_close(&w->map_fd);
         fd_close(&w->cache_fd);
         fd_close(&w->filled_fd);
+        fd_close(&w->removed_fd);
 }
 
 void guest_lose_server(struct guest *g)
@@ -127,8 +139,7 @@ void guest_reattach(struct guest *g, enum ps_lane lane, uint64_t prefetch)
 {
         struct ps_welcome old = g->welcome;
 
-        hello(g, lane, prefetch, 0, lane == PS_LANE_COPY ? -1 : old.cache_fd,
-              lane == PS_LANE_COPY ? -1 : old.filled_fd);
+        hello(g, lane, prefetch, 0, &old);
         close_welcome(&old);
         guest_attach(g, true);
 }
@@ -136,7 +147,8 @@ void guest_reattach(struct guest *g, enum ps_lane lane, uint64_t prefetch)
 void guest_free(struct guest *g)
 {
         guest_lose_server(g);
-        munmap(g->ram, g->image.disk_bytes);
+        if (g->ram)
+                munmap(g->ram, g->image.disk_bytes);
         for (size_t i = 0; i < GUEST_UFFDS; i++)
                 close(g->uffd[i]);
         close_welcome(&g->welcome);

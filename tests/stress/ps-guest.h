@@ -26,6 +26,8 @@ void guest_must(bool ok, const char *what, const char *file, int line);
 struct guest {
         struct fake_image image;
         int image_fd;
+        uint32_t page_bytes;            /* of its memory; 0 = 4 KiB */
+        bool removes;                   /* reports what it gives back: UFFD_EVENT_REMOVE */
         struct ps_client *client;
         struct ps_welcome welcome;
         char *ram;                      /* at gpa 0 */
