@@ -291,8 +291,10 @@ static void join_all(struct play *p)
 static void begin(struct play *p)
 {
         const struct round *r = p->round;
-        uint64_t pages = r->page_bytes == HUGE ? HUGE_PAGES : 1500 + model_random(&p->random) % 3000;
+        uint64_t pages = 1500 + model_random(&p->random) % 3000;
 
+        if (r->page_bytes == HUGE)
+                pages = HUGE_PAGES;
         p->good = (struct fake_image){
                 .seed = p->seed, .disk_bytes = pages * r->page_bytes,
                 .cluster_bits = r->cluster_bits, .slow_us = r->slow_us,
@@ -306,7 +308,8 @@ static void begin(struct play *p)
         start_server(p);
         guest_map(&p->guest, r->lane, r->prefetch, 0);
         guest_attach(&p->guest, false);
-        model_init(&p->model, &p->guest, p->seed, p->actor, r->actors, r->flags & UNMAPS);
+        model_init(&p->model, &p->guest, p->seed, p->actor, r->actors,
+                   r->flags & UNMAPS);
         for (unsigned i = 0; i < r->actors + BYSTANDERS; i++)
                 actor_start(&p->actor[i], &p->model, i);
 }
