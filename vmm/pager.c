@@ -235,7 +235,7 @@ static int map_ram(struct ram *ram, const struct ps_welcome *w, struct err *e)
 {
         if (w->lane == PS_LANE_SHARED)
                 return ram_map_cache(ram, w->map_fd, e);
-        return ram_map_anonymous(ram, true, false, e);
+        return ram_map_anonymous(ram, true, true, e);   /* holes are never made huge */
 }
 
 static void *watch_thread(void *ctx);
