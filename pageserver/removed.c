@@ -154,6 +154,9 @@ int removed_open(uint64_t pages, unsigned page_bits, int fd, struct removed **re
                 removed_free(r);
                 return rc;
         }
+        /* INV-UNREAD: the kernel takes a message off its queue before it copies it. Where it
+         * had to fault a slot in, a killed reader or one without memory would lose it. */
+        (void)madvise(r->file + SLOTS_AT, REMOVED_SLOTS * SLOT_BYTES, MADV_POPULATE_WRITE);
         bits_over(&r->marked, r->file + BITS_AT, pages);
         count_marked(r);
         *ret = r;

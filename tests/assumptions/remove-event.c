@@ -352,6 +352,24 @@ static void each_message_to_one_reader(void)
         memory_close(&m);
 }
 
+/* A message is off the queue before it is copied: where it cannot be copied it is lost,
+ * and the giver goes on as if it had been read (INV-UNREAD). */
+static void lost_where_it_cannot_be_copied(void)
+{
+        struct memory m;
+        struct giver g = { 0 };
+        void *nowhere = mmap(NULL, KIT_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        HOLDS(nowhere != MAP_FAILED && memory_open(&m, KIT_BYTES, 0));
+        giver_start(&g, &m, 0, KIT_PAGE);
+        await_message(&m);
+        HOLDS(read(m.uffd, nowhere, sizeof(struct uffd_msg)) < 0 && errno == EFAULT);
+        giver_join(&g);
+        HOLDS(nothing_to_read(&m));
+        munmap(nowhere, KIT_PAGE);
+        memory_close(&m);
+}
+
 /* who gives back does not hang when nobody is left to read */
 static void last_close_lets_the_giver_go(void)
 {
@@ -449,6 +467,7 @@ int main(void)
         late_copies_are_not_refused();
         freeing_is_removing();
         each_message_to_one_reader();
+        lost_where_it_cannot_be_copied();
         last_close_lets_the_giver_go();
         exit_does_not_hang(true);
         exit_does_not_hang(false);
