@@ -122,12 +122,18 @@ int session_describe(struct session *s, const struct session_memory *m, struct e
                 return err_set(e, ENOMEM, "image path");
         if (!m->removes)
                 return 0;
+        s->removed_is_new = m->removed_fd < 0;
         return removed_open(s->units << (s->unit_bits - page_bits), page_bits, m->removed_fd,
                             &s->removed, e);
 }
 
 int session_attach(struct session *s, const struct psmsg_attach *a, int *fds, struct err *e)
 {
+        /* INV-REMOVED: the image's bytes would come back */
+        if (a->reattach && s->removed && s->removed_is_new)
+                return err_msg(e, EINVAL, "a client that gives memory back attaches again "
+                               "without its removed map: hand over that of the last server");
+
         int rc = make_tables(s, a, e);
 
         if (rc == 0)
@@ -143,7 +149,7 @@ int session_attach(struct session *s, const struct psmsg_attach *a, int *fds, st
                 .cache_fd = s->cache ? cache_fd(s->cache) : -1,
                 .alias = s->cache ? cache_alias(s->cache) : NULL,
         };
-        if (s->removed && a->reattach)
+        if (s->removed && !s->removed_is_new)
                 removed_replay(s->removed, s->regions);
         atomic_store(&s->count.attached_ns, clock_now_ns());
         atomic_store(&s->holding, true);

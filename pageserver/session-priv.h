@@ -47,6 +47,7 @@ struct session {
         struct regions *regions;
         struct sink sink;
         struct removed *removed;                /* NULL = nothing is given back */
+        bool removed_is_new;                    /* not of an earlier server */
         bool recording;                         /* first touches go into record */
         uint32_t page_bytes;                    /* of the client's memory */
         unsigned cluster_bits;

@@ -57,13 +57,14 @@ static void refused(int sock, int code)
         close(sock);
 }
 
-static void welcome(int sock, int image_fd, enum psmsg_lane lane)
+static void welcome(int sock, int image_fd, enum psmsg_lane lane, bool removes)
 {
         static struct psmsg m;
         int fds[FDPASS_FDS_MAX];
 
         m = (struct psmsg){ .type = PSMSG_HELLO, .hello = {
-                .lane = lane, .nimages = 1, .page_bytes = PSMSG_PAGE_SMALL } };
+                .lane = lane, .nimages = 1, .removes = removes,
+                .page_bytes = PSMSG_PAGE_SMALL } };
         TEST(chan_send(sock, &m, &image_fd) == 0);
         TEST(chan_recv(sock, &m, fds) == 0);
         TEST(m.type == PSMSG_WELCOME);
@@ -137,7 +138,7 @@ static void attach_refused(const struct rig *r, const struct psmsg *m, int fd, i
 {
         int sock = dial(r);
 
-        welcome(sock, r->image_fd, PSMSG_LANE_COPY);
+        welcome(sock, r->image_fd, PSMSG_LANE_COPY, false);
         TEST(chan_send(sock, m, &fd) == 0);
         refused(sock, code);
 }
@@ -166,11 +167,18 @@ static void bad_attaches(const struct rig *r)
         static struct psmsg answer;
 
         m = good_attach();
-        welcome(sock, r->image_fd, PSMSG_LANE_SHARED);
+        welcome(sock, r->image_fd, PSMSG_LANE_SHARED, false);
         TEST(chan_send(sock, &m, &uffd) == 0);
         TEST(chan_recv(sock, &answer, fds) == 0 && answer.type == PSMSG_ATTACHED);
         TEST(chan_send(sock, &m, &uffd) == 0);
         refused(sock, -EPROTO);
+
+        /* again, without what the server before knew of memory that was given back */
+        sock = dial(r);
+        welcome(sock, r->image_fd, PSMSG_LANE_COPY, true);
+        m.attach.reattach = true;
+        TEST(chan_send(sock, &m, &uffd) == 0);
+        refused(sock, -EINVAL);
         close(uffd);
         printf("ok: bad attaches\n");
 }
