@@ -3,8 +3,9 @@
 
 #include "common/check.h"
 
-/* what huge pages of zeros are copied from; never written, so it costs one page */
-static const char zeros[PSMSG_PAGE_HUGE] __attribute__((aligned(4096)));
+/* What huge pages of zeros are copied from. Never written; not const, so that it lies in
+ * .bss and costs one page. */
+static char zeros[PSMSG_PAGE_HUGE] __attribute__((aligned(4096)));
 
 static enum uffd_result zero_huge(const struct sink *s, const struct piece *p)
 {
