@@ -13,6 +13,7 @@
 #include "qcowstore/clone.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/l2entry.h"
+#include "qcowstore/workset.h"
 
 #define PREFIX "INDEX."
 
@@ -28,11 +29,24 @@ static bool is_index(const struct pool *p, unsigned i)
                s->bytes % INDEX_ENTRY_BYTES == 0;
 }
 
+bool dedupindex_present(const struct pool *p)
+{
+        return p->area_toc.count > 0 && is_index(p, 0);
+}
+
+/* Sections of the pool area before WORKING-SETS, which are the last one. */
+static unsigned index_sections(const struct pool *p)
+{
+        unsigned n = p->area_toc.count;
+
+        return n > 0 && strcmp(p->area_toc.section[n - 1].name, WORKSET_SECTIONS) == 0 ? n - 1 : n;
+}
+
 uint64_t dedupindex_size(const struct pool *p)
 {
         uint64_t n = 0;
 
-        if (!p->latest->hdr.pool_sum)
+        if (!dedupindex_present(p))
                 return p->latest->disk_clusters * p->latest->hdr.snapshots;
         for (unsigned i = 0; i < p->area_toc.count; i++)
                 n += is_index(p, i)
@@ -242,7 +256,7 @@ static uint64_t fresh_contents(const struct dedup *d)
 /* All entries must be looked at. */
 static unsigned choose_none(const struct pool *p, uint64_t *ret_merged)
 {
-        *ret_merged = p->latest->hdr.pool_sum ? dedupindex_size(p) : 0;
+        *ret_merged = dedupindex_present(p) ? dedupindex_size(p) : 0;
         return 0;
 }
 
@@ -251,9 +265,9 @@ static unsigned choose_none(const struct pool *p, uint64_t *ret_merged)
 static unsigned choose_kept(const struct pool *p, uint64_t fresh, uint64_t *ret_merged)
 {
         const uint64_t most = QS_SECTION_BYTES_MAX / INDEX_ENTRY_BYTES;
-        unsigned kept = p->area_toc.count;
+        unsigned kept = index_sections(p);
 
-        for (unsigned i = 0; i < p->area_toc.count; i++) {
+        for (unsigned i = 0; i < kept; i++) {
                 if (!is_index(p, i))
                         return choose_none(p, ret_merged);
         }
@@ -273,6 +287,14 @@ static unsigned choose_kept(const struct pool *p, uint64_t fresh, uint64_t *ret_
 static void name_section(struct dedupindex *x, unsigned i)
 {
         snprintf(x->section[i].name, sizeof(x->section[i].name), PREFIX "%u", i);
+}
+
+static void keep_working_sets(const struct pool *p, struct dedupindex *ret)
+{
+        const struct section *s = sectoc_find(&p->area_toc, WORKSET_SECTIONS);
+
+        if (s)
+                ret->section[ret->n++] = (struct area_section){ .kept = s };
 }
 
 /* newest first, so that what is loaded first counts */
@@ -329,12 +351,13 @@ int dedupindex_next(const struct pool *p, const struct dedup *d, const struct sp
         if (freed)
                 n = drop_freed(data, n, freed);
         n = MIN(n, QS_SECTION_BYTES_MAX / INDEX_ENTRY_BYTES);
-        if (n == 0)
-                return 0;
-        ret->section[ret->n] = (struct area_section){
-                .data = data, .bytes = n * INDEX_ENTRY_BYTES,
-        };
-        name_section(ret, ret->n++);
+        if (n > 0) {
+                ret->section[ret->n] = (struct area_section){
+                        .data = data, .bytes = n * INDEX_ENTRY_BYTES,
+                };
+                name_section(ret, ret->n++);
+        }
+        keep_working_sets(p, ret);
         return 0;
 }
 

@@ -19,6 +19,7 @@
 #ifndef QCOWSTORE_DEDUPINDEX_H
 #define QCOWSTORE_DEDUPINDEX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,11 +33,13 @@
 #define INDEX_SEGMENTS_MAX 24
 
 struct dedupindex {
-        struct area_section section[INDEX_SEGMENTS_MAX + 1];
+        struct area_section section[INDEX_SEGMENTS_MAX + 2];
         unsigned n;
         void *fresh;                    /* data of the only new section */
 };
 
+/* Is there an index? */
+bool dedupindex_present(const struct pool *p);
 /* How many contents may be known. */
 uint64_t dedupindex_size(const struct pool *p);
 /* What the pool has goes into d. */
@@ -45,7 +48,7 @@ int dedupindex_load(const struct pool *p, const struct space *s, struct dedup *d
 int dedupindex_build(const struct pool *p, const struct space *s, struct dedup *d,
                      struct err *e);
 /* What the next state has: what is kept, and what is fresh in d, which may be
- * NULL. freed: clusters were freed since; entries whose clusters have count 0
+ * NULL; behind it, if there are, WORKING-SETS as they are. freed: clusters were freed since; entries whose clusters have count 0
  * there are gone, else NULL. Borrows pool; dedupindex_fini() also on failure. */
 int dedupindex_next(const struct pool *p, const struct dedup *d, const struct space *freed,
                     struct dedupindex *ret, struct err *e);

@@ -51,26 +51,35 @@ static int open_locked(struct pool *p, struct err *e)
         return p->fd < 0 ? err_msg(e, EBUSY, "'%s' is replaced again and again", p->path) : 0;
 }
 
+/* Tags come and go only where nobody rests on the one that there is. */
+static int check_relatives(const struct pool *p, struct err *e)
+{
+        if (p->latest->hdr.is_parent)
+                return err_msg(e, EINVAL, "'%s' is the parent of another image, which would be "
+                               "lost: save to another file", p->path);
+        if (p->latest->hdr.backing_offset)
+                return err_msg(e, EINVAL, "'%s' has a parent and so only one snapshot: save to "
+                               "another file or use 'vmm image flatten'", p->path);
+        return 0;
+}
+
 static int check_kind(const struct pool *p, struct err *e)
 {
         const struct imghdr *h = &p->latest->hdr;
 
         if (h->format_version == 0)
-                return err_msg(e, EINVAL, "'%s' was made by another program: no tags can be added "
-                               "or deleted here", p->path);
+                return err_msg(e, EINVAL, p->notes_only
+                               ? "'%s' was made by another program: it has no place for a working "
+                                 "set; import it first ('vmm image import')"
+                               : "'%s' was made by another program: no tags can be added or "
+                                 "deleted here", p->path);
         if (h->changed)
                 return err_msg(e, EINVAL, "'%s' was changed by another program: make it whole with "
                                "'vmm image compact' first", p->path);
-        if (h->is_parent)
-                return err_msg(e, EINVAL, "'%s' is the parent of another image, which would be "
-                               "lost: save to another file", p->path);
-        if (h->backing_offset)
-                return err_msg(e, EINVAL, "'%s' has a parent and so only one snapshot: save to "
-                               "another file or use 'vmm image flatten'", p->path);
         if (h->default_snapshot != h->snapshots - 1)
                 return err_msg(e, EBADMSG, "'%s': the default snapshot is not the last one",
                                p->path);                                /* INV-LATEST */
-        return 0;
+        return p->notes_only ? 0 : check_relatives(p, e);
 }
 
 static int open_latest(struct pool *p, struct err *e)
@@ -87,22 +96,23 @@ static int open_latest(struct pool *p, struct err *e)
         return rc < 0 ? err_in(e, rc, "image '%s'", p->path) : 0;
 }
 
-static struct pool *new_pool(const char *path)
+static struct pool *new_pool(const char *path, bool notes_only)
 {
         struct pool *p = calloc(1, sizeof(*p));
 
         if (!p)
                 return NULL;
         p->fd = -1;
+        p->notes_only = notes_only;
         p->path = strdup(path);
         if (!p->path)
                 free(ptr_take(&p));
         return p;
 }
 
-int pool_open(const char *path, struct pool **ret, struct err *e)
+static int open_named(const char *path, bool notes_only, struct pool **ret, struct err *e)
 {
-        struct pool *p = new_pool(path);
+        struct pool *p = new_pool(path, notes_only);
         int rc = p ? open_locked(p, e) : err_set(e, ENOMEM, "open '%s'", path);
 
         /* INV-SWITCH: the header may be of somebody who was killed before it was durable,
@@ -121,9 +131,19 @@ int pool_open(const char *path, struct pool **ret, struct err *e)
         return 0;
 }
 
+int pool_open(const char *path, struct pool **ret, struct err *e)
+{
+        return open_named(path, false, ret, e);
+}
+
+int pool_open_notes(const char *path, struct pool **ret, struct err *e)
+{
+        return open_named(path, true, ret, e);
+}
+
 int pool_open_unnamed(int fd, const char *path, struct pool **ret, struct err *e)
 {
-        struct pool *p = new_pool(path);
+        struct pool *p = new_pool(path, false);
         int rc = p ? 0 : err_set(e, ENOMEM, "open '%s'", path);
 
         if (rc == 0) {

@@ -51,6 +51,7 @@ struct pool {
         uint64_t file_bytes;            /* when it was opened */
         bool switched;
         bool unnamed;
+        bool notes_only;
         /* what belongs to the file, as published; host-endian */
         uint64_t *reftable;
         uint64_t reftable_entries;
@@ -64,6 +65,9 @@ struct pool {
 
 /* -ENOENT: there is no such file. -EBUSY: somebody else changes it. */
 int pool_open(const char *path, struct pool **ret, struct err *e);
+/* The same of a file whose snapshots all stay: it may be a delta or a parent, for what
+ * these know of each other (UUID, sum of the snapshot table) stays too. */
+int pool_open_notes(const char *path, struct pool **ret, struct err *e);
 /* A file that has no name yet, so that nobody else knows it: no locks, and nothing
  * is made durable. The descriptor is duplicated; path is for messages. */
 int pool_open_unnamed(int fd, const char *path, struct pool **ret, struct err *e);

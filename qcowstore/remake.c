@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "common/auto.h"
-#include "common/bytes.h"
 #include "qcowstore/clone.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/imglock.h"
@@ -129,27 +128,14 @@ static int open_new(struct remake *r, struct err *e)
         return r->into.dedup ? 0 : err_set(e, ENOMEM, "rewrite '%s'", r->path);
 }
 
-/* What the guest wanted first when it was reverted the last time, if that was
- * recorded: u64 address and length of each extent, little-endian. */
 static int put_first(struct qs_writer *w, struct qs_image *from, struct err *e)
 {
-        struct qs_reader *r = NULL;
-        AUTO_FREE void *data = NULL;
-        size_t bytes = 0;
-        int rc = qs_reader_new(from, &r, e);
+        AUTO_FREE struct qs_ram_range *first = NULL;
+        size_t n = 0;
+        int rc = qs_working_set_read(from, &first, &n, e);
 
-        if (rc == 0 && sectoc_find(&from->toc, QS_SECTION_WORKING_SET))
-                rc = qs_section_read(r, QS_SECTION_WORKING_SET, &data, &bytes, e);
-        qs_reader_free(r);
-
-        size_t n = bytes / 16;
-        AUTO_FREE struct qs_ram_range *first = calloc(n + 1, sizeof(*first));
-
-        if (rc == 0 && !first)
-                return err_set(e, ENOMEM, "rewrite '%s'", from->path);
-        for (size_t i = 0; rc == 0 && i < n; i++)
-                first[i] = (struct qs_ram_range){ get_le64((uint8_t *)data + i * 16),
-                                                  get_le64((uint8_t *)data + i * 16 + 8) };
+        if (rc == -ENOENT)
+                return 0;
         return rc < 0 ? rc : qs_writer_first(w, first, n, e);
 }
 

@@ -12,6 +12,7 @@
 #include "qcowstore/image-priv.h"
 #include "qcowstore/imglock.h"
 #include "qcowstore/rewrite.h"
+#include "qcowstore/workset.h"
 
 struct rewrite {
         struct qs_image *from;
@@ -68,6 +69,18 @@ int rewrite_ram(struct qs_writer *w, struct qs_image *from, uint64_t bytes,
         return rc;
 }
 
+/* It may be elsewhere than with the sections (workset.h). */
+static int copy_working_set(struct qs_writer *w, struct qs_image *from, struct err *e)
+{
+        AUTO_FREE void *data = NULL;
+        size_t bytes;
+        int rc = workset_load(from, &data, &bytes, e);
+
+        if (rc == -ENOENT)
+                return 0;
+        return rc < 0 ? rc : qs_writer_section(w, QS_SECTION_WORKING_SET, data, bytes, e);
+}
+
 int rewrite_sections(struct qs_writer *w, struct qs_image *from, struct err *e)
 {
         struct qs_reader *r = NULL;
@@ -78,14 +91,14 @@ int rewrite_sections(struct qs_writer *w, struct qs_image *from, struct err *e)
                 AUTO_FREE void *data = NULL;
                 size_t bytes;
 
-                if (s->flags & SECTION_TREE)
+                if (s->flags & SECTION_TREE || strcmp(s->name, QS_SECTION_WORKING_SET) == 0)
                         continue;
                 rc = qs_section_read(r, s->name, &data, &bytes, e);
                 if (rc == 0)
                         rc = qs_writer_section(w, s->name, data, bytes, e);
         }
         qs_reader_free(r);
-        return rc;
+        return rc < 0 ? rc : copy_working_set(w, from, e);
 }
 
 /* Whoever rests on this file, or reads another tag of it, would lose it. */

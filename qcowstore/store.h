@@ -282,9 +282,24 @@ int qs_snapshot_list(int fd, const char *path, struct qs_snapshot_info **ret, si
  * A reader, or a crash, finds the old state or the new one. */
 int qs_snapshot_delete(const char *path, const char *tag, struct err *e);
 
-/* What the guest wanted first when it was reverted the last time: u64 address and
- * u64 length of extents, little-endian, in the order in which they were wanted. */
+/* What the guest wants first when it is reverted, in the order in which it wants it. */
 #define QS_SECTION_WORKING_SET "WORKING-SET"
+/* extents; 4 GiB of single pages */
+#define QS_WORKING_SET_MAX (1u << 20)
+
+/* Of the snapshot that is open, as the file has it now; the caller frees *ret. The
+ * extents lie on the disk, on page boundaries. -ENOENT: it has none. */
+int qs_working_set_read(struct qs_image *image, struct qs_ram_range **ret, size_t *ret_n,
+                        struct err *e);
+/* Stores it; tag NULL = the default one, n 0 = there shall be none. Nothing of a snapshot is
+ * written: whoever reads the file goes on, deltas of it stay valid, and qs_image_same()
+ * does not see it. -EBUSY: somebody else changes the file just now. */
+int qs_working_set_put(const char *path, const char *tag, const struct qs_ram_range *set,
+                       size_t n, struct err *e);
+/* The one place that judges a working set's bytes, as snapback-image(5) has them; what
+ * lies behind disk_bytes is left out. */
+int qs_working_set_parse(const void *data, size_t bytes, uint64_t disk_bytes,
+                         struct qs_ram_range **ret, size_t *ret_n, struct err *e);
 
 /* The file is made anew under its name with all its snapshots, without what none
  * of them refers to; what is stored is copied as it is. Whoever has the old file

@@ -404,7 +404,7 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
                 return err_set(e, ENOMEM, "place guest memory");
         if (!pool)
                 return 0;
-        if (pool->latest->hdr.pool_sum)
+        if (dedupindex_present(pool))
                 return dedupindex_load(pool, &w->space, w->dedup, e);
 
         int rc = dedupindex_build(pool, &w->space, w->dedup, e);
