@@ -9,6 +9,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "pageserver/workingset.h"
 
 /* Someone else's descriptors: each must be a userfaultfd that works, and reading
  * it must not block a worker. */
@@ -65,6 +66,26 @@ static int start_prefetch(struct session *s, uint64_t rate)
         return prefetch_init(&s->prefetch, &o);
 }
 
+/* Prefetch goes by what was wanted first the last time, if the image says so; without it
+ * the guest gets all that it needs, too. */
+static int use_working_set(struct session *s)
+{
+        AUTO_FREE struct qs_ram_range *set = NULL;
+        AUTO_FREE struct prefetch_span *first = NULL;
+        size_t n = 0;
+        struct err e;
+        int rc = s->recording ? -ENOENT : source_working_set(s->source, &set, &n, &e);
+
+        if (rc < 0) {
+                if (rc != -ENOENT)
+                        log_line(&s->host->log, "client %u goes without a working set: %s", s->id,
+                                 e.text);
+                return 0;
+        }
+        rc = workingset_spans(set, n, s->regions, s->unit_bits, &first, &n);
+        return rc < 0 ? rc : prefetch_first(&s->prefetch, first, n);
+}
+
 static int make_tables(struct session *s, const struct psmsg_attach *a, struct err *e)
 {
         int rc = regions_new(a, source_info(s->source)->disk_bytes, s->page_bytes,
@@ -79,7 +100,7 @@ static int make_tables(struct session *s, const struct psmsg_attach *a, struct e
 
         if (bits_init(&s->zeroed, s->units) < 0 || bits_init(&s->bad, s->units) < 0 ||
             (s->recording && record_init(&s->record, s->units) < 0) ||
-            start_prefetch(s, rate) < 0)
+            start_prefetch(s, rate) < 0 || use_working_set(s) < 0)
                 return err_set(e, ENOMEM, "session tables");
         return 0;
 }

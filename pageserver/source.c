@@ -89,6 +89,12 @@ struct fillmap_ident source_ident(const struct source *source)
         return ident;
 }
 
+int source_working_set(struct source *source, struct qs_ram_range **ret, size_t *ret_n,
+                       struct err *e)
+{
+        return qs_working_set_read(source->image, ret, ret_n, e);
+}
+
 int source_reader(struct source *source, unsigned worker, struct qs_reader **ret, struct err *e)
 {
         ASSERT(worker < source->workers);

@@ -35,6 +35,10 @@ const char *source_path(const struct source *source);
 bool source_same(const struct source *a, const struct source *b);
 /* whole clusters, the last one rounded up */
 struct fillmap_ident source_ident(const struct source *source);
+/* what the snapshot's guest wants first, as the file says now; main thread. The caller
+ * frees *ret; -ENOENT = it says nothing. */
+int source_working_set(struct source *source, struct qs_ram_range **ret, size_t *ret_n,
+                       struct err *e);
 /* made at the worker's first call */
 int source_reader(struct source *source, unsigned worker, struct qs_reader **ret, struct err *e);
 

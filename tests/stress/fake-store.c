@@ -124,6 +124,13 @@ const struct qs_image_info *qs_image_info(const struct qs_image *image)
         return &image->info;
 }
 
+int qs_working_set_read(struct qs_image *image, struct qs_ram_range **ret, size_t *ret_n,
+                        struct err *e)
+{
+        (void)image, (void)ret, (void)ret_n;
+        return err_msg(e, ENOENT, "a made-up image has no working set");
+}
+
 int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e)
 {
         (void)e;
