@@ -5,8 +5,8 @@
  *
  * The pool area lies behind the disk in the active layer, laid out as the VM
  * state of a tag: a section table, then sections. It holds the index of contents
- * (dedupindex.h) and working sets (workset.h). Its clusters are the only ones with COPIED, because they have
- * refcount 1 in the active layer, where QEMU believes it.
+ * (dedupindex.h) and working sets (workset.h). Its clusters are the only ones with
+ * COPIED, because they have refcount 1 in the active layer, where QEMU believes it.
  *
  * Threads: one.
  */

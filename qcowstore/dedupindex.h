@@ -48,8 +48,9 @@ int dedupindex_load(const struct pool *p, const struct space *s, struct dedup *d
 int dedupindex_build(const struct pool *p, const struct space *s, struct dedup *d,
                      struct err *e);
 /* What the next state has: what is kept, and what is fresh in d, which may be
- * NULL; behind it, if there are, WORKING-SETS as they are. freed: clusters were freed since; entries whose clusters have count 0
- * there are gone, else NULL. Borrows pool; dedupindex_fini() also on failure. */
+ * NULL; behind it, if there are, WORKING-SETS as they are. freed: clusters were freed
+ * since; entries whose clusters have count 0 there are gone, else NULL. Borrows pool;
+ * dedupindex_fini() also on failure. */
 int dedupindex_next(const struct pool *p, const struct dedup *d, const struct space *freed,
                     struct dedupindex *ret, struct err *e);
 /* A new file's index: all that is fresh in d. */

@@ -291,11 +291,17 @@ int qs_snapshot_delete(const char *path, const char *tag, struct err *e);
  * extents lie on the disk, on page boundaries. -ENOENT: it has none. */
 int qs_working_set_read(struct qs_image *image, struct qs_ram_range **ret, size_t *ret_n,
                         struct err *e);
-/* Stores it; tag NULL = the default one, n 0 = there shall be none. Nothing of a snapshot is
- * written: whoever reads the file goes on, deltas of it stay valid, and qs_image_same()
- * does not see it. -EBUSY: somebody else changes the file just now. */
-int qs_working_set_put(const char *path, const char *tag, const struct qs_ram_range *set,
-                       size_t n, struct err *e);
+/* Stores it, pages of guest memory; tag NULL = the default one, n 0 = there shall be
+ * none. Nothing of a snapshot is written: whoever reads the file goes on, deltas of it
+ * stay valid, and qs_image_same() does not see it. of: an image that the file
+ * must be, perhaps made anew since it was opened (-ESTALE); NULL = any. -EBUSY:
+ * somebody else changes the file just now. */
+int qs_working_set_put(const char *path, const char *tag, const struct qs_image *of,
+                       const struct qs_ram_range *set, size_t n, struct err *e);
+/* Of a delta: what it stores itself, in ascending order: what the guest that it was saved
+ * from wrote since it was reverted from the parent. */
+int qs_working_set_learn(struct qs_image *delta, struct qs_ram_range **ret, size_t *ret_n,
+                         struct err *e);
 /* The one place that judges a working set's bytes, as snapback-image(5) has them; what
  * lies behind disk_bytes is left out. */
 int qs_working_set_parse(const void *data, size_t bytes, uint64_t disk_bytes,

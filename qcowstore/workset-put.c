@@ -135,12 +135,43 @@ static int check_name(const struct put *x, struct err *e)
         return 0;
 }
 
-static int put(struct put *x, const char *tag, const struct qs_ram_range *set, size_t n,
-               struct err *e)
+/* The name may be another file's by now. */
+static int check_file(const struct put *x, const struct qs_image *of, struct err *e)
+{
+        const struct qs_image *m = x->pool->latest;
+
+        if (of && memcmp(m->hdr.uuid, of->hdr.uuid, sizeof(m->hdr.uuid)) != 0)
+                return err_msg(e, ESTALE, "'%s' is another image by now", m->path);
+        return 0;
+}
+
+static int check_set(const struct put *x, const struct qs_ram_range *set, size_t n,
+                     struct err *e)
+{
+        uint64_t end = x->pool->latest->disk_bytes;
+
+        for (size_t i = 0; i < n; i++) {
+                const struct qs_ram_range *r = &set[i];
+
+                if (r->bytes == 0 || !IS_ALIGNED(r->gpa | r->bytes, LAYOUT_PAGE_BYTES) ||
+                    r->gpa > end || r->bytes > end - r->gpa)
+                        return err_msg(e, EINVAL, "%llu bytes at 0x%llx are not pages of the "
+                                       "memory in '%s'", (unsigned long long)r->bytes,
+                                       (unsigned long long)r->gpa, x->pool->path);
+        }
+        return 0;
+}
+
+static int put(struct put *x, const char *tag, const struct qs_image *of,
+               const struct qs_ram_range *set, size_t n, struct err *e)
 {
         uint64_t toc_sum = 0;
-        int rc = find_tag(x, tag, &toc_sum, e);
+        int rc = check_file(x, of, e);
 
+        if (rc == 0)
+                rc = check_set(x, set, n, e);
+        if (rc == 0)
+                rc = find_tag(x, tag, &toc_sum, e);
         if (rc == 0)
                 rc = check_name(x, e);
         if (rc == 0)
@@ -152,8 +183,8 @@ static int put(struct put *x, const char *tag, const struct qs_ram_range *set, s
         return rc < 0 ? rc : commit(x, e);
 }
 
-int qs_working_set_put(const char *path, const char *tag, const struct qs_ram_range *set,
-                       size_t n, struct err *e)
+int qs_working_set_put(const char *path, const char *tag, const struct qs_image *of,
+                       const struct qs_ram_range *set, size_t n, struct err *e)
 {
         struct put x = { 0 };
         int rc = n > QS_WORKING_SET_MAX
@@ -161,7 +192,7 @@ int qs_working_set_put(const char *path, const char *tag, const struct qs_ram_ra
                  : pool_open_notes(path, &x.pool, e);
 
         if (rc == 0)
-                rc = put(&x, tag, set, n, e);
+                rc = put(&x, tag, of, set, n, e);
         dedupindex_fini(&x.area);
         space_fini(&x.space);
         free(x.sets);

@@ -14,6 +14,7 @@
 #include "vmm/image-compare.h"
 #include "vmm/image-firecracker.h"
 #include "vmm/image-info.h"
+#include "vmm/image-workingset.h"
 #include "vmm/image-write.h"
 #include "vmm/job.h"
 #include "vmm/options.h"
@@ -33,6 +34,9 @@ static const char help[] =
         "       vmm image compact IMAGE [--json]     makes it as small as what it holds\n"
         "       vmm image optimize IMAGE [--compress none|zstd[:LEVEL]] [--cluster-size N]\n"
         "                        [--json]            compresses anew, working set first\n"
+        "       vmm image workingset IMAGE [--tag TAG] [--allow-parent DIR]\n"
+        "                        [--json | --clear | --from DELTA | --from-file FILE]\n"
+        "                                            what its guest touches first\n"
         "       vmm image export IMAGE RAW [--tag TAG] [--allow-parent DIR]\n"
         "                        [--passphrase-file FILE] [--force]\n"
         "       vmm image import RAW IMAGE [--tag TAG] [--compress none|zstd[:LEVEL]]\n"
@@ -64,6 +68,11 @@ static const char help[] =
         "                      Firecracker v1.0 to v1.12, or as v1.13 and later\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
+        "  --clear             take the working set out\n"
+        "  --from DELTA        let it be what a clone wrote that was saved with\n"
+        "                      'vmm save --backing IMAGE'\n"
+        "  --from-file FILE    let it be what FILE says, an address and a length in each\n"
+        "                      line, as 'vmm image workingset' prints them\n"
         "  --force             replace the target if it exists; with --tag, only its\n"
         "                      snapshot of that name; rewrite an image although deltas\n"
         "                      were made of it, which are lost then\n"
@@ -74,6 +83,7 @@ struct image_cmd {
         struct qs_writer_options writer;        /* see vmm/image-write.h */
         struct qs_open_options open;
         struct firecracker_files firecracker;
+        struct workingset_change workingset;
         char *passphrase;               /* owned; NULL = none */
         bool json;
         bool help;
@@ -180,6 +190,11 @@ static int image_optimize_cmd(const struct image_cmd *o, struct err *e)
         return image_optimize(o->operands[0], &o->writer, o->json, e);
 }
 
+static int image_workingset_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_workingset(o->operands[0], &o->open, &o->workingset, o->json, e);
+}
+
 static int image_delete(const struct image_cmd *o, struct err *e)
 {
         if (!o->open.tag) {
@@ -208,6 +223,7 @@ static const struct action {
           image_import_firecracker_cmd },
         { "flatten", "image flatten IMAGE", 1, image_flatten_cmd, NULL },
         { "optimize", "image optimize IMAGE", 1, image_optimize_cmd, NULL },
+        { "workingset", "image workingset IMAGE", 1, image_workingset_cmd, NULL },
         { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd, NULL },
 };
 
@@ -286,6 +302,9 @@ static const struct option_row options[] = {
         OPTION_TEXT("firecracker", struct image_cmd, firecracker.mem),
         OPTION_TEXT("vmstate", struct image_cmd, firecracker.vmstate),
         OPTION_TEXT("layout", struct image_cmd, firecracker.layout),
+        OPTION_FLAG("clear", struct image_cmd, workingset.clear),
+        OPTION_TEXT("from", struct image_cmd, workingset.from),
+        OPTION_TEXT("from-file", struct image_cmd, workingset.from_file),
         OPTION_FLAG("force", struct image_cmd, writer.force),
         OPTION_FLAG("json", struct image_cmd, json),
         OPTION_FLAG("help", struct image_cmd, help),

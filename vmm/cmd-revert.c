@@ -22,6 +22,9 @@ static const char help[] =
         "  --prefetch on|off|RATE\n"
         "                        load the rest in the background: on (default), off, or bytes/s\n"
         "  --lane shared|copy    how pages reach the guest (default: shared)\n"
+        "  --record[=SECONDS]    note what the guest touches first, and store it in IMAGE as\n"
+        "                        the snapshot's working set: after SECONDS, at 'vmm\n"
+        "                        workingset NAME', or when the VM ends\n"
         "  --pageserver SOCK     use the page server that listens there, not a private one\n"
         "  --paused              do not let the guest run yet\n"
         "  --console FILE        write the serial console to FILE\n"
@@ -34,6 +37,7 @@ struct revert_cmd {
         struct revert_options revert;
         struct launch_options launch;
         bool postcopy_only;             /* an option was given that needs --postcopy */
+        bool prefetch_given;
         bool json;
         bool help;
 };
@@ -43,6 +47,7 @@ static int read_prefetch(void *command, const char *value, struct err *e)
         struct revert_cmd *o = command;
 
         o->postcopy_only = true;
+        o->prefetch_given = true;
         return rate_parse(value, &o->revert.prefetch_rate, e);
 }
 
@@ -83,6 +88,24 @@ static int read_postcopy(void *command, const char *value, struct err *e)
         return rc;
 }
 
+/* a day; whoever waits longer asks */
+#define RECORD_SECONDS_MAX 86400
+
+static int read_record(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
+        uint64_t seconds = 0;
+        int rc = 0;
+
+        if (value)
+                rc = cli_parse_number(value, 1, RECORD_SECONDS_MAX, "number of seconds", &seconds,
+                                      e);
+        o->postcopy_only = true;
+        o->revert.record = true;
+        o->revert.record_seconds = (unsigned)seconds;
+        return rc;
+}
+
 static int read_name(void *command, const char *value, struct err *e)
 {
         struct revert_cmd *o = command;
@@ -100,6 +123,7 @@ static const struct option_row options[] = {
         OPTION_MAY_READ("postcopy", read_postcopy),
         OPTION_READ("prefetch", read_prefetch),
         OPTION_READ("lane", read_lane),
+        OPTION_MAY_READ("record", read_record),
         OPTION_READ("pageserver", read_pageserver),
         OPTION_FLAG("paused", struct revert_cmd, launch.paused),
         OPTION_TEXT("console", struct revert_cmd, launch.console_file),
@@ -110,6 +134,24 @@ static const struct option_row options[] = {
         OPTION_END,
 };
 
+/* What was loaded before the guest touched it, nobody sees touched: neither what prefetch
+ * has brought, nor, in the shared lane, other clones. */
+static int settle_record(struct revert_cmd *o, struct err *e)
+{
+        if (!o->revert.record)
+                return 0;
+        if (o->revert.lane == PS_LANE_SHARED)
+                return err_msg(e, EINVAL, "--record needs memory that no other VM fills: leave out "
+                               "--lane shared");
+        if (o->revert.hold_percent)
+                return err_msg(e, EINVAL, "--record would not see what --postcopy=%u loads before "
+                               "the guest runs: use --postcopy", o->revert.hold_percent);
+        o->revert.lane = PS_LANE_COPY;
+        if (!o->prefetch_given)
+                o->revert.prefetch_rate = PS_PREFETCH_OFF;
+        return 0;
+}
+
 static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
 {
         int rc = options_parse("revert", options, argc, argv, o, e);
@@ -118,9 +160,13 @@ static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
                 return rc;
         rc = cli_operands(argc, argv, 1, USAGE, e);
         if (rc == 0 && o->postcopy_only && !o->revert.postcopy)
-                rc = err_msg(e, EINVAL, "--prefetch, --lane and --pageserver go with --postcopy");
+                rc = err_msg(e, EINVAL, "--prefetch, --lane, --record and --pageserver go with "
+                             "--postcopy");
+        if (rc == 0)
+                rc = settle_record(o, e);
         if (rc == 0 && o->launch.wait_resident && o->revert.prefetch_rate == PS_PREFETCH_OFF)
-                rc = err_msg(e, EINVAL, "--wait would wait for ever with --prefetch off");
+                rc = err_msg(e, EINVAL, "--wait would wait for ever with --prefetch off, which "
+                             "--record means too");
         if (rc == 0)
                 o->revert.image_path = argv[optind];
         return rc;

@@ -15,20 +15,27 @@
 #include "common/check.h"
 #include "common/json.h"
 #include "common/rate.h"
+#include "vmm/recorder.h"
 #include "vmm/unixsock.h"
 #include "vmm/vm.h"
 
 /* Theory of operation
  *
  * One handler for every request: the route table gives the action or the
- * status. An action answers at once, but for a save, whose request is kept
- * until the save thread is done. Should the client hang up meanwhile, the save
- * goes on and its answer is dropped (`pending` is cleared by on_client_gone).
+ * status. An action answers at once, but for those that have a thread of their own,
+ * whose request is kept until that is done. Should the client hang up meanwhile, the
+ * work goes on and its answer is dropped (on_client_gone).
  */
+struct pending {
+        struct control *control;
+        struct evhttp_request *http;    /* without an answer yet; NULL = nobody waits */
+};
+
 struct control {
         struct vm *vm;
         struct evhttp *http;
-        struct evhttp_request *pending; /* PUT /snapshot/create without an answer yet */
+        struct pending save;
+        struct pending record;
 };
 
 struct request {
@@ -67,7 +74,7 @@ static int status_of(int rc)
         case -EINVAL: case -EBADMSG: case -EEXIST: case -ENAMETOOLONG: case -EXDEV:
         case -EMLINK: case -ENOTSUP:
                 return 400;
-        case -EBUSY: case -ETIMEDOUT: case -ESTALE:
+        case -EBUSY: case -ETIMEDOUT: case -ESTALE: case -ENODATA:
                 return 409;
         default:
                 return 500;
@@ -153,25 +160,32 @@ static void put_prefetch(struct request *r)
 
 static void on_client_gone(struct evhttp_connection *connection, void *ctx)
 {
-        struct control *c = ctx;
+        struct pending *p = ctx;
 
         (void)connection;
-        c->pending = NULL;
+        p->http = NULL;
 }
 
-static void on_saved(void *ctx, struct json_object *result, const struct err *e)
+static void await(struct pending *p, struct evhttp_request *http)
 {
-        struct control *c = ctx;
-        struct evhttp_request *http = c->pending;
+        p->http = http;
+        evhttp_connection_set_closecb(evhttp_request_get_connection(http), on_client_gone, p);
+}
+
+/* A save or a record is done. */
+static void on_done(void *ctx, struct json_object *result, const struct err *e)
+{
+        struct pending *p = ctx;
+        struct evhttp_request *http = p->http;
 
         if (!http)
                 return;
-        c->pending = NULL;
+        p->http = NULL;
         evhttp_connection_set_closecb(evhttp_request_get_connection(http), NULL, NULL);
         if (result)
-                reply(c, http, 200, result);
+                reply(p->control, http, 200, result);
         else
-                reply_error(c, http, status_of(e->code), e->text);
+                reply_error(p->control, http, status_of(e->code), e->text);
 }
 
 static void put_snapshot(struct request *r)
@@ -182,13 +196,26 @@ static void put_snapshot(struct request *r)
         int rc = control_parse_save(r->body, r->body_bytes, &save, &e);
 
         if (rc == 0)
-                rc = save_start(c->vm, &save, on_saved, c, &e);
-        if (rc < 0) {
-                reply_result(r->control, r->http, rc, &e);
-                return;
-        }
-        c->pending = r->http;
-        evhttp_connection_set_closecb(evhttp_request_get_connection(r->http), on_client_gone, c);
+                rc = save_start(c->vm, &save, on_done, &c->save, &e);
+        if (rc < 0)
+                reply_result(c, r->http, rc, &e);
+        else
+                await(&c->save, r->http);
+}
+
+static void put_working_set(struct request *r)
+{
+        struct control *c = r->control;
+        struct err e;
+        int rc = c->vm->recorder
+                 ? recorder_store(c->vm->recorder, on_done, &c->record, &e)
+                 : err_msg(&e, EINVAL, "VM '%s' is not recorded: revert with --record",
+                           c->vm->name);
+
+        if (rc < 0)
+                reply_result(c, r->http, rc, &e);
+        else
+                await(&c->record, r->http);
 }
 
 static const struct route {
@@ -201,6 +228,7 @@ static const struct route {
         { "/actions", EVHTTP_REQ_PUT, put_actions },
         { "/prefetch", EVHTTP_REQ_PUT, put_prefetch },
         { "/snapshot/create", EVHTTP_REQ_PUT, put_snapshot },
+        { "/working-set", EVHTTP_REQ_PUT, put_working_set },
 };
 
 static void on_request(struct evhttp_request *http, void *ctx)
@@ -239,6 +267,7 @@ int control_new(struct vm *vm, const char *socket_path, struct control **ret, st
         if (!c)
                 return err_msg(e, ENOMEM, "no memory for the control socket");
         c->vm = vm;
+        c->save.control = c->record.control = c;
         c->http = evhttp_new(vm->base);
         if (!c->http || evhttp_accept_socket(c->http, fd) < 0) {
                 control_free(c);

@@ -23,6 +23,7 @@ static const struct {
         { "resume", cmd_resume, "let it go on" },
         { "prefetch", cmd_prefetch, "change how fast a VM's memory is loaded in the background" },
         { "stop", cmd_stop, "end a VM now; what was not saved is lost" },
+        { "workingset", cmd_workingset, "store what a recorded VM has touched until now" },
         { "image", cmd_image, "check, show, export and import images" },
 };
 
@@ -30,7 +31,7 @@ static void print_help(FILE *out)
 {
         fputs("usage: vmm COMMAND [OPTIONS]\n\n", out);
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+                fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
         fputs("\n'vmm COMMAND --help' shows a command's options; the manual is vmm(1).\n"
               "  --help      show this\n"
               "  --version   show the version\n", out);

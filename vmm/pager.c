@@ -21,6 +21,7 @@
 #include "vmm/image-files.h"
 #include "vmm/pace.h"
 #include "vmm/pageserver-path.h"
+#include "vmm/recording.h"
 
 /* Theory of operation
  *
@@ -51,6 +52,7 @@ struct pager {
         char *tag;
         char *socket;
         unsigned hold_percent;
+        bool record;
         pager_notify_fn *notify;
         void *ctx;
         struct ps_region regions[PS_REGIONS_MAX];
@@ -67,6 +69,9 @@ struct pager {
         struct ps_client *client;
 
         struct pace pace;
+
+        /* any thread */
+        struct recording recording;
 
         struct lock lock;
         struct cond answered;
@@ -94,6 +99,7 @@ static int keep_options(struct pager *p, const struct pager_options *o, struct e
 {
         pace_init(&p->pace, o->prefetch_rate);
         p->hold_percent = o->hold_percent;
+        p->record = o->record;
 
         /* not "the default", which may be another one by the time a server is replaced */
         const char *tag = qs_image_info(o->image)->tag;
@@ -156,6 +162,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
         p->ctx = ctx;
         lock_init(&p->lock);
         cond_init(&p->answered);
+        recording_init(&p->recording);
         set_lane(p, options->lane);
 
         int rc = keep_options(p, options, e);
@@ -179,7 +186,7 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
                 .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
                 .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
                 .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
-                .map_fd = -1, .removed_fd = -1,
+                .map_fd = -1, .removed_fd = -1, .record = p->record,
         };
 
         return ps_client_hello(client, &h, ret, e);
@@ -300,7 +307,7 @@ static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIR
                 p->answers++;
                 cond_broadcast(&p->answered);
                 break;
-        case PS_EVENT_RECORD:                   /* nobody asks yet */
+        case PS_EVENT_RECORD:
                 break;
         }
 }
@@ -315,6 +322,8 @@ static bool take_event(struct pager *p)
         lock_acquire(&p->lock);
         take_event_locked(p, &ev);
         lock_release(&p->lock);
+        if (ev.type == PS_EVENT_RECORD)
+                recording_answer(&p->recording, &ev.record_fd);
         if (ev.type == PS_EVENT_RESIDENT)
                 return ps_client_ask_stats(p->client, NULL) == 0;
         if (ev.type == PS_EVENT_BAD_PAGE || ev.stats.resident_ns)
@@ -388,6 +397,8 @@ static void server_lost(struct pager *p)
 {
         struct err e = { 0 };
 
+        p->record = false;                      /* the next one would note only the rest */
+        recording_lose(&p->recording);
         ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");
         while (replace_server(p, &e) < 0) {
@@ -429,6 +440,8 @@ static void *watch_thread(void *ctx)
                         ps_client_ask_stats(p->client, NULL);
                 if (r.retry)
                         ps_client_retry(p->client, NULL);
+                if (recording_wanted(&p->recording))
+                        ps_client_ask_record(p->client, NULL);
                 if (r.prefetch)
                         ps_client_prefetch(p->client, pace_now(&p->pace), NULL);
                 if (fds[0].revents && !take_event(p))
@@ -464,6 +477,13 @@ void pager_retry(struct pager *p)
         ring(p);
 }
 
+int pager_record(struct pager *p, void **ret, size_t *ret_bytes, struct err *e)
+{
+        recording_ask(&p->recording);
+        ring(p);
+        return recording_wait(&p->recording, ret, ret_bytes, e);
+}
+
 void pager_wake(struct pager *p)
 {
         for (size_t i = 0; i < p->nregions; i++) {
@@ -494,6 +514,7 @@ void pager_free(struct pager *p)
         free(p->image_path);
         free(p->tag);
         free(p->socket);
+        recording_fini(&p->recording);
         cond_fini(&p->answered);
         lock_fini(&p->lock);
         free(p);

@@ -28,6 +28,7 @@ struct pager_options {
         enum ps_lane lane;
         uint64_t prefetch_rate;
         unsigned hold_percent;
+        bool record;                    /* first touches are noted; the copy lane */
 };
 
 struct pager_news {
@@ -64,5 +65,9 @@ void pager_prefetch(struct pager *p, const struct rate_order *order);
 /* Bad pages are tried again and, if they still are, told again. */
 void pager_retry(struct pager *p);
 enum ps_lane pager_lane(struct pager *p);
+/* What the guest touched until now, first touches first, as bytes that nobody has looked
+ * at yet (qs_working_set_parse()); the caller frees. Waits for the server. -ESTALE: it
+ * was replaced, and what it had noted is lost. */
+int pager_record(struct pager *p, void **ret, size_t *ret_bytes, struct err *e);
 
 #endif

@@ -13,6 +13,7 @@
 #include "vmm/image-firecracker.h"
 #include "vmm/load.h"
 #include "vmm/pager.h"
+#include "vmm/recorder.h"
 #include "vmm/state.h"
 
 /* Theory of operation
@@ -121,7 +122,7 @@ static int start_pager(struct revert *r, struct vm *vm, struct err *e)
                 .image = r->image, .image_path = r->options.image_path,
                 .socket = r->options.pageserver, .lane = r->options.lane,
                 .prefetch_rate = r->options.prefetch_rate,
-                .hold_percent = r->options.hold_percent,
+                .hold_percent = r->options.hold_percent, .record = r->options.record,
         };
 
         return pager_new(&options, on_pager_news, vm, &vm->pager, e);
@@ -249,6 +250,16 @@ static int bring_up(struct revert *r, struct vm *vm, struct json_object **ret_st
         return rc;
 }
 
+/* the image stays open, the guest's RAM depends on it */
+static int start_recorder(struct revert *r, struct vm *vm, struct err *e)
+{
+        const struct recorder_options options = {
+                .image_path = r->options.image_path, .seconds = r->options.record_seconds,
+        };
+
+        return r->options.record ? recorder_new(vm, &options, &vm->recorder, e) : 0;
+}
+
 int revert_build(struct vm *vm, void *ctx, struct err *e)
 {
         struct revert *r = ctx;
@@ -270,6 +281,8 @@ int revert_build(struct vm *vm, void *ctx, struct err *e)
         if (rc == 0)
                 rc = restore_state(r, vm, kvm_state, e);
         vm->phases.state_restore_ns = clock_now_ns();
+        if (rc == 0)
+                rc = start_recorder(r, vm, e);
         if (rc == 0) {
                 /* an image that the guest's RAM still depends on */
                 vm->reverted = true;

@@ -20,6 +20,8 @@ struct revert_options {
         enum ps_lane lane;
         uint64_t prefetch_rate;
         const char *pageserver;         /* socket of a running daemon; NULL = private */
+        bool record;                    /* what the guest touches first, into the image */
+        unsigned record_seconds;        /* 0 = when asked, or at the end */
 };
 
 struct revert;

@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/rate.h"
 #include "vmm/pager.h"
+#include "vmm/recorder.h"
 #include "vmm/vm.h"
 
 static const char *const state_names[] = {
@@ -122,6 +123,8 @@ struct json_object *vm_describe(struct vm *vm)
                 json_put_str(o, "problem", vm->problem);
         if (vm->pager)
                 describe_pager(vm, o);
+        if (vm->recorder)
+                recorder_describe(vm->recorder, o);
         vm_describe_phases(vm, o);
         return o;
 }

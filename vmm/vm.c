@@ -18,6 +18,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/pager.h"
+#include "vmm/recorder.h"
 #include "vmm/rundir.h"
 #include "vmm/save.h"
 #include "vmm/state.h"
@@ -98,6 +99,8 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
                 save_finish(vm);
         if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE))
                 take_pager_news(vm);    /* a bad page waits until a save is done */
+        if (posted & VM_POST_RECORD)
+                recorder_finish(vm->recorder);
         if (posted & VM_POST_INPUT)
                 console_input_room(vm->console);
         if (posted & VM_POST_ENDED)
@@ -246,6 +249,8 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
         }
         if (vm->pager)
                 pager_prefetch(vm->pager, NULL);
+        if (vm->recorder)
+                recorder_started(vm->recorder);
         return 0;
 }
 
@@ -400,6 +405,7 @@ void vm_fini(struct vm *vm)
         vcpus_free(vm->vcpus);
         platform_free(vm->platform);
         kvm_close(&vm->kvm);
+        recorder_end(vm->recorder);
         pager_free(vm->pager);
         qs_image_close(vm->parent);
         free_events(vm);

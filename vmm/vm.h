@@ -56,6 +56,7 @@ struct control;
 struct event;
 struct event_base;
 struct pager;
+struct recorder;
 struct save;
 
 struct vm {
@@ -75,6 +76,7 @@ struct vm {
         struct console *console;
         struct control *control;
         struct save *save;              /* NULL = none runs */
+        struct recorder *recorder;      /* NULL = nothing is recorded */
         enum vm_state state;
         char problem[ERR_TEXT_MAX + 64]; /* why it is PAUSED or HALTED without being asked */
         bool stopping;                  /* vm_stop_soon() was called */
@@ -105,6 +107,7 @@ enum vm_post {
         VM_POST_PAGER = 1 << 3,         /* look at pager_news() */
         VM_POST_SAVE = 1 << 4,          /* the save thread is done */
         VM_POST_INPUT = 1 << 5,         /* the serial port takes input again */
+        VM_POST_RECORD = 1 << 6,        /* a working set was stored, or not */
 };
 void vm_post(struct vm *vm, enum vm_post what);
 

@@ -9,9 +9,9 @@ _vmm_options() {
 	run)     echo "--kernel --initrd --cmdline --demo --memory --cpus --console" \
 			"--foreground --json" ;;
 	save)    echo "$format --tag --stop --paused" ;;
-	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --pageserver" \
-			"--paused --console --foreground --wait --json" ;;
-	list)    echo "--json" ;;
+	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --record" \
+			"--pageserver --paused --console --foreground --wait --json" ;;
+	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout" ;;
 	image-rebase) echo "$format --allow-parent" ;;
@@ -20,6 +20,7 @@ _vmm_options() {
 	image-export) echo "--tag --allow-parent --passphrase-file --firecracker --vmstate" \
 			"--force" ;;
 	image-delete) echo "--tag" ;;
+	image-workingset) echo "--tag --allow-parent --clear --from --from-file --json" ;;
 	image-compact) echo "--json" ;;
 	image-optimize) echo "--compress --cluster-size --json" ;;
 	image-check | image-verify | image-list) echo "--json" ;;
@@ -32,7 +33,7 @@ _vmm_options() {
 _vmm_argument() {
 	case $1 in
 	--kernel | --initrd | --console | --pageserver | --passphrase-file | --backing | \
-		--firecracker | --vmstate)
+		--firecracker | --vmstate | --from | --from-file)
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
@@ -60,12 +61,13 @@ _vmm_words() {
 	fi
 	case $command in
 	"")
-		compgen -W "run list info console pause resume prefetch stop save revert image" \
+		compgen -W "run list info console pause resume prefetch stop save revert \
+			workingset image" \
 			-- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
-			flatten rebase" -- "$cur" ;;
-	console | pause | resume | stop) compgen -W "$(_vmm_names)" -- "$cur" ;;
+			flatten rebase workingset" -- "$cur" ;;
+	console | pause | resume | stop | workingset) compgen -W "$(_vmm_names)" -- "$cur" ;;
 	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;

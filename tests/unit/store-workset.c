@@ -129,7 +129,7 @@ static int put(const char *path, const char *tag, unsigned a)
 
         make_set(a, set);
 
-        int rc = qs_working_set_put(path, tag, set, SOME, &e);
+        int rc = qs_working_set_put(path, tag, NULL, set, SOME, &e);
 
         if (rc < 0)
                 fprintf(stderr, "%s\n", e.text);
@@ -202,10 +202,17 @@ static void one_snapshot(unsigned bits)
         CU_ASSERT_EQUAL(put(t.path, "a", 9), 0);
         CU_ASSERT_EQUAL(first_of(before), 9);
         CU_ASSERT_EQUAL(first_of(after), 9);
-        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, NULL, 0, NULL), 0);
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, NULL, NULL, 0, NULL), 0);
         CU_ASSERT_EQUAL(first_of(before), -ENOENT);
-        qs_image_close(before);
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, before, NULL, 0, NULL), 0);
         qs_image_close(after);
+        CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
+
+        /* another file of that name */
+        unlink(t.path);
+        save(&t, "a");
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, before, NULL, 0, NULL), -ESTALE);
+        qs_image_close(before);
         CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
         CU_ASSERT(tags_fini(&t));
 }
@@ -273,7 +280,7 @@ static void it_goes_where_its_snapshot_goes(void)
         /* the snapshot has its own now; what is stored later counts */
         CU_ASSERT_EQUAL(put(t.path, "a", 6), 0);
         CU_ASSERT_EQUAL(stored(t.path, "a"), 6);
-        CU_ASSERT_EQUAL(qs_working_set_put(t.path, "a", NULL, 0, NULL), 0);
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, "a", NULL, NULL, 0, NULL), 0);
         CU_ASSERT_EQUAL(stored(t.path, "a"), -ENOENT);
         CU_ASSERT_EQUAL(stored(t.path, "d"), 4);
         CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
@@ -338,7 +345,40 @@ static void parents_and_deltas_stay_kin(void)
         box_end(&b);
 }
 
+/* Pages that the child changed. */
+static void a_delta_tells_what_was_written(void)
+{
+        AUTO_FREE struct qs_ram_range *set = NULL;
+        struct box b;
+        size_t n;
+
+        box_begin(&b);
+        for (unsigned i = 0; i < 3; i++)
+                memset(b.ram.bytes + (40 + i) * PAGE, 0x5a + (int)i, PAGE);
+        memset(b.ram.bytes + 9 * PAGE, 7, PAGE);
+        CU_ASSERT_EQUAL_FATAL(box_make_child(&b, NULL), 0);
+
+        struct qs_image *child = open_tag(b.child, NULL);
+        struct qs_image *parent = open_tag(b.parent, NULL);
+
+        CU_ASSERT_EQUAL(qs_working_set_learn(parent, &set, &n, NULL), -EINVAL);
+        CU_ASSERT_EQUAL_FATAL(qs_working_set_learn(child, &set, &n, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(n, 2);
+        CU_ASSERT(set[0].gpa == 9 * PAGE && set[0].bytes == PAGE);
+        CU_ASSERT(set[1].gpa == 40 * PAGE && set[1].bytes == 3 * PAGE);
+        CU_ASSERT_EQUAL(qs_working_set_put(b.parent, NULL, parent, set, n, NULL), 0);
+        qs_image_close(child);
+        qs_image_close(parent);
+        box_agrees(b.child, b.ram.bytes, 2);
+        box_end(&b);
+}
+
 /* ---- refusals and damage ------------------------------------------------------- */
+
+static const struct qs_ram_range bad_extent[] = {
+        { 1, PAGE }, { 0, 1 }, { 0, 0 }, { DISK, PAGE }, { DISK - PAGE, 2 * PAGE },
+        { PAGE, UINT64_MAX - PAGE + 1 },
+};
 
 static void refusals_leave_the_file_alone(void)
 {
@@ -348,15 +388,18 @@ static void refusals_leave_the_file_alone(void)
 
         tags_init(&t, 12, DISK, 2);
         save(&t, "a");
-        CU_ASSERT_EQUAL(qs_working_set_put(t.path, "b", &set, 1, &e), -ENOENT);
-        CU_ASSERT_EQUAL(qs_working_set_put("/nowhere/x", NULL, &set, 1, &e), -ENOENT);
-        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, &set, QS_WORKING_SET_MAX + 1ull, &e),
-                        -E2BIG);
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, "b", NULL, &set, 1, &e), -ENOENT);
+        CU_ASSERT_EQUAL(qs_working_set_put("/nowhere/x", NULL, NULL, &set, 1, &e), -ENOENT);
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, NULL, &set, QS_WORKING_SET_MAX + 1ull,
+                                           &e), -E2BIG);
+        for (size_t i = 0; i < ARRAY_SIZE(bad_extent); i++)
+                CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, NULL, &bad_extent[i], 1, &e),
+                                -EINVAL);
 
         AUTO_FD fd = open(t.path, O_RDWR | O_CLOEXEC);
 
         CU_ASSERT_EQUAL_FATAL(imglock_append(fd, &e), 0);
-        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, &set, 1, &e), -EBUSY);
+        CU_ASSERT_EQUAL(qs_working_set_put(t.path, NULL, NULL, &set, 1, &e), -EBUSY);
         fd_close(&fd);
         CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
         CU_ASSERT_EQUAL(stored(t.path, NULL), -ENOENT);
@@ -407,6 +450,7 @@ static const CU_TestInfo cases[] = {
         { "it goes where its snapshot goes", it_goes_where_its_snapshot_goes },
         { "the index is none of it", the_index_is_none_of_it },
         { "parents and deltas stay kin", parents_and_deltas_stay_kin },
+        { "a delta tells what was written", a_delta_tells_what_was_written },
         { "refusals leave the file alone", refusals_leave_the_file_alone },
         { "damage is found and cured", damage_is_found_and_cured },
         CU_TEST_INFO_NULL,
