@@ -132,10 +132,13 @@ static int put_first(struct qs_writer *w, struct qs_image *from, struct err *e)
 {
         AUTO_FREE struct qs_ram_range *first = NULL;
         size_t n = 0;
-        int rc = qs_working_set_read(from, &first, &n, e);
+        struct err why;
+        int rc = qs_working_set_read(from, &first, &n, &why);
 
         if (rc == -ENOENT)
                 return 0;
+        if (rc < 0 && e)
+                *e = why;
         return rc < 0 ? rc : qs_writer_first(w, first, n, e);
 }
 

@@ -74,10 +74,13 @@ static int copy_working_set(struct qs_writer *w, struct qs_image *from, struct e
 {
         AUTO_FREE void *data = NULL;
         size_t bytes;
-        int rc = workset_load(from, &data, &bytes, e);
+        struct err why;
+        int rc = workset_load(from, &data, &bytes, &why);
 
         if (rc == -ENOENT)
                 return 0;
+        if (rc < 0 && e)
+                *e = why;
         return rc < 0 ? rc : qs_writer_section(w, QS_SECTION_WORKING_SET, data, bytes, e);
 }
 

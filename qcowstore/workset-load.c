@@ -178,15 +178,19 @@ int workset_load(struct qs_image *m, void **ret, size_t *ret_bytes, struct err *
         AUTO_FREE void *data = NULL;
         size_t bytes = 0;
         bool ours = m->hdr.format_version && m->snapshot;
-        int rc = ours ? load_stored(m, &data, &bytes, e) : -ENOENT;
+        struct err why = { 0 };         /* that it is not here is no error if it is there */
+        int rc = ours ? load_stored(m, &data, &bytes, &why) : -ENOENT;
 
         if (rc == -ENOENT && ours)
-                rc = load_own(m, &data, &bytes, e);
+                rc = load_own(m, &data, &bytes, &why);
         if (rc == -ENOENT || (rc == 0 && bytes == 0))
                 return err_msg(e, ENOENT, "image '%s' has no working set: record one with 'vmm "
                                "revert --record'", m->path);
-        if (rc < 0)
+        if (rc < 0) {
+                if (e)
+                        *e = why;
                 return rc;
+        }
         *ret = ptr_take(&data);
         *ret_bytes = bytes;
         return 0;

@@ -103,7 +103,8 @@ if command -v qemu-img >/dev/null; then
         qemu-img check "$files/delta" >"$work/out" 2>&1 || die "qemu-img check: delta"
 fi
 "$vmm" image workingset "$work/before" --from-file "$work/set"
-"$vmm" image optimize "$work/before"
+"$vmm" image optimize "$work/before" 2>"$work/err" || die "optimize"
+[ ! -s "$work/err" ] || die "optimize says '$(cat "$work/err")'"
 "$vmm" image workingset "$work/before" | cmp - "$work/set" || die "optimize loses it"
 
 # refusals

@@ -141,8 +141,10 @@ static long first_of(struct qs_image *m)
 {
         AUTO_FREE struct qs_ram_range *set = NULL;
         size_t n = 0;
-        int rc = qs_working_set_read(m, &set, &n, NULL);
+        struct err e = { 0 };
+        int rc = qs_working_set_read(m, &set, &n, &e);
 
+        CU_ASSERT_EQUAL(e.code, rc);            /* no sentence without an error */
         if (rc < 0)
                 return rc;
         CU_ASSERT_EQUAL(n, SOME);
@@ -249,6 +251,7 @@ static void the_file_does_not_grow(void)
 static void it_goes_where_its_snapshot_goes(void)
 {
         struct qs_writer_stats stats;
+        struct err e = { 0 };
         struct tags t;
 
         tags_init(&t, 12, DISK, 5);
@@ -273,8 +276,9 @@ static void it_goes_where_its_snapshot_goes(void)
                 CU_ASSERT_EQUAL(stored(t.path, "c"), -ENOENT);
                 t.options.tag[0] = '\0';
                 t.options.append = t.options.force = false;
-                CU_ASSERT_EQUAL(i ? qs_compact(t.path, NULL, NULL, &stats, NULL)
-                                  : qs_optimize(t.path, &t.options, NULL, NULL, &stats, NULL), 0);
+                CU_ASSERT_EQUAL(i ? qs_compact(t.path, NULL, NULL, &stats, &e)
+                                  : qs_optimize(t.path, &t.options, NULL, NULL, &stats, &e), 0);
+                CU_ASSERT_EQUAL(e.code, 0);
                 CU_ASSERT_EQUAL(tags_wrong(&t, true), 0);
         }
         /* the snapshot has its own now; what is stored later counts */
