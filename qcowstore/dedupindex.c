@@ -31,7 +31,11 @@ static bool is_index(const struct pool *p, unsigned i)
 
 bool dedupindex_present(const struct pool *p)
 {
-        return p->area_toc.count > 0 && is_index(p, 0);
+        unsigned i = 0;
+
+        while (i < p->area_toc.count && !is_index(p, i))
+                i++;
+        return i < p->area_toc.count;
 }
 
 /* Sections of the pool area before WORKING-SETS, which are the last one. */
@@ -289,11 +293,23 @@ static void name_section(struct dedupindex *x, unsigned i)
         snprintf(x->section[i].name, sizeof(x->section[i].name), PREFIX "%u", i);
 }
 
+/* Has it a host cluster for each of its own? */
+static bool is_whole(const struct pool *p, const struct section *s)
+{
+        unsigned bits = p->latest->hdr.cluster_bits;
+        uint64_t at = s->offset >> bits;
+        uint64_t end = at + layout_clusters(s->bytes, bits);
+
+        while (at < end && p->area[at])
+                at++;
+        return at == end && !(s->flags & SECTION_TREE);
+}
+
 static void keep_working_sets(const struct pool *p, struct dedupindex *ret)
 {
         const struct section *s = sectoc_find(&p->area_toc, WORKSET_SECTIONS);
 
-        if (s)
+        if (s && is_whole(p, s))
                 ret->section[ret->n++] = (struct area_section){ .kept = s };
 }
 

@@ -68,8 +68,9 @@ static int make_area(struct put *x, struct err *e)
 
         if (rc < 0)
                 return rc;
-        if (sectoc_find(&x->pool->area_toc, WORKSET_SECTIONS))
-                area->n--;
+        if (area->n > 0 && area->section[area->n - 1].kept &&
+            strcmp(area->section[area->n - 1].kept->name, WORKSET_SECTIONS) == 0)
+                area->n--;              /* the old ones */
         area->section[area->n] = (struct area_section){
                 .data = x->sets, .bytes = x->sets_bytes,
         };

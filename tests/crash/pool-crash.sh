@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Goal: whichever call of adding, replacing or deleting a tag, or of compacting,
-#       fails or is the last one before the process dies: all old tags are there,
+# Goal: whichever call of adding, replacing or deleting a tag, of storing a working
+#       set, or of compacting, fails or is the last one before the process dies: all old tags are there,
 #       or the complete new state is, and nothing leaks; a failure says one
 #       sentence, leaves no other file and gives back what it wrote; the next tag
 #       can be added.
@@ -34,6 +34,7 @@ done
 for tag in a c b c; do
         $make import -a -f "$dir/$tag.raw" "$dir/old" 12 zstd $tag || fail "pool: $tag"
 done
+$make workset "$dir/old" c 1 || fail "working set"
 old_bytes=$(wc -c <"$dir/old")
 runs=0
 
@@ -73,6 +74,15 @@ judge() {
         if test "$qemu" && ! $qemu check "$target" >"$dir/log2" 2>&1; then
                 fail "$what: qemu-img check: $(cat "$dir/log2")"
         fi
+}
+
+# c has its working set in whatever state it is there, b the new one or none
+judge_sets() {
+        case $state in *c=c*) test "$($make workset "$target" c)" = 1 || fail "$what: c's set" ;; esac
+        case $state in *b=*) ;; *) return ;; esac
+        set_of_b=$($make workset "$target" b) || fail "$what: b's set"
+        test "$set_of_b" = none || test "$name,$set_of_b" = "working set,2" ||
+                fail "$what: the working set of b is $set_of_b"
 }
 
 next_add() {
@@ -125,16 +135,19 @@ every_call() {
         test $status = 0 || fail "$what: $(cat "$dir/log")"
         judge "$new"
         test "$state" = "$new" || fail "$what: the old state"
+        judge_sets
+        test "$name" != "working set" || test "$set_of_b" = 2 || fail "$what: it is not stored"
         next_add
         calls=$(wc -l <"$dir/calls")
         # calls behind the write of the header
         behind=$((calls - $(grep -n '^pwrite$' "$dir/calls" | tail -n 1 | cut -d : -f 1)))
-        test "$calls" -ge 8 || fail "$what: only $calls calls were counted"
+        test "$calls" -ge 7 || fail "$what: only $calls calls were counted"
         for i in $(seq 1 "$calls"); do
                 for mode in fail full kill; do
                         attempt "$i" "$mode" "$@"
                         what="$name: call $i ($call), $mode"
                         judge "$new"
+                        judge_sets
                         if test "$mode" = kill; then
                                 test $status = 137 || fail "$what: status $status"
                                 judge_kill
@@ -151,6 +164,7 @@ every_call add "$old d=d" $make import -a "$dir/d.raw" "$target" 12 zstd d
 every_call replace "a=a b=d c=c" $make import -a -f "$dir/d.raw" "$target" 12 none b
 every_call delete "a=a c=c" $make delete "$target" b
 every_call "delete the latest" "a=a b=b" $make delete "$target" c
+every_call "working set" "$old" $make workset "$target" b 2
 every_call compact "$old" $make compact "$target"
 export FAILNTH_NO_TMPFILE=1
 every_call "compact without O_TMPFILE" "$old" $make compact "$target"

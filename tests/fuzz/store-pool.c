@@ -251,6 +251,28 @@ static void look(const char *path)
         pool_close(p);
 }
 
+/* sets, and then reads that of the default tag */
+static int use_working_set(int fd, const char *path)
+{
+        const struct qs_ram_range one = { 0, 4096 };
+        struct qs_ram_range *set = NULL;
+        struct qs_image *image;
+        struct err e = { 0 };
+        size_t n = 0;
+        int rc = qs_working_set_put(path, NULL, NULL, &one, 1, &e);
+
+        ASSERT(rc == 0 || e.text[0]);
+        if (qs_image_open(fd, "fuzz", NULL, &image, NULL) < 0)
+                return rc;
+        if (qs_working_set_read(image, &set, &n, NULL) == 0)
+                ASSERT(n == 1 && set[0].gpa == 0 && set[0].bytes == 4096);
+        else
+                ASSERT(rc < 0);
+        free(set);
+        qs_image_close(image);
+        return rc;
+}
+
 static void read_tags(int fd)
 {
         static const char *const tags[] = { NULL, "t0", "t1" };
@@ -296,6 +318,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 rc = save(path, data[0] & MODE_DELETE ? 9 + 1 : 5, true);
         else
                 read_tags(fd);
+        if (rc == 0)
+                rc = use_working_set(fd, path);
         if (n == 1)
                 ASSERT(rc == 0 && kit_check(fd, 1) == 0);
         return 0;

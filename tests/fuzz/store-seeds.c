@@ -184,6 +184,27 @@ static void pools(const char *folder)
         }
 }
 
+/* a disk of 1 MiB; a set, and two of them */
+static void working_sets(const char *folder)
+{
+        uint8_t one[8 + 32], two[8 + 16 + 32 + 16 + 16];
+
+        put_le64(one, 1 << 20);
+        for (unsigned i = 0; i < 2; i++) {
+                put_le64(one + 8 + i * 16, (200 - i * 90) * 4096);
+                put_le64(one + 16 + i * 16, (i + 1) * 4096);
+        }
+        put(folder, "store-workset", "one", one, sizeof(one));
+        put_le64(two, 1 << 20);
+        put_le64(two + 8, 7);
+        put_le64(two + 16, 32);
+        memcpy(two + 24, one + 8, 32);
+        put_le64(two + 56, 1);
+        put_le64(two + 64, 16);
+        memcpy(two + 72, one + 8, 16);
+        put(folder, "store-workset", "two", two, sizeof(two));
+}
+
 int main(int argc, char **argv)
 {
         if (argc != 2) {
@@ -197,5 +218,6 @@ int main(int argc, char **argv)
         images(argv[1]);
         foreign(argv[1]);
         pools(argv[1]);
+        working_sets(argv[1]);
         return 0;
 }

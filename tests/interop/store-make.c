@@ -263,6 +263,36 @@ static int keep(int argc, char **argv, struct err *e)
         return rc;
 }
 
+/* prints the first page of the working set, or sets it to one page */
+static int workset(int argc, char **argv, struct err *e)
+{
+        struct qs_image *image;
+        struct qs_ram_range *set = NULL;
+        size_t n;
+
+        if (argc < 2)
+                return err_msg(e, EINVAL, "workset needs IMAGE TAG [PAGE]");
+        if (argc > 2) {
+                struct qs_ram_range one = { strtoull(argv[2], NULL, 0) * 4096, 4096 };
+
+                return qs_working_set_put(argv[0], argv[1], NULL, &one, 1, e);
+        }
+
+        const struct qs_open_options o = { .tag = argv[1] };
+        int rc = qs_image_open_path(argv[0], &o, &image, e);
+
+        if (rc < 0)
+                return rc;
+        rc = qs_working_set_read(image, &set, &n, e);
+        qs_image_close(image);
+        if (rc == 0)
+                printf("%llu\n", (unsigned long long)set[0].gpa / 4096);
+        else if (rc == -ENOENT)
+                puts("none");
+        free(set);
+        return rc == -ENOENT ? 0 : rc;
+}
+
 static int ram(int argc, char **argv, struct err *e)
 {
         if (argc < 3)
@@ -288,7 +318,7 @@ static const struct command {
         { "import", import },   { "export", export },     { "check", check },
         { "list", list },       { "delete", delete },     { "compact", compact },
         { "holds", holds },     { "optimize", optimize }, { "keep", keep },
-        { "ram", ram },         { "rewrite", rewrite },
+        { "ram", ram },         { "rewrite", rewrite },   { "workset", workset },
 };
 
 int main(int argc, char **argv)
