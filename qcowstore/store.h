@@ -155,6 +155,10 @@ int qs_clusters_read(struct qs_reader *reader, uint64_t cluster, uint64_t n, voi
 int qs_span_read(struct qs_reader *reader, uint64_t gpa, uint64_t bytes, void *buf,
                  bool *ret_zero, struct err *e);
 
+/* RAM that will be read soon: the kernel begins to bring it from the disk, many pieces
+ * at a time. A hint: nothing is said when it cannot be done. */
+void qs_read_soon(struct qs_reader *reader, uint64_t gpa, uint64_t bytes);
+
 /* A section of the snapshot, whole and checked; the caller frees *ret_data.
  * A NUL follows the data. -ENOENT when there is no such section. */
 int qs_section_read(struct qs_reader *reader, const char *name, void **ret_data,

@@ -42,7 +42,9 @@ static int say_hello(struct lane *l, struct err *e)
         struct ps_hello hello = {
                 .image_fds = &l->image_fd, .nimages = 1, .image_path = l->image,
                 .lane = l->copy ? PS_LANE_COPY : PS_LANE_SHARED,
-                .prefetch_rate = l->prefetch, .cache_fd = -1, .filled_fd = -1,
+                .prefetch_rate = l->prefetch, .hold_percent = l->hold_percent,
+                .record = l->record, .cache_fd = -1, .filled_fd = -1, .map_fd = -1,
+                .removed_fd = -1,
         };
         int rc = ps_client_hello(l->client, &hello, &welcome, e);
 

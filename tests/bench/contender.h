@@ -77,6 +77,8 @@ struct lane {
         const char *socket;             /* of a daemon, or NULL */
         bool copy;                      /* the copy lane, else the shared one */
         uint64_t prefetch;              /* bytes per second */
+        unsigned hold_percent;          /* loaded before it counts as open */
+        bool record;                    /* first touches are noted */
         struct ps_client *client;
         int image_fd;
         int map_fd;
