@@ -13,6 +13,10 @@
 
 /* between two sweeps, while other workers hold the last units */
 #define RESWEEP_NS NS_PER_MS
+/* Extents of a working set that the disk is told of before each step; of a long one no
+ * more than this, for the kernel reads ahead there by itself. */
+#define ANNOUNCE_EXTENTS 8u
+#define ANNOUNCE_BYTES_MAX (1ull << 20)
 /* how often a held attach looks at its percentage */
 #define HOLD_LOOK_NS NS_PER_MS
 /* without prefetch, clones may complete the cache: how often to look */
@@ -206,6 +210,27 @@ static void look_at_hold(struct session *s, const struct serve_ctx *ctx, uint64_
                 session_hold_done(s);
 }
 
+/* What is read is waited for, run by run: a disk that could do many things at a time
+ * would do two. So it is told what of the working set comes soon. Not where a rate
+ * says how much may be read. */
+static void announce(struct session *s, struct serve_ctx *ctx)
+{
+        const struct prefetch *p = &s->prefetch;
+        struct qs_reader *reader;
+
+        if (atomic_load(&s->announced) >= p->firsts ||
+            prefetch_rate_now(&s->prefetch) != PREFETCH_UNLIMITED ||
+            source_reader(s->source, ctx->worker, &reader, NULL) < 0)
+                return;
+
+        size_t i = atomic_fetch_add(&s->announced, ANNOUNCE_EXTENTS);
+
+        for (size_t end = i + ANNOUNCE_EXTENTS; i < MIN(end, p->firsts); i++)
+                qs_read_soon(reader, session_gpa(s, p->first[i].first),
+                             MIN((p->first[i].end - p->first[i].first) << s->unit_bits,
+                                 ANNOUNCE_BYTES_MAX));
+}
+
 static uint64_t background_serving(struct session *s, struct serve_ctx *ctx, uint64_t now_ns)
 {
         uint64_t max = MAX(BRING_RUN_BYTES >> s->unit_bits, 1);
@@ -214,6 +239,7 @@ static uint64_t background_serving(struct session *s, struct serve_ctx *ctx, uin
 
         if (atomic_load(&s->holding))
                 look_at_hold(s, ctx, now_ns);
+        announce(s, ctx);
         switch (prefetch_pick(&s->prefetch, now_ns, max, missing, s, &run, &wait_ns)) {
         case PREFETCH_TAKE:
                 prefetch_step(s, ctx, run, now_ns);

@@ -72,6 +72,7 @@ struct session {
         struct bits zeroed;                     /* units given as zero pages */
         struct bits bad;                        /* units that prefetch leaves alone */
         struct record record;                   /* all zeros if not recording */
+        _Atomic size_t announced;               /* extents of the working set, to the disk */
         struct prefetch prefetch;
         struct outbox outbox;
         struct session_counters count;

@@ -56,6 +56,37 @@ static void add_parents(const struct qs_image *image, struct json_object *o)
         json_object_object_add(o, "parents", parents);
 }
 
+/* nothing when there is none */
+static void add_working_set(struct qs_image *image, struct json_object *o)
+{
+        AUTO_FREE struct qs_ram_range *set = NULL;
+        struct json_object *w;
+        uint64_t bytes = 0;
+        size_t n;
+
+        if (qs_working_set_read(image, &set, &n, NULL) < 0)
+                return;
+        for (size_t i = 0; i < n; i++)
+                bytes += set[i].bytes;
+        w = json_object_new_object();
+        json_put_u64(w, "bytes", bytes);
+        json_put_u64(w, "extents", n);
+        json_object_object_add(o, "working_set", w);
+}
+
+static void print_working_set(struct json_object *o)
+{
+        struct json_object *w;
+        char size[SIZE_TEXT_MAX];
+
+        if (json_object_object_get_ex(o, "working_set", &w))
+                printf("first:    a working set of %s, in %llu extents\n",
+                       size_text(json_object_get_uint64(json_object_object_get(w, "bytes")),
+                                 size),
+                       (unsigned long long)
+                       json_object_get_uint64(json_object_object_get(w, "extents")));
+}
+
 static struct json_object *describe(const char *path, struct qs_image *image)
 {
         const struct qs_image_info *i = qs_image_info(image);
@@ -80,6 +111,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         json_put_bool(o, "is_parent", i->is_parent);
         json_put_u64(o, "cluster_size", 1ull << i->cluster_bits);
         json_put_str(o, "compress", i->compress == QS_COMPRESS_ZSTD ? "zstd" : "none");
+        add_working_set(image, o);
         add_vm(image, o);
         image_firecracker_describe(image, o);
         return o;
@@ -115,6 +147,7 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
                size_text(i->disk_bytes, a), 1ull << i->cluster_bits,
                i->compress == QS_COMPRESS_ZSTD ? "zstd" : "not compressed",
                size_text(i->file_bytes, b));
+        print_working_set(o);
         if (i->is_parent)
                 puts("deltas:   were made of it, so it must not change");
         if (image_firecracker_print(o))
