@@ -53,7 +53,8 @@ for compress in none zstd; do
                 row "$compress $lane, us, recorded : loaded, all" "$(total recorded-$lane)" \
                         "$(total loaded)" 1.2
         done
-        row "$compress copy, us, recorded, held : loaded, run" "$(run held-copy)" "$(run loaded)" 1.2
+        row "$compress copy, us, recorded, held : loaded, run" "$(run held-copy)" \
+                "$(run loaded)" 1.2
         echo
 done
 cd - >/dev/null

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Goal: whichever call of adding, replacing or deleting a tag, of storing a working
-#       set, or of compacting, fails or is the last one before the process dies: all old tags are there,
-#       or the complete new state is, and nothing leaks; a failure says one
-#       sentence, leaves no other file and gives back what it wrote; the next tag
-#       can be added.
+#       set, or of compacting, fails or is the last one before the process dies: all
+#       old tags are there, or the complete new state is, and nothing leaks; a failure
+#       says one sentence, leaves no other file and gives back what it wrote; the next
+#       tag can be added.
 # Method: failnth at every call, on a pool of three tags that share content and
 #       of which one was replaced, so that there are free clusters.
 make=./tests/interop/store-make
@@ -78,8 +78,13 @@ judge() {
 
 # c has its working set in whatever state it is there, b the new one or none
 judge_sets() {
-        case $state in *c=c*) test "$($make workset "$target" c)" = 1 || fail "$what: c's set" ;; esac
-        case $state in *b=*) ;; *) return ;; esac
+        case $state in
+        *c=c*) test "$($make workset "$target" c)" = 1 || fail "$what: the working set of c" ;;
+        esac
+        case $state in
+        *b=*) ;;
+        *) return ;;
+        esac
         set_of_b=$($make workset "$target" b) || fail "$what: b's set"
         test "$set_of_b" = none || test "$name,$set_of_b" = "working set,2" ||
                 fail "$what: the working set of b is $set_of_b"
