@@ -12,7 +12,7 @@ need_uffd
 
 # faults NAME IMAGE: while the guest runs on for half a second; then in $faults
 faults() {
-        revert "$1" "$2" --postcopy=45 --prefetch off --lane copy
+        revert "$1" "$2" --postcopy=30 --prefetch off --lane copy
         starts_at "$work/$1.txt" "$saved"
         within 30 ticks_beyond "$work/$1.txt" $((_first + 5)) || die "$1 does not run on"
         faults=$(info_field "$1" demand_faults)
@@ -33,29 +33,29 @@ refuses "no working set" "$vmm" image workingset "$files/image"
 faults vm3 "$files/image"
 without=$faults
 
-revert vm4 "$files/image" --postcopy --record=1
-within 30 info_is vm4 stored true || die "nothing was stored: $(cat "$work/info")"
+# by what it has touched, not by time, which a busy machine has none of
+revert vm4 "$files/image" --postcopy --record
 [ "$(info_field vm4 lane)" = copy ] || die "not recorded in the copy lane"
-bytes=$(number bytes "$work/info")
-between $((4 << 20)) "$bytes" $((48 << 20)) || die "the working set has $bytes bytes"
+within 120 info_least vm4 present_bytes $((24 << 20)) || die "vm4 touches too little"
+"$vmm" workingset vm4 --json >"$work/json" || die "vmm workingset"
+bytes=$(number bytes "$work/json")
+between $((24 << 20)) "$bytes" $((64 << 20)) || die "the working set has $bytes bytes"
 stop vm4
 "$vmm" info "$files/image" | grep -q '^first: .* working set' || die "info does not show it"
 "$vmm" image verify "$files/image" >"$work/out" || die "the image is damaged"
 "$vmm" image compare "$files/image" "$work/before" >"$work/out" || die "memory has changed"
 
 faults vm5 "$files/image"
-[ "$without" -gt 200 ] || die "only $without faults without a working set"
-[ "$faults" -lt $((without / 10)) ] || die "$faults faults with it, $without without"
+[ "$without" -gt 30 ] || die "only $without faults without a working set"
+[ "$faults" -lt $((without / 3)) ] || die "$faults faults with it, $without without"
 goes_on "$work/vm2.txt" "$saved"
 stop vm2
 
-# when asked, and again; at the end only if nobody asked
-revert vm6 "$files/image" --postcopy --record
+# after a time, or when asked, and again; at the end only if neither was
+revert vm6 "$files/image" --postcopy --record=1
+within 30 info_is vm6 stored true || die "nothing was stored: $(cat "$work/info")"
 runs_on "$work/vm6.txt"
-"$vmm" workingset vm6 --json >"$work/json" || die "vmm workingset"
-bytes=$(number bytes "$work/json")
-[ "$bytes" -gt 0 ] || die "nothing was stored"
-runs_on "$work/vm6.txt"
+"$vmm" workingset vm6 >"$work/out" || die "vmm workingset"
 stop vm6
 "$vmm" image workingset "$files/image" --json >"$work/json"
 [ "$(number bytes "$work/json")" -gt 0 ] || die "nothing is shown"
