@@ -52,7 +52,6 @@ struct pager {
         char *tag;
         char *socket;
         unsigned hold_percent;
-        bool record;
         pager_notify_fn *notify;
         void *ctx;
         struct ps_region regions[PS_REGIONS_MAX];
@@ -68,9 +67,8 @@ struct pager {
         /* watch thread (and pager_start() before it) */
         struct ps_client *client;
 
+        /* any thread; locks of their own */
         struct pace pace;
-
-        /* any thread */
         struct recording recording;
 
         struct lock lock;
@@ -99,7 +97,6 @@ static int keep_options(struct pager *p, const struct pager_options *o, struct e
 {
         pace_init(&p->pace, o->prefetch_rate);
         p->hold_percent = o->hold_percent;
-        p->record = o->record;
 
         /* not "the default", which may be another one by the time a server is replaced */
         const char *tag = qs_image_info(o->image)->tag;
@@ -162,7 +159,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
         p->ctx = ctx;
         lock_init(&p->lock);
         cond_init(&p->answered);
-        recording_init(&p->recording);
+        recording_init(&p->recording, options->record);
         set_lane(p, options->lane);
 
         int rc = keep_options(p, options, e);
@@ -186,7 +183,7 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
                 .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
                 .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
                 .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
-                .map_fd = -1, .removed_fd = -1, .record = p->record,
+                .map_fd = -1, .removed_fd = -1, .record = recording_goes_on(&p->recording),
         };
 
         return ps_client_hello(client, &h, ret, e);
@@ -397,7 +394,6 @@ static void server_lost(struct pager *p)
 {
         struct err e = { 0 };
 
-        p->record = false;                      /* the next one would note only the rest */
         recording_lose(&p->recording);
         ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");

@@ -14,9 +14,9 @@
 /* an extent */
 #define EXTENT_BYTES 16u
 
-void recording_init(struct recording *r)
+void recording_init(struct recording *r, bool on)
 {
-        *r = (struct recording){ .fd = -1 };
+        *r = (struct recording){ .on = on, .fd = -1 };
         lock_init(&r->lock);
         cond_init(&r->answered);
 }
@@ -33,9 +33,19 @@ void recording_fini(struct recording *r)
 void recording_ask(struct recording *r)
 {
         lock_acquire(&r->lock);
-        r->wanted = !r->lost;           /* a server that records nothing takes it ill */
+        r->wanted = r->on;              /* a server that records nothing takes it ill */
         fd_close(&r->fd);
         lock_release(&r->lock);
+}
+
+bool recording_goes_on(struct recording *r)
+{
+        lock_acquire(&r->lock);
+
+        bool on = r->on;
+
+        lock_release(&r->lock);
+        return on;
 }
 
 bool recording_wanted(struct recording *r)
@@ -61,7 +71,7 @@ void recording_answer(struct recording *r, int *fd)
 void recording_lose(struct recording *r)
 {
         lock_acquire(&r->lock);
-        r->lost = true;
+        r->on = false;
         r->wanted = false;
         cond_broadcast(&r->answered);
         lock_release(&r->lock);
@@ -96,11 +106,11 @@ int recording_wait(struct recording *r, void **ret, size_t *ret_bytes, struct er
         uint64_t deadline_ns = clock_now_ns() + WAIT_NS;
 
         lock_acquire(&r->lock);
-        while (r->fd < 0 && !r->lost && cond_wait_until(&r->answered, &r->lock, deadline_ns))
+        while (r->fd < 0 && r->on && cond_wait_until(&r->answered, &r->lock, deadline_ns))
                 ;
 
         AUTO_FD fd = fd_take(&r->fd);
-        bool lost = r->lost;
+        bool lost = !r->on;
 
         lock_release(&r->lock);
         if (lost)

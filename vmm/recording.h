@@ -19,12 +19,13 @@
 struct recording {
         struct lock lock;
         struct cond answered;
+        bool on GUARDED_BY(lock);       /* a server records, or is to */
         bool wanted GUARDED_BY(lock);
-        bool lost GUARDED_BY(lock);
         int fd GUARDED_BY(lock);        /* the answer; -1 = there is none yet */
 };
 
-void recording_init(struct recording *r);
+/* on: first touches shall be recorded */
+void recording_init(struct recording *r, bool on);
 void recording_fini(struct recording *r);
 
 /* the one that wants it */
@@ -33,7 +34,9 @@ void recording_ask(struct recording *r);
  * was replaced; -ETIMEDOUT: it does not answer. */
 int recording_wait(struct recording *r, void **ret, size_t *ret_bytes, struct err *e);
 
-/* the one that owns the connection: is it to ask the server? */
+/* the one that owns the connection: is a server to record? */
+bool recording_goes_on(struct recording *r);
+/* is it to be asked? */
 bool recording_wanted(struct recording *r);
 /* takes the descriptor */
 void recording_answer(struct recording *r, int *fd);
