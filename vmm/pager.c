@@ -67,7 +67,7 @@ struct pager {
         /* watch thread (and pager_start() before it) */
         struct ps_client *client;
 
-        /* any thread; locks of their own */
+        /* any thread */
         struct pace pace;
         struct recording recording;
 
