@@ -176,9 +176,7 @@ int members_admit(struct members *t, const struct peer_ops *peer, int *sock, str
 {
         if (t->n < SESSIONS_MAX)
                 return enter(t, peer, sock, e);
-        peer->turn_away(*sock);
-        log_line(&t->host->log, "refused a client: %u are served", t->n);
-        return 0;
+        return err_msg(e, EBUSY, "it serves as many clients as it can: %u", t->n);
 }
 
 /* ---- all of them ------------------------------------------------------------------ */

@@ -28,8 +28,8 @@ struct members {
         unsigned next_id;
 };
 
-/* Takes the (non-blocking) socket of a client that speaks as peer does. 0 also when
- * it was turned away because there are too many. */
+/* Takes the (non-blocking) socket of a client that speaks as peer does; on failure the
+ * caller may turn it away. -EBUSY when there are too many. */
 int members_admit(struct members *t, const struct peer_ops *peer, int *sock, struct err *e);
 /* A worker has reported: sends messages, frees who is gone. */
 void members_look(struct members *t);

@@ -30,8 +30,8 @@ struct peer_ops {
         enum peer (*output)(struct session *s, bool *ret_full);
         /* The reason as the last message, then hang-up. */
         void (*refuse)(struct session *s, const struct err *e);
-        /* To a client for whom there is no session. */
-        void (*turn_away)(int sock);
+        /* To a client for whom there is no session: the reason, as the last message. */
+        void (*turn_away)(int sock, const struct err *e);
 };
 
 extern const struct peer_ops peer_own;

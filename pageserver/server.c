@@ -24,6 +24,7 @@
 #include "common/io.h"
 #include "pageserver/door.h"
 #include "pageserver/http.h"
+#include "pageserver/keeper.h"
 #include "pageserver/member.h"
 
 /* How long an ending server waits for dead clients to be gone: their kernel work
@@ -37,8 +38,12 @@ struct server {
         struct session_host host;       /* first: poke() finds the server by it */
         struct event_base *base;
         struct members members;
+        const struct server_options *options;
+        struct keeper *keeper;          /* NULL = private */
         struct door *door;
         struct http *http;
+        int open_rc;                    /* of a daemon, perhaps behind the gate */
+        struct err *open_err;
         struct event *poked;
         struct event *terminated[2];
         struct event *linger;
@@ -102,6 +107,7 @@ static void on_terminated(evutil_socket_t sig, short what, void *arg)
         (void)what;
         log_note(&server->host.log, "ending on signal %d", (int)sig);
         close_doors(server);
+        keeper_leave(server->keeper);
         members_hang_up(&server->members);
         if (!server->linger_end_ns)
                 server->linger_end_ns = clock_now_ns() + LINGER_NS;
@@ -114,6 +120,13 @@ unsigned server_default_workers(void)
 {
         /* one may wait for a disk while another serves what is in memory */
         return MIN(MAX(placement_cpus(), 2u), WORKERS_DEFAULT_MAX);
+}
+
+uint64_t server_default_keep(void)
+{
+        long pages = sysconf(_SC_PHYS_PAGES);
+
+        return pages < 0 ? 0 : (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) / 4;
 }
 
 static int make_loop(struct server *server, struct err *e)
@@ -165,13 +178,6 @@ static int admit_private(struct server *server, int fd, struct err *e)
         return members_admit(&server->members, &peer_own, &sock, e);
 }
 
-static int open_doors(struct server *server, const struct server_options *o, struct err *e)
-{
-        if (o->is_private)
-                return admit_private(server, o->private_sock, e);
-        return door_open(o->socket_path, &peer_own, &server->members, &server->door, e);
-}
-
 /* The last step before clients are looked at. */
 static int confine(struct server *server, struct err *e)
 {
@@ -182,12 +188,63 @@ static int confine(struct server *server, struct err *e)
         return sandbox_enter(SANDBOX_MAIN, server->host.sandbox, e);
 }
 
+/* given: the listening socket of a service manager, taken; -1 = none. All that has an
+ * address is opened here, and not before: an earlier process of the daemon may have it
+ * still (keeper.h). */
+static int open_all(struct server *server, int *given, struct err *e)
+{
+        const struct server_options *o = server->options;
+        int rc = o->is_private ? admit_private(server, o->private_sock, e) :
+                 door_open(o->socket_path, given, &peer_own, &server->members, &server->door, e);
+
+        if (rc == 0 && o->http_address)
+                rc = http_open(o->http_address, &server->members, &server->http, e);
+        return rc < 0 ? rc : confine(server, e);
+}
+
+static void open_daemon(void *ctx, int listener)
+{
+        struct server *server = ctx;
+        AUTO_FD given = listener;
+
+        server->open_rc = open_all(server, &given, server->open_err);
+        if (server->open_rc < 0)
+                event_base_loopbreak(server->base);
+}
+
+static void on_refused(void *ctx)
+{
+        struct server *server = ctx;
+
+        event_base_loopbreak(server->base);
+}
+
+static int open_doors(struct server *server, struct err *e)
+{
+        const struct keeper_host host = {
+                .base = server->base, .caches = &server->host.caches, .log = &server->host.log,
+                .open = open_daemon, .refused = on_refused, .ctx = server,
+        };
+        int none = -1;
+
+        if (server->options->is_private)
+                return open_all(server, &none, e);
+        server->open_err = e;
+
+        int rc = keeper_start(&host, &server->keeper, e);
+
+        return rc < 0 ? rc : server->open_rc;
+}
+
 static void server_fini(struct server *server)
 {
         close_doors(server);
+        keeper_leave(server->keeper);
         for (unsigned i = 0; i < server->host.threads; i++)
                 worker_stop(server->worker[i]);
         members_fini(&server->members);
+        cache_list_fini(&server->host.caches);
+        keeper_stop(server->keeper);
         free_event(&server->poked);
         free_event(&server->linger);
         for (size_t i = 0; i < ARRAY_SIZE(server->terminated); i++)
@@ -207,9 +264,11 @@ int server_run(const struct server_options *options, struct err *e)
                         .sandbox = options->sandbox,
                         .prefetch_limit = options->prefetch_limit,
                         .around_bytes = options->around_bytes,
+                        .caches.keep_bytes = options->is_private ? 0 : options->cache_keep,
                         .poke = poke,
                         .bell_fd = -1,
                 },
+                .options = options,
                 .poke_fd = -1,
         };
 
@@ -220,14 +279,12 @@ int server_run(const struct server_options *options, struct err *e)
 
         if (rc == 0)
                 rc = start_workers(&server, options, e);
-        if (rc == 0 && options->http_address)
-                rc = http_open(options->http_address, &server.members, &server.http, e);
         if (rc == 0)
-                rc = open_doors(&server, options, e);
-        if (rc == 0)
-                rc = confine(&server, e);
+                rc = open_doors(&server, e);
         if (rc == 0 && event_base_dispatch(server.base) < 0)
                 rc = err_msg(e, EIO, "the event loop failed");
+        if (rc == 0)
+                rc = server.open_rc;
         server_fini(&server);
         return rc;
 }
