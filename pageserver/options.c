@@ -129,6 +129,23 @@ static int take_sandbox(struct server_options *o, const char *value, struct err 
         return err_msg(e, EINVAL, "--sandbox needs on, off or log, not '%s'", value);
 }
 
+static int take_keep(struct server_options *o, const char *value, struct err *e)
+{
+        if (!strcmp(value, "0"))
+                o->cache_keep = 0;
+        else if (size_parse(value, &o->cache_keep) < 0)
+                return err_msg(e, EINVAL, "--cache-keep needs a size, or 0, not '%s'", value);
+        return 0;
+}
+
+static int take_supervise(struct server_options *o, const char *value, struct err *e)
+{
+        (void)value;
+        (void)e;
+        o->supervise = true;
+        return 0;
+}
+
 static const struct option_row rows[] = {
         { "socket", "PATH", "listen for clients at PATH", take_socket },
         { "private", NULL, "serve one client, on descriptor 3", take_private },
@@ -147,6 +164,10 @@ static const struct option_row rows[] = {
         { "user", "USER[:GROUP]", "become this user, for a server that root starts", take_user },
         { "sandbox", "HOW", "limit system calls and files: on (default), off, or log what on\n"
           "would refuse", take_sandbox },
+        { "cache-keep", "SIZE", "memory for image caches that no guest uses (default: a quarter\n"
+          "of this machine's; 0 = none)", take_keep },
+        { "supervise", NULL, "run the server as a child: start it anew whenever it dies, and\n"
+          "upgrade it on SIGHUP", take_supervise },
 };
 
 static_assert(ARRAY_SIZE(rows) <= OPTIONS_MAX, "all rows fit what getopt is given");
@@ -205,6 +226,9 @@ static int check(const struct server_options *o, struct err *e)
         if (o->is_private == (o->socket_path != NULL))
                 return err_msg(e, EINVAL,
                                "either --socket PATH or --private is needed; try --help");
+        if (o->is_private && o->supervise)
+                return err_msg(e, EINVAL, "--supervise is for daemons: a private server is "
+                               "started anew by its guest");
         return 0;
 }
 
@@ -240,6 +264,7 @@ enum options options_take(int argc, char **argv, struct server_options *ret, str
                 .around_bytes = PREFETCH_AROUND_BYTES,
                 .sandbox = SANDBOX_ON,
                 .account = ACCOUNT_OWN,
+                .cache_keep = server_default_keep(),
         };
         tell_getopt(longopts);
         opterr = 0;

@@ -27,6 +27,7 @@ struct server_options {
         struct account account;         /* for isolate_process(), before server_run() */
         uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */
         uint64_t cache_keep;            /* daemon: bytes of caches that nobody uses */
+        bool supervise;                 /* the program's: run under supervise.h */
 };
 
 /* The number of workers for this machine. */

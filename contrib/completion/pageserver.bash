@@ -13,9 +13,10 @@ _pageserver() {
 	--user)     mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--workers)  ;;
 	--fault-around) mapfile -t COMPREPLY < <(compgen -W "off" -- "$cur") ;;
+	--cache-keep) ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "--socket --private --http --workers
-		--placement --prefetch --fault-around --user --sandbox
-		--help --version" -- "$cur") ;;
+		--placement --prefetch --fault-around --user --sandbox --cache-keep
+		--supervise --help --version" -- "$cur") ;;
 	esac
 }
 
