@@ -233,7 +233,7 @@ static void little_memory(struct rig *r)
 int main(int argc, char **argv)
 {
         struct rig r;
-        int status;
+        int status = 0;
 
         setbuf(stdout, NULL);
         test_server_role(argc, argv);
