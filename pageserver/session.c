@@ -160,13 +160,15 @@ void session_hold(struct session *s)
         atomic_fetch_add(&s->holders, 1);
 }
 
+/* The main thread may look, and free it, as soon as the last has let go. */
 void session_release(struct session *s)
 {
+        struct session_host *host = s->host;
         unsigned before = atomic_fetch_sub(&s->holders, 1);
 
         ASSERT(before > 0);
         if (before == 1)
-                s->host->poke(s->host);
+                host->poke(host);
 }
 
 bool session_released(const struct session *s)
