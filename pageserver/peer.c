@@ -340,11 +340,12 @@ static enum peer output(struct session *s, bool *ret_full)
         return PEER_OK;
 }
 
-static void turn_away(int sock)
+static void turn_away(int sock, const void *offer)
 {
         struct psmsg m = { .type = PSMSG_ERROR, .error.code = -EBUSY,
                            .error.text = "it serves as many clients as it can" };
 
+        (void)offer;
         (void)chan_send(sock, &m, NULL);        /* the client may have left */
 }
 
