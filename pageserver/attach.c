@@ -16,6 +16,8 @@ static int check_uffd(int fd, unsigned i, struct err *e)
 {
         if (!uffd_is(fd))
                 return err_msg(e, EINVAL, "descriptor %u is no userfaultfd", i);
+        if (!uffd_is_ready(fd))
+                return err_msg(e, EINVAL, "userfaultfd %u was not set up (UFFDIO_API)", i);
 
         int flags = fcntl(fd, F_GETFL);
 
@@ -89,15 +91,9 @@ void session_wake_all(struct session *s)
         sink_wake(&s->sink, 0, UINT64_MAX);
 }
 
-int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
-                      struct err *e)
+int session_open_map(struct session *s, uint32_t page_bytes, struct err *e)
 {
         unsigned page_bits = (unsigned)__builtin_ctz(page_bytes);
-        int rc = source_open(files, s->host->threads, &s->source, e);
-
-        if (rc < 0)
-                return rc;
-
         struct fillmap_ident ident = source_ident(s->source);
 
         if (page_bits > ident.cluster_bits) {
@@ -105,6 +101,14 @@ int session_open_copy(struct session *s, const struct source_files *files, uint3
                 ident.cluster_bits = page_bits;
         }
         return fillmap_open(&ident, -1, &s->map, e);
+}
+
+int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
+                      struct err *e)
+{
+        int rc = source_open(files, s->host->threads, &s->source, e);
+
+        return rc < 0 ? rc : session_open_map(s, page_bytes, e);
 }
 
 int session_describe(struct session *s, const struct session_memory *m, struct err *e)

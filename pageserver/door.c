@@ -21,6 +21,7 @@ struct door {
         struct event *reopen;
         int spare_fd;                   /* given up so that a refusal can be sent */
         const struct peer_ops *peer;
+        const void *offer;
         struct members *members;
 };
 
@@ -58,7 +59,7 @@ static void turn_away(struct door *door, int listen_fd, int errnum)
         err_msg(&e, errnum,
                 "the page server is out of descriptors: raise its limit, or end a guest");
         if (sock >= 0) {
-                door->peer->turn_away(sock, &e);
+                door->peer->turn_away(sock, door->offer, &e);
                 fd_close(&sock);
         } else {
                 shut_for_a_moment(door);
@@ -93,18 +94,18 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
         (void)what;
         if (sock < 0) {
                 not_accepted(door, (int)fd, errno);
-        } else if (members_admit(door->members, door->peer, &sock, &e) < 0) {
+        } else if (members_admit(door->members, door->peer, door->offer, &sock, &e) < 0) {
                 log_line(log_of(door), "refused a client: %s", e.text);
                 if (sock >= 0)
-                        door->peer->turn_away(sock, &e);
+                        door->peer->turn_away(sock, door->offer, &e);
         }
 }
 
-static int listen_there(struct door *door, const char *path, int *given, struct err *e)
+static int listen_there(struct door *door, const struct door_options *o, struct err *e)
 {
-        if (*given >= 0)
-                return listen_adopt(given, path, door->peer->sock_type, &door->listener, e);
-        return listen_open(path, door->peer->sock_type, &door->listener, e);
+        if (o->given && *o->given >= 0)
+                return listen_adopt(o->given, o->path, o->peer->sock_type, &door->listener, e);
+        return listen_open(o->path, o->peer->sock_type, &door->listener, e);
 }
 
 static int watch(struct door *door, struct err *e)
@@ -121,18 +122,19 @@ static int watch(struct door *door, struct err *e)
         return 0;
 }
 
-int door_open(const char *path, int *given, const struct peer_ops *peer,
-              struct members *members, struct door **ret, struct err *e)
+int door_open(const struct door_options *o, struct members *members, struct door **ret,
+              struct err *e)
 {
         struct door *door = calloc(1, sizeof(*door));
 
         if (!door)
-                return err_set(e, ENOMEM, "socket '%s'", path);
+                return err_set(e, ENOMEM, "socket '%s'", o->path);
         *door = (struct door){
-                .listener.fd = -1, .spare_fd = -1, .peer = peer, .members = members,
+                .listener.fd = -1, .spare_fd = -1, .peer = o->peer, .offer = o->offer,
+                .members = members,
         };
 
-        int rc = listen_there(door, path, given, e);
+        int rc = listen_there(door, o, e);
 
         if (rc == 0)
                 rc = watch(door, e);
@@ -140,7 +142,8 @@ int door_open(const char *path, int *given, const struct peer_ops *peer,
                 door_close(door);
                 return rc;
         }
-        log_note(log_of(door), "listening at %s, %u workers", path, members->host->workers);
+        log_note(log_of(door), "listening at %s, %u workers", o->path,
+                 members->host->workers);
         *ret = door;
         return 0;
 }

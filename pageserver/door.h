@@ -15,11 +15,18 @@
 
 struct door;
 
-/* Listens at path (borrowed) for who speaks as peer does; who comes is admitted to
- * members, which outlives the door. *given: the socket that listens there already
- * (another opened it, and removes it), taken; -1 = none does. */
-int door_open(const char *path, int *given, const struct peer_ops *peer,
-              struct members *members, struct door **ret, struct err *e);
+struct door_options {
+        const char *path;
+        const struct peer_ops *peer;    /* how who comes speaks, */
+        const void *offer;              /* and what there is for it; NULL = nothing */
+        int *given;                     /* the socket that listens there already, if another
+                                           opened it, and removes it; taken. NULL = none */
+};
+
+/* Who comes is admitted to members. What the options point to, and members, outlive
+ * the door; the offer outlives its clients. */
+int door_open(const struct door_options *o, struct members *members, struct door **ret,
+              struct err *e);
 /* removes the path if we made it and it is still ours */
 void door_close(struct door *door);
 

@@ -21,7 +21,8 @@ void log_fini(struct log *log)
         lock_fini(&log->lock);
 }
 
-static bool admit_locked(struct log *log, unsigned *ret_left_out) REQUIRES(log->lock)
+static bool admit_locked(struct log *log, unsigned most, unsigned *ret_left_out)
+        REQUIRES(log->lock)
 {
         uint64_t second = clock_now_ns() / NS_PER_SEC;
 
@@ -29,7 +30,7 @@ static bool admit_locked(struct log *log, unsigned *ret_left_out) REQUIRES(log->
                 log->second = second;
                 log->lines = 0;
         }
-        if (log->lines == LOG_LINES_PER_SEC) {
+        if (log->lines >= most) {
                 log->left_out++;
                 return false;
         }
@@ -39,17 +40,18 @@ static bool admit_locked(struct log *log, unsigned *ret_left_out) REQUIRES(log->
         return true;
 }
 
-static void print(struct log *log, const char *fmt, va_list ap)
-        __attribute__((format(printf, 2, 0)));
+static void print(struct log *log, unsigned most, const char *fmt, va_list ap)
+        __attribute__((format(printf, 3, 0)));
 
-static void print(struct log *log, const char *fmt, va_list ap)
+/* most: lines of this second, of all kinds, beyond which this one is left out */
+static void print(struct log *log, unsigned most, const char *fmt, va_list ap)
 {
         char line[LINE_BYTES_MAX];
         unsigned left_out = 0;
 
         vsnprintf(line, sizeof(line), fmt, ap);
         lock_acquire(&log->lock);
-        bool admitted = admit_locked(log, &left_out);
+        bool admitted = admit_locked(log, most, &left_out);
         lock_release(&log->lock);
         if (left_out)
                 fprintf(stderr, "pageserver: (%u lines left out)\n", left_out);
@@ -62,7 +64,7 @@ void log_line(struct log *log, const char *fmt, ...)
         va_list ap;
 
         va_start(ap, fmt);
-        print(log, fmt, ap);
+        print(log, LOG_LINES_PER_SEC, fmt, ap);
         va_end(ap);
 }
 
@@ -73,6 +75,6 @@ void log_note(struct log *log, const char *fmt, ...)
         if (log->quiet)
                 return;
         va_start(ap, fmt);
-        print(log, fmt, ap);
+        print(log, LOG_NOTES_PER_SEC, fmt, ap);
         va_end(ap);
 }

@@ -5,7 +5,7 @@
  * its stderr is its monitor's.
  *
  * What a client can cause without end is cut to LOG_LINES_PER_SEC, and the lines
- * left out are counted in the next one.
+ * left out are counted in the next one. Notes leave room for what goes wrong.
  *
  * Threads: any. log->lock is a leaf.
  */
@@ -18,6 +18,7 @@
 #include "common/lock.h"
 
 #define LOG_LINES_PER_SEC 20
+#define LOG_NOTES_PER_SEC 10
 
 struct log {
         bool quiet;                             /* constant: no notes */

@@ -6,16 +6,24 @@
 
 #include "common/check.h"
 
-/* A connection that says nothing is not kept for ever. */
+/* A connection is not kept for ever without a hello, whole and in time. */
 #define HELLO_SECONDS 10
+/* Of one kind of client, so that a crowd that says nothing keeps nobody else out: an
+ * honest one needs no longer than a round of the loop. */
+#define SILENT_MAX (SESSIONS_MAX / 2)
+#define TICK_SECONDS 1
 
 struct member {
         struct members *table;
         struct member *next;
         const struct peer_ops *peer;
         struct session *session;
-        struct event *readable;         /* NULL once hung up */
+        struct event *readable;         /* NULL once hung up or deaf */
         struct event *writable;
+        struct event *deadline;         /* of the hello */
+        struct event *ended;            /* the process; with peer->tick only, as the next */
+        struct event *tick;
+        bool hung_up;
         bool workers_told;              /* that it is GONE */
 };
 
@@ -31,7 +39,7 @@ static void give_to_workers(struct member *m)
                 worker_give(m->table->worker[i], m->session);
 }
 
-/* ---- the end of one ----------------------------------------------------------- */
+/* ---- the end of one ------------------------------------------------------ */
 
 static void free_event(struct event **ev)
 {
@@ -45,6 +53,9 @@ static void leave_loop(struct member *m)
 {
         free_event(&m->readable);
         free_event(&m->writable);
+        free_event(&m->deadline);
+        free_event(&m->ended);
+        free_event(&m->tick);
 }
 
 /* A private server has nothing more to do after its only member. */
@@ -58,6 +69,8 @@ static void member_free(struct member *m)
         *at = m->next;
         t->n--;
         leave_loop(m);
+        if (m->peer->end)
+                m->peer->end(m->session);
         session_free(m->session);
         free(m);
         if (t->host->is_private)
@@ -67,6 +80,7 @@ static void member_free(struct member *m)
 /* Frees the member if no worker was ever given it. */
 static void hung_up(struct member *m)
 {
+        m->hung_up = true;
         leave_loop(m);
         session_close_socket(m->session);
         if (session_state(m->session) == SESSION_DRAINING)
@@ -75,7 +89,7 @@ static void hung_up(struct member *m)
                 member_free(m);
 }
 
-/* ---- messages ------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------ */
 
 static void flush(struct member *m)
 {
@@ -89,6 +103,47 @@ static void flush(struct member *m)
                 event_add(m->writable, NULL);
 }
 
+/* ---- clients whose socket does not tell ---------------------------------- */
+
+static void on_ended(evutil_socket_t fd, short what, void *arg)
+{
+        struct member *m = arg;
+
+        (void)fd;
+        (void)what;
+        session_hang_up(m->session);
+        hung_up(m);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+        struct member *m = arg;
+
+        (void)fd;
+        (void)what;
+        if (m->peer->tick(m->session) == PEER_CLOSED)
+                hung_up(m);
+}
+
+/* Without memory for it the client is served all the same, until its userfaultfds
+ * tell. */
+static void watch_process(struct member *m)
+{
+        struct timeval second = { .tv_sec = TICK_SECONDS };
+        struct event_base *base = m->table->base;
+        int pidfd = session_pidfd(m->session);
+
+        if (pidfd >= 0)
+                m->ended = event_new(base, pidfd, EV_READ, on_ended, m);
+        m->tick = event_new(base, -1, EV_PERSIST, on_tick, m);
+        if ((m->ended && event_add(m->ended, NULL) < 0) || !m->tick ||
+            event_add(m->tick, &second) < 0)
+                log_line(&m->table->host->log, "client %u: cannot be watched",
+                         session_id(m->session));
+}
+
+/* ---- what comes in ------------------------------------------------------- */
+
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
         (void)fd;
@@ -96,10 +151,13 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
         flush(arg);
 }
 
-static void on_silent(struct member *m)
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
+        struct member *m = arg;
         struct err e;
 
+        (void)fd;
+        (void)what;
         err_msg(&e, ETIMEDOUT, "no hello within %d seconds", HELLO_SECONDS);
         m->peer->refuse(m->session, &e);
         hung_up(m);
@@ -110,30 +168,29 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         struct member *m = arg;
 
         (void)fd;
-        if (what & EV_TIMEOUT) {
-                on_silent(m);
-                return;
-        }
-
-        enum session_state before = session_state(m->session);
-
+        (void)what;
         switch (m->peer->input(m->session)) {
         case PEER_CLOSED:
                 hung_up(m);
                 return;
         case PEER_ATTACHED:
                 give_to_workers(m);
+                if (m->peer->tick)
+                        watch_process(m);
                 break;
+        case PEER_DEAF:
+                free_event(&m->readable);
+                return;
         case PEER_OK:
                 members_kick(m->table);         /* rates and retries */
                 break;
         }
-        if (before == SESSION_HELLO && session_state(m->session) != SESSION_HELLO)
-                event_remove_timer(m->readable);
+        if (session_state(m->session) != SESSION_HELLO)
+                free_event(&m->deadline);
         flush(m);
 }
 
-/* ---- admission -------------------------------------------------------------------- */
+/* ---- admission ----------------------------------------------------------- */
 
 static int watch(struct member *m, int sock)
 {
@@ -142,13 +199,18 @@ static int watch(struct member *m, int sock)
 
         m->readable = event_new(base, sock, EV_READ | EV_PERSIST, on_readable, m);
         m->writable = event_new(base, sock, EV_WRITE, on_writable, m);
-        return m->readable && m->writable && event_add(m->readable, &hello) == 0 ? 0 : -ENOMEM;
+        m->deadline = evtimer_new(base, on_deadline, m);
+        if (!m->readable || !m->writable || !m->deadline)
+                return -ENOMEM;
+        if (event_add(m->readable, NULL) < 0 || event_add(m->deadline, &hello) < 0)
+                return -ENOMEM;
+        return 0;
 }
 
-static int enter(struct members *t, const struct peer_ops *peer, int *sock, struct err *e)
+static int make_member(struct members *t, const struct peer_ops *peer, int *sock,
+                       struct member **ret, struct err *e)
 {
         struct member *m = calloc(1, sizeof(*m));
-        int fd = *sock;
 
         if (!m)
                 return err_set(e, ENOMEM, "client");
@@ -164,26 +226,53 @@ static int enter(struct members *t, const struct peer_ops *peer, int *sock, stru
         m->next = t->first;
         t->first = m;
         t->n++;
-        rc = watch(m, fd);
-        if (rc < 0) {
-                member_free(m);
-                return err_set(e, -rc, "client");
-        }
+        *ret = m;
         return 0;
 }
 
-int members_admit(struct members *t, const struct peer_ops *peer, int *sock, struct err *e)
+static int enter(struct members *t, const struct peer_ops *peer, const void *offer, int *sock,
+                 struct err *e)
 {
-        if (t->n < SESSIONS_MAX)
-                return enter(t, peer, sock, e);
-        return err_msg(e, EBUSY, "it serves as many clients as it can: %u", t->n);
+        struct member *m = NULL;
+        int fd = *sock;
+        int rc = make_member(t, peer, sock, &m, e);
+
+        if (rc < 0)
+                return rc;
+        if (peer->begin)
+                rc = peer->begin(m->session, offer, e);
+        if (rc == 0 && watch(m, fd) < 0)
+                rc = err_set(e, ENOMEM, "client");
+        if (rc < 0)
+                member_free(m);
+        return rc;
 }
 
-/* ---- all of them ------------------------------------------------------------------ */
+static unsigned count_silent(const struct members *t, const struct peer_ops *peer)
+{
+        unsigned n = 0;
+
+        for (const struct member *m = t->first; m; m = m->next)
+                n += m->peer == peer && session_state(m->session) == SESSION_HELLO;
+        return n;
+}
+
+int members_admit(struct members *t, const struct peer_ops *peer, const void *offer, int *sock,
+                  struct err *e)
+{
+        unsigned silent = count_silent(t, peer);
+
+        if (t->n < SESSIONS_MAX && silent < SILENT_MAX)
+                return enter(t, peer, offer, sock, e);
+        return err_msg(e, EBUSY, "it serves as many clients as it can: %u are here, %u of that "
+                       "kind without a hello", t->n, silent);
+}
+
+/* ---- all of them --------------------------------------------------------- */
 
 static void look_at(struct member *m)
 {
-        if (m->readable) {
+        if (!m->hung_up) {
                 flush(m);               /* may free m, but not while workers hold it */
                 return;
         }
@@ -223,7 +312,7 @@ void members_hang_up(struct members *t)
 
         for (struct member *m = t->first; m; m = next) {
                 next = m->next;
-                if (!m->readable)
+                if (m->hung_up)
                         continue;
                 session_hang_up(m->session);
                 hung_up(m);

@@ -28,9 +28,10 @@ struct members {
         unsigned next_id;
 };
 
-/* Takes the (non-blocking) socket of a client that speaks as peer does; on failure the
- * caller may turn it away. -EBUSY when there are too many. */
-int members_admit(struct members *t, const struct peer_ops *peer, int *sock, struct err *e);
+/* Takes the (non-blocking) socket of a client that speaks as peer does; offer: see
+ * there. On failure the caller may turn it away. -EBUSY when there are too many. */
+int members_admit(struct members *t, const struct peer_ops *peer, const void *offer, int *sock,
+                  struct err *e);
 /* A worker has reported: sends messages, frees who is gone. */
 void members_look(struct members *t);
 /* All there are, in no order; ret has SESSIONS_MAX places. Returns how many. */

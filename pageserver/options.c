@@ -146,6 +146,50 @@ static int take_supervise(struct server_options *o, const char *value, struct er
         return 0;
 }
 
+static int take_firecracker(struct server_options *o, const char *value, struct err *e)
+{
+        const char *equals = strchr(value, '=');
+
+        if (!equals || equals == value || !equals[1])
+                return err_msg(e, EINVAL, "--firecracker needs SOCK=IMAGE, not '%s'", value);
+        if (o->fcs == SERVER_FC_MAX)
+                return err_msg(e, EINVAL, "--firecracker can be given %d times", SERVER_FC_MAX);
+
+        struct server_fc *fc = &o->fc[o->fcs];
+        size_t bytes = (size_t)(equals - value);
+
+        if (bytes >= sizeof(fc->socket_path))
+                return err_msg(e, EINVAL, "--firecracker: the path of the socket in '%s' has more "
+                               "than %zu characters", value, sizeof(fc->socket_path) - 1);
+        memcpy(fc->socket_path, value, bytes);  /* a NUL follows: all was zeros */
+        fc->image_path = equals + 1;
+        o->fcs++;
+        return 0;
+}
+
+static int take_on_bad(struct server_options *o, const char *value, struct err *e)
+{
+        static const char *const names[] = {
+                [FC_BAD_WAIT] = "wait", [FC_BAD_POISON] = "poison", [FC_BAD_KILL] = "kill",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                if (strcmp(value, names[i]))
+                        continue;
+                o->fc_on_bad = (enum fc_on_bad)i;
+                return 0;
+        }
+        return err_msg(e, EINVAL, "--on-bad needs wait, poison or kill, not '%s'", value);
+}
+
+static int take_kill_on_error(struct server_options *o, const char *value, struct err *e)
+{
+        (void)value;
+        (void)e;
+        o->fc_kill_on_error = true;
+        return 0;
+}
+
 static const struct option_row rows[] = {
         { "socket", "PATH", "listen for clients at PATH", take_socket },
         { "private", NULL, "serve one client, on descriptor 3", take_private },
@@ -164,6 +208,11 @@ static const struct option_row rows[] = {
         { "user", "USER[:GROUP]", "become this user, for a server that root starts", take_user },
         { "sandbox", "HOW", "limit system calls and files: on (default), off, or log what on\n"
           "would refuse", take_sandbox },
+        { "firecracker", "SOCK=IMAGE", "serve Firecracker's guests that are restored from IMAGE "
+          "at\nSOCK, their UFFD backend; may be given several times", take_firecracker },
+        { "on-bad", "ACTION", "what a Firecracker's page that cannot be read does to who needs\n"
+          "it: wait (default), poison or kill", take_on_bad },
+        { "kill-on-error", NULL, "kill a Firecracker that cannot be served", take_kill_on_error },
         { "cache-keep", "SIZE", "memory for image caches that no guest uses (default: a quarter\n"
           "of this machine's; 0 = none)", take_keep },
         { "supervise", NULL, "run the server as a child: start it anew whenever it dies, and\n"
@@ -197,6 +246,7 @@ static void print_row(const struct option_row *row)
 static void print_help(void)
 {
         puts("Usage: pageserver --socket PATH [OPTION]...\n"
+             "       pageserver --firecracker SOCK=IMAGE... [OPTION]...\n"
              "       pageserver --private [OPTION]...\n"
              "Serves the memory faults of virtual machines from snapshot images.\n");
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -223,9 +273,9 @@ static void tell_getopt(struct option *ret)
 /* of options among each other */
 static int check(const struct server_options *o, struct err *e)
 {
-        if (o->is_private == (o->socket_path != NULL))
-                return err_msg(e, EINVAL,
-                               "either --socket PATH or --private is needed; try --help");
+        if (o->is_private == (o->socket_path || o->fcs > 0))
+                return err_msg(e, EINVAL, "either --socket PATH or --firecracker SOCK=IMAGE (or "
+                               "both) or --private is needed; try --help");
         if (o->is_private && o->supervise)
                 return err_msg(e, EINVAL, "--supervise is for daemons: a private server is "
                                "started anew by its guest");

@@ -345,14 +345,13 @@ static enum peer output(struct session *s, bool *ret_full)
         return PEER_OK;
 }
 
-/* What the client has said already is taken out first: a socket that is closed with
- * something unread loses what was written to it. */
-static void turn_away(int sock, const struct err *e)
+static void turn_away(int sock, const void *offer, const struct err *e)
 {
         struct psmsg m = { .type = PSMSG_ERROR, .error.code = e->code };
         char byte;
 
         snprintf(m.error.text, sizeof(m.error.text), "%s", e->text);
+        (void)offer;
         (void)chan_send(sock, &m, NULL);        /* the client may have left */
         while (recv(sock, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) > 0)
                 ;

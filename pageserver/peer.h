@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* peer.h - how a client speaks: the control side of a session, messages in and out.
  *
- *   peer.c   our own protocol (common/wire/psmsg.h)
+ *   peer.c               our own protocol (common/wire/psmsg.h)
+ *   peer-firecracker.c   Firecracker's UFFD handshake (common/wire/fcuffd.h)
  *
  * Whatever a client sends wrong ends its own session only: it is refused with a
  * sentence and hung up.
@@ -17,12 +18,17 @@
 
 enum peer {
         PEER_OK,
-        PEER_ATTACHED,          /* SERVING from now on: the workers are to be given it */
-        PEER_CLOSED,            /* the session has hung up                             */
+        PEER_ATTACHED,          /* SERVING from now on: the workers are to be given it    */
+        PEER_DEAF,              /* its socket is to be left alone, the session goes on    */
+        PEER_CLOSED,            /* the session has hung up                                */
 };
 
 struct peer_ops {
         int sock_type;          /* of its door */
+        /* Before the first and after the last of the others; NULL = nothing to do.
+         * offer: what the door has for it, which outlives the session. */
+        int (*begin)(struct session *s, const void *offer, struct err *e);
+        void (*end)(struct session *s);
         /* The socket is readable: takes one message and acts. */
         enum peer (*input)(struct session *s);
         /* Sends what the workers left in the outbox; *ret_full: the rest when the
@@ -30,8 +36,11 @@ struct peer_ops {
         enum peer (*output)(struct session *s, bool *ret_full);
         /* The reason as the last message, then hang-up. */
         void (*refuse)(struct session *s, const struct err *e);
+        /* Every second from ATTACHED to hang-up, and the process is watched; NULL = the
+         * socket says all there is to know. */
+        enum peer (*tick)(struct session *s);
         /* To a client for whom there is no session: the reason, as the last message. */
-        void (*turn_away)(int sock, const struct err *e);
+        void (*turn_away)(int sock, const void *offer, const struct err *e);
 };
 
 extern const struct peer_ops peer_own;

@@ -34,13 +34,20 @@
 /* more serve no single guest better, and each VM may have a server of its own */
 #define WORKERS_DEFAULT_MAX 8u
 
+/* a door for Firecracker's guests, and what it has for them */
+struct fc_door {
+        struct fc_offer offer;
+        struct door *door;
+};
+
 struct server {
         struct session_host host;       /* first: poke() finds the server by it */
         struct event_base *base;
         struct members members;
         const struct server_options *options;
         struct keeper *keeper;          /* NULL = private */
-        struct door *door;
+        struct door *door;              /* of our own protocol */
+        struct fc_door fc[SERVER_FC_MAX];
         struct http *http;
         int open_rc;                    /* of a daemon, perhaps behind the gate */
         struct err *open_err;
@@ -83,6 +90,10 @@ static void close_doors(struct server *server)
 {
         door_close(server->door);
         server->door = NULL;
+        for (size_t i = 0; i < ARRAY_SIZE(server->fc); i++) {
+                door_close(server->fc[i].door);
+                server->fc[i].door = NULL;
+        }
         http_close(server->http);
         server->http = NULL;
 }
@@ -175,7 +186,38 @@ static int admit_private(struct server *server, int fd, struct err *e)
         if (flags < 0 || fcntl(sock, F_SETFL, flags | O_NONBLOCK) < 0 ||
             fcntl(sock, F_SETFD, FD_CLOEXEC) < 0)
                 return err_set(e, errno, "descriptor %d is not the socket of a client", fd);
-        return members_admit(&server->members, &peer_own, &sock, e);
+        return members_admit(&server->members, &peer_own, NULL, &sock, e);
+}
+
+/* All images first: where one of them is missing nobody shall come in. */
+static int open_fc_images(struct server *server, const struct server_options *o, struct err *e)
+{
+        int rc = 0;
+
+        ASSERT(o->fcs <= SERVER_FC_MAX);
+        for (unsigned i = 0; i < o->fcs && rc == 0; i++) {
+                struct fc_offer *offer = &server->fc[i].offer;
+
+                offer->on_bad = o->fc_on_bad;
+                offer->kill_on_error = o->fc_kill_on_error;
+                rc = fcimage_open(o->fc[i].image_path, server->host.threads, &offer->image, e);
+        }
+        return rc;
+}
+
+static int open_fc_doors(struct server *server, const struct server_options *o, struct err *e)
+{
+        int rc = open_fc_images(server, o, e);
+
+        for (unsigned i = 0; i < o->fcs && rc == 0; i++) {
+                const struct door_options door = {
+                        .path = o->fc[i].socket_path, .peer = &peer_firecracker,
+                        .offer = &server->fc[i].offer,
+                };
+
+                rc = door_open(&door, &server->members, &server->fc[i].door, e);
+        }
+        return rc;
 }
 
 /* The last step before clients are looked at. */
@@ -194,9 +236,17 @@ static int confine(struct server *server, struct err *e)
 static int open_all(struct server *server, int *given, struct err *e)
 {
         const struct server_options *o = server->options;
-        int rc = o->is_private ? admit_private(server, o->private_sock, e) :
-                 door_open(o->socket_path, given, &peer_own, &server->members, &server->door, e);
+        const struct door_options own = {
+                .path = o->socket_path, .peer = &peer_own, .given = given,
+        };
+        int rc = 0;
 
+        if (o->is_private)
+                rc = admit_private(server, o->private_sock, e);
+        else if (o->socket_path)
+                rc = door_open(&own, &server->members, &server->door, e);
+        if (rc == 0)
+                rc = open_fc_doors(server, o, e);
         if (rc == 0 && o->http_address)
                 rc = http_open(o->http_address, &server->members, &server->http, e);
         return rc < 0 ? rc : confine(server, e);
@@ -245,6 +295,8 @@ static void server_fini(struct server *server)
         members_fini(&server->members);
         cache_list_fini(&server->host.caches);
         keeper_stop(server->keeper);
+        for (size_t i = 0; i < ARRAY_SIZE(server->fc); i++)
+                fcimage_close(server->fc[i].offer.image);
         free_event(&server->poked);
         free_event(&server->linger);
         for (size_t i = 0; i < ARRAY_SIZE(server->terminated); i++)

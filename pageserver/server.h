@@ -11,14 +11,29 @@
 
 #include "common/err.h"
 #include "pageserver/isolate.h"
+#include "pageserver/peer-firecracker.h"
 #include "pageserver/placement.h"
 #include "pageserver/sandbox.h"
 #include "pageserver/worker.h"
 
+/* doors for Firecracker's guests */
+#define SERVER_FC_MAX 64
+/* of sockaddr_un.sun_path */
+#define SERVER_SOCKET_BYTES 108
+
+struct server_fc {
+        char socket_path[SERVER_SOCKET_BYTES];
+        const char *image_path;         /* what they are restored from */
+};
+
 struct server_options {
         bool is_private;                /* one client, and no door */
         int private_sock;               /* of the one client; taken */
-        const char *socket_path;        /* of a daemon; else NULL */
+        const char *socket_path;        /* of a daemon, or NULL */
+        struct server_fc fc[SERVER_FC_MAX];
+        unsigned fcs;
+        enum fc_on_bad fc_on_bad;
+        bool fc_kill_on_error;
         const char *http_address;       /* of http.h; NULL = none */
         unsigned workers;               /* of either kind, 1..WORKERS_MAX */
         enum placement placement;

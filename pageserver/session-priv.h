@@ -38,11 +38,13 @@ struct session {
         /* main thread only */
         int sock;
         bool hung_up;
+        void *peer_state;                       /* its peer's (peer.h) */
 
         /* set by the main thread before SERVING, constant after */
         char *path;                             /* of the image, as the client calls it */
         struct cache *cache;                    /* shared lane */
-        struct source *source;                  /* cache's, or own in the copy lane */
+        struct source *source;                  /* cache's, or of the copy lane: own, */
+        bool source_lent;                       /* unless it is its door's */
         struct fillmap *map;                    /* cache's, or own in the copy lane */
         struct regions *regions;
         struct sink sink;

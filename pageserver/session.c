@@ -15,21 +15,36 @@
 #include "common/io.h"
 #include "pageserver/session-priv.h"
 
-/* A peer of another pid namespace has pid 0: it is then treated as dead from its
- * hang-up on, which only means that it is looked at more often. */
-static void know_peer(struct session *s)
+/* of Linux 6.5; older headers lack it */
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/* The kernel's own answer, where it gives one: by its number a process that has ended
+ * could be taken for another. */
+static int open_pidfd(int sock, pid_t pid)
 {
+        int pidfd;
+        socklen_t len = sizeof(pidfd);
+
+        if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0)
+                return pidfd;
+        return errno == ENOPROTOOPT ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
+struct peer_process session_peer_process(int sock)
+{
+        struct peer_process p = { .pid = 0, .uid = (uid_t)-1, .pidfd = -1 };
         struct ucred cred;
         socklen_t len = sizeof(cred);
 
-        s->uid = (uid_t)-1;
-        s->pidfd = -1;
-        if (getsockopt(s->sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
-                return;
-        s->uid = cred.uid;
-        s->pid = MAX(cred.pid, 0);
+        if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+                return p;
+        p.pid = MAX(cred.pid, 0);
+        p.uid = cred.uid;
         if (cred.pid > 0)
-                s->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
+                p.pidfd = open_pidfd(sock, cred.pid);
+        return p;
 }
 
 int session_new(struct session_host *host, int *sock, unsigned id, struct session **ret,
@@ -42,7 +57,12 @@ int session_new(struct session_host *host, int *sock, unsigned id, struct sessio
         s->host = host;
         s->id = id;
         s->sock = fd_take(sock);
-        know_peer(s);
+
+        struct peer_process p = session_peer_process(s->sock);
+
+        s->pid = p.pid;
+        s->uid = p.uid;
+        s->pidfd = p.pidfd;
         outbox_init(&s->outbox);
         *ret = s;
         return 0;
@@ -60,7 +80,8 @@ void session_free(struct session *s)
                 cache_put(&s->host->caches, s->cache);
         } else {
                 fillmap_free(s->map);
-                source_close(s->source);
+                if (!s->source_lent)
+                        source_close(s->source);
         }
         for (unsigned i = 0; i < s->nuffds; i++)
                 fd_close(&s->uffd[i]);
@@ -100,6 +121,11 @@ enum session_state session_state(const struct session *s)
 unsigned session_id(const struct session *s)
 {
         return s->id;
+}
+
+int session_pidfd(const struct session *s)
+{
+        return s->pidfd;
 }
 
 void session_hang_up(struct session *s)
@@ -160,13 +186,15 @@ void session_hold(struct session *s)
         atomic_fetch_add(&s->holders, 1);
 }
 
+/* The main thread may look, and free it, as soon as the last has let go. */
 void session_release(struct session *s)
 {
+        struct session_host *host = s->host;
         unsigned before = atomic_fetch_sub(&s->holders, 1);
 
         ASSERT(before > 0);
         if (before == 1)
-                s->host->poke(s->host);
+                host->poke(host);
 }
 
 bool session_released(const struct session *s)

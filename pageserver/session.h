@@ -27,6 +27,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/err.h"
 #include "common/histogram.h"
@@ -88,6 +89,19 @@ void session_sum_add(struct session_sum *sum, const struct session *s);
 /* main thread: from its client or from whoever watches the server, the last one holds;
  * the workers are to be kicked. -EBUSY when it is not SERVING. */
 int session_order_prefetch(struct session *s, const struct rate_order *o, struct err *e);
+/* of that process, borrowed; -1 = it cannot be seen */
+int session_pidfd(const struct session *s);
+
+/* Who connected a socket. A process of another pid namespace cannot be seen: it is then
+ * treated as dead from its hang-up on, which only means that it is looked at more
+ * often. */
+struct peer_process {
+        pid_t pid;                      /* 0 = cannot be seen */
+        uid_t uid;                      /* (uid_t)-1 = unknown */
+        int pidfd;                      /* the caller's; -1 = cannot be seen */
+};
+
+struct peer_process session_peer_process(int sock);
 
 /* any thread: there may be work ahead of faults */
 void session_host_ring(struct session_host *host);

@@ -21,30 +21,33 @@ struct source {
         struct qs_reader *reader[];
 };
 
+int source_new(struct qs_image *image, const char *path, unsigned workers,
+               struct source **ret, struct err *e)
+{
+        struct source *s = calloc(1, sizeof(*s) + workers * sizeof(s->reader[0]));
+        char *own_path = strdup(path);
+
+        if (!s || !own_path) {
+                qs_image_close(image);
+                free(own_path);
+                free(s);
+                return err_set(e, ENOMEM, "image source");
+        }
+        s->image = image;
+        s->path = own_path;
+        s->workers = workers;
+        *ret = s;
+        return 0;
+}
+
 int source_open(const struct source_files *files, unsigned workers, struct source **ret,
                 struct err *e)
 {
-        struct source *s = calloc(1, sizeof(*s) + workers * sizeof(s->reader[0]));
-
-        if (!s)
-                return err_set(e, ENOMEM, "image source");
-        s->workers = workers;
-        s->path = strdup(files->path);
-        if (!s->path) {
-                free(s);
-                return err_set(e, ENOMEM, "image source");
-        }
-
+        struct qs_image *image;
         int rc = qs_image_open_chain(files->fds, files->n, files->path,
-                                     files->tag[0] ? files->tag : NULL, &s->image, e);
+                                     files->tag[0] ? files->tag : NULL, &image, e);
 
-        if (rc < 0) {
-                free(s->path);
-                free(s);
-                return rc;
-        }
-        *ret = s;
-        return 0;
+        return rc < 0 ? rc : source_new(image, files->path, workers, ret, e);
 }
 
 void source_close(struct source *source)

@@ -26,6 +26,9 @@ struct source_files {
 
 int source_open(const struct source_files *files, unsigned workers, struct source **ret,
                 struct err *e);
+/* Of an image that is open already; it is taken, also on failure. */
+int source_new(struct qs_image *image, const char *path, unsigned workers,
+               struct source **ret, struct err *e);
 void source_close(struct source *source);
 
 const struct qs_image_info *source_info(const struct source *source);

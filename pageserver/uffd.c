@@ -21,6 +21,17 @@
  * no effect and its errno tells whether the address space is still there. */
 #define PROBE_HVA 0x7fffffffe000ull
 
+/* UFFDIO_POISON, which older headers lack */
+struct poison {
+        struct uffdio_range range;
+        uint64_t mode;
+        int64_t updated;
+};
+
+#define POISON _IOWR(UFFDIO, 0x08, struct poison)
+
+static_assert(sizeof(struct poison) == 32, "as the kernel has it");
+
 static int open_any(void)
 {
         AUTO_FD device = open(UFFD_DEVICE, O_RDWR | O_CLOEXEC);
@@ -238,6 +249,14 @@ bool uffd_copy_absent(int fd, uint64_t hva, const void *src, size_t bytes)
         return step_copy(fd, hva, src, bytes, &copied) == 0 && copied == bytes;
 }
 
+enum uffd_result uffd_poison(int fd, uint64_t hva, size_t bytes)
+{
+        struct poison p = { .range = { .start = hva, .len = bytes } };
+        int errnum = ioctl(fd, POISON, &p) < 0 ? errno : 0;
+
+        return errnum == EEXIST ? UFFD_DONE : classify(errnum);
+}
+
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes)
 {
         struct uffdio_range r = { .start = hva, .len = bytes };
@@ -245,9 +264,21 @@ enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes)
         return classify(ioctl(fd, UFFDIO_WAKE, &r) < 0 ? errno : 0);
 }
 
-bool uffd_memory_gone(int fd)
+static int probe(int fd)
 {
         struct uffdio_zeropage z = { .range = { .start = PROBE_HVA, .len = PAGE } };
 
-        return ioctl(fd, UFFDIO_ZEROPAGE, &z) < 0 && errno == ESRCH;
+        return ioctl(fd, UFFDIO_ZEROPAGE, &z) < 0 ? errno : 0;
+}
+
+/* Before UFFDIO_API each ioctl fails so, even when the address space has ended: nobody
+ * could tell when. */
+bool uffd_is_ready(int fd)
+{
+        return probe(fd) != EINVAL;
+}
+
+bool uffd_memory_gone(int fd)
+{
+        return probe(fd) == ESRCH;
 }

@@ -24,8 +24,10 @@ int uffd_open(uint64_t features, int *ret_fd, struct err *e);
  * privilege: for memory that nobody touches but by the calls below. */
 int uffd_open_own(uint64_t features, int *ret_fd, struct err *e);
 
-/* Whether a descriptor that somebody sent us is one. */
+/* Whether a descriptor that somebody sent us is one, and whether that can be used:
+ * UFFDIO_API was done. */
 bool uffd_is(int fd);
+bool uffd_is_ready(int fd);
 
 /* Messages into buf: bytes, 0 when none waits, or a negative errno. The descriptor's
  * O_NONBLOCK is its client's too: he can clear it, and take the message for which it was
@@ -51,6 +53,9 @@ enum uffd_result uffd_copy(int fd, uint64_t hva, const void *src, size_t bytes,
 enum uffd_result uffd_zero(int fd, uint64_t hva, size_t bytes);
 /* One call: true when all the pages were missing and are there now. */
 bool uffd_copy_absent(int fd, uint64_t hva, const void *src, size_t bytes);
+/* Whoever touches a page that is not there gets SIGBUS. UFFD_FAILED on kernels before
+ * 6.6. */
+enum uffd_result uffd_poison(int fd, uint64_t hva, size_t bytes);
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes);
 
 /* The address space behind the descriptor has ended: no thread of it, nor any

@@ -50,7 +50,7 @@ refuses "lane 'left' is neither" "$vmm" revert "$files/x.qcow2" --postcopy --lan
 refuses "go with --postcopy" "$vmm" revert "$files/x.qcow2" --prefetch off
 refuses "wait for ever" "$vmm" revert "$files/x.qcow2" --postcopy --prefetch off --wait
 
-refuses "either --socket PATH or --private" "$pageserver"
+refuses "either --socket PATH or --firecracker" "$pageserver"
 refuses "workers needs a number" "$pageserver" --socket "$files/s" --workers 0
 refuses "prefetch needs" "$pageserver" --socket "$files/s" --prefetch soon
 refuses "nowhere" "$pageserver" --socket "$files/nowhere/s"

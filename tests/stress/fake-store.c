@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/auto.h"
 #include "common/check.h"
 #include "common/io.h"
+#include "common/wire/fcregions.h"
 #include "qcowstore/store.h"
 
 #define FAKE_MAGIC 0x65676d49656b6146ull
@@ -105,6 +107,16 @@ int qs_image_open_chain(const int *fds, size_t n, const char *path, const char *
         return 0;
 }
 
+int qs_image_open_path(const char *path, const struct qs_open_options *options,
+                       struct qs_image **ret, struct err *e)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(e, errno, "open '%s'", path);
+        return qs_image_open_chain(&fd, 1, path, options ? options->tag : NULL, ret, e);
+}
+
 void qs_image_close(struct qs_image *image)
 {
         if (!image)
@@ -136,6 +148,21 @@ int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e)
 void qs_reader_free(struct qs_reader *reader)
 {
         free(reader);
+}
+
+int qs_section_read(struct qs_reader *reader, const char *name, void **ret_data,
+                    size_t *ret_bytes, struct err *e)
+{
+        const struct fake_image *fake = &reader->image->fake;
+
+        if (strcmp(name, FC_SECTION_REGIONS) != 0 || fake->section_bytes == 0)
+                return err_msg(e, ENOENT, "no section '%s'", name);
+        ASSERT(fake->section_bytes <= FAKE_SECTION_MAX);
+        *ret_data = malloc(fake->section_bytes);
+        ASSERT(*ret_data);
+        memcpy(*ret_data, fake->section, fake->section_bytes);
+        *ret_bytes = fake->section_bytes;
+        return 0;
 }
 
 int qs_cluster_kind(struct qs_reader *reader, uint64_t cluster, enum qs_kind *ret, struct err *e)

@@ -17,6 +17,7 @@
 
 #define FAKE_BAD_MAX 8
 #define FAKE_WORDS 512                  /* uint64_t in a page */
+#define FAKE_SECTION_MAX 512
 
 struct fake_image {
         uint64_t magic;
@@ -27,6 +28,9 @@ struct fake_image {
         uint32_t packed;                /* QS_PACKED is what it says its data are */
         uint32_t bads;
         uint64_t bad[FAKE_BAD_MAX];     /* clusters whose read fails */
+        /* the only section: FC-REGIONS; 0 bytes = none */
+        uint32_t section_bytes;
+        uint8_t section[FAKE_SECTION_MAX];
 };
 
 /* the caller closes it; -1 with errno */

@@ -51,6 +51,11 @@ static void *run(void *arg)
         return NULL;
 }
 
+void test_server_launch(struct test_server *t)
+{
+        TEST(pthread_create(&t->thread, NULL, run, t) == 0);
+}
+
 static void start(struct test_server *t, unsigned workers, bool http)
 {
         test_server_name(t);
@@ -58,7 +63,7 @@ static void start(struct test_server *t, unsigned workers, bool http)
                 .socket_path = t->path, .http_address = http ? t->http : NULL,
                 .workers = workers, .prefetch_limit = UINT64_MAX,
         };
-        TEST(pthread_create(&t->thread, NULL, run, t) == 0);
+        test_server_launch(t);
         test_server_await(t);
 }
 

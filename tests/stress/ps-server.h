@@ -18,7 +18,9 @@ struct test_server {
         int rc;
 };
 
-/* in a thread of this process; it listens when this returns */
+/* in a thread of this process, as t->options say */
+void test_server_launch(struct test_server *t);
+/* the same with a name and usual options; it listens when this returns */
 void test_server_start(struct test_server *t, unsigned workers);
 /* with --http too */
 void test_server_start_http(struct test_server *t, unsigned workers);
