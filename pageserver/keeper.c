@@ -70,7 +70,8 @@ static void watch_pressure(struct keeper *k)
 
 static void take_in(struct keeper *k, const char *name, int *fd)
 {
-        if (!orphan_take(&k->host.caches->orphans, name, fd))
+        if (!orphan_take(&k->host.caches->orphans, name, fd) &&
+            !fcstay_take(k->host.stays, name, fd))
                 log_line(k->host.log, "descriptor '%s' is not one of ours", name);
         fd_close(fd);
 }

@@ -18,6 +18,7 @@
 
 #include "common/err.h"
 #include "pageserver/cache.h"
+#include "pageserver/fcstay.h"
 #include "pageserver/log.h"
 
 /* names of descriptors that are no caches */
@@ -34,6 +35,7 @@ struct keeper;
 struct keeper_host {
         struct event_base *base;
         struct cache_list *caches;
+        struct fcstay **stays;          /* Firecracker's guests of the process before */
         struct log *log;
         /* Once: clients may be taken in. listener: from the manager, taken; or -1. */
         void (*open)(void *ctx, int listener);

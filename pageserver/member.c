@@ -163,6 +163,13 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
         hung_up(m);
 }
 
+static void attached(struct member *m)
+{
+        give_to_workers(m);
+        if (m->peer->tick)
+                watch_process(m);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
         struct member *m = arg;
@@ -174,9 +181,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                 hung_up(m);
                 return;
         case PEER_ATTACHED:
-                give_to_workers(m);
-                if (m->peer->tick)
-                        watch_process(m);
+                attached(m);
                 break;
         case PEER_DEAF:
                 free_event(&m->readable);
@@ -245,6 +250,25 @@ static int enter(struct members *t, const struct peer_ops *peer, const void *off
                 rc = err_set(e, ENOMEM, "client");
         if (rc < 0)
                 member_free(m);
+        return rc;
+}
+
+int members_resume(struct members *t, const struct peer_ops *peer, const void *offer,
+                   void *stay, struct err *e)
+{
+        struct member *m = NULL;
+        int none = -1;
+        int rc = make_member(t, peer, &none, &m, e);
+
+        if (rc < 0)
+                return rc;
+        rc = peer->begin(m->session, offer, e);
+        if (rc == 0)
+                rc = peer->resume(m->session, stay, e);
+        if (rc < 0)
+                member_free(m);
+        else
+                attached(m);
         return rc;
 }
 

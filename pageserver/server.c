@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ struct server {
         struct http *http;
         int open_rc;                    /* of a daemon, perhaps behind the gate */
         struct err *open_err;
+        struct fcstay *stays;           /* of the process before, until they are resumed */
         struct event *poked;
         struct event *terminated[2];
         struct event *linger;
@@ -220,6 +222,50 @@ static int open_fc_doors(struct server *server, const struct server_options *o, 
         return rc;
 }
 
+static bool same_image(const struct fillmap_ident *a, const struct fillmap_ident *b)
+{
+        return a->clusters == b->clusters && a->cluster_bits == b->cluster_bits &&
+               !memcmp(a->image, b->image, sizeof(a->image)) && !strcmp(a->tag, b->tag);
+}
+
+static const struct fc_offer *offer_for(struct server *server, const struct fcstay *stay)
+{
+        for (unsigned i = 0; i < server->options->fcs; i++) {
+                const struct fc_offer *offer = &server->fc[i].offer;
+                struct fillmap_ident ident = source_ident(fcimage_source(offer->image));
+
+                if (same_image(&ident, &stay->image))
+                        return offer;
+        }
+        return NULL;
+}
+
+/* INV-REATTACH for those who cannot come back by themselves */
+static void resume_stay(struct server *server, struct fcstay *stay)
+{
+        const struct fc_offer *offer = fcstay_read(stay) ? offer_for(server, stay) : NULL;
+        struct err e;
+
+        if (!offer)
+                err_msg(&e, ENOENT, "what was kept of it is not whole, or of no image given here");
+        if (offer && members_resume(&server->members, &peer_firecracker, offer, stay, &e) == 0)
+                return;
+        log_line(&server->host.log, "a guest of Firecracker, process %d, cannot be served on: %s",
+                 (int)stay->pid, e.text);
+        fcstay_drop(server->host.caches.store, stay->key);
+}
+
+static void resume_stays(struct server *server)
+{
+        struct fcstay *stay;
+
+        while ((stay = server->stays)) {
+                server->stays = stay->next;
+                resume_stay(server, stay);
+                fcstay_free(stay);
+        }
+}
+
 /* The last step before clients are looked at. */
 static int confine(struct server *server, struct err *e)
 {
@@ -258,7 +304,9 @@ static void open_daemon(void *ctx, int listener)
         AUTO_FD given = listener;
 
         server->open_rc = open_all(server, &given, server->open_err);
-        if (server->open_rc < 0)
+        if (server->open_rc == 0)
+                resume_stays(server);
+        else
                 event_base_loopbreak(server->base);
 }
 
@@ -272,7 +320,8 @@ static void on_refused(void *ctx)
 static int open_doors(struct server *server, struct err *e)
 {
         const struct keeper_host host = {
-                .base = server->base, .caches = &server->host.caches, .log = &server->host.log,
+                .base = server->base, .caches = &server->host.caches, .stays = &server->stays,
+                .log = &server->host.log,
                 .open = open_daemon, .refused = on_refused, .ctx = server,
         };
         int none = -1;
@@ -293,6 +342,12 @@ static void server_fini(struct server *server)
         for (unsigned i = 0; i < server->host.threads; i++)
                 worker_stop(server->worker[i]);
         members_fini(&server->members);
+        while (server->stays) {
+                struct fcstay *stay = server->stays;
+
+                server->stays = stay->next;
+                fcstay_free(stay);
+        }
         cache_list_fini(&server->host.caches);
         keeper_stop(server->keeper);
         for (size_t i = 0; i < ARRAY_SIZE(server->fc); i++)

@@ -86,16 +86,18 @@ static void become_server(struct supervisor *s, int gate) __attribute__((noretur
 static void become_server(struct supervisor *s, int gate)
 {
         const struct kept none = { .of = NULL };
-        const struct kept_fd first[] = {
-                { s->listener.fd, (char *)KEEPER_SOCKET }, { gate, (char *)KEEPER_GATE },
-        };
+        struct kept_fd first[2];
+        size_t n = 0;
         const struct supervise_options *o = s->options;
         struct err e;
 
+        if (s->listener.fd >= 0)
+                first[n++] = (struct kept_fd){ s->listener.fd, (char *)KEEPER_SOCKET };
+        if (gate >= 0)
+                first[n++] = (struct kept_fd){ gate, (char *)KEEPER_GATE };
         sigprocmask(SIG_UNBLOCK, &s->caught, NULL);
         /* INV-ONESERVER */
-        int rc = kept_exec(gate < 0 ? &s->kept : &none, first, gate < 0 ? 1 : 2, o->program,
-                           o->argv);
+        int rc = kept_exec(gate < 0 ? &s->kept : &none, first, n, o->program, o->argv);
 
         err_set(&e, -rc, "cannot start '%s'", o->program);
         err_print("pageserver", &e);
@@ -417,7 +419,7 @@ int supervise_run(const struct supervise_options *options, struct err *e)
 
         if (rc == 0)
                 rc = open_notes(&s, e);
-        if (rc == 0)
+        if (rc == 0 && options->socket_path)
                 rc = listen_open(options->socket_path, SOCK_SEQPACKET, &s.listener, e);
         if (rc == 0) {
                 start_serving(&s);

@@ -31,7 +31,7 @@
 #define SUPERVISE_SETTLED_MS 1000
 
 struct supervise_options {
-        const char *socket_path;
+        const char *socket_path;        /* of our own protocol; NULL = the server has none */
         const char *program;            /* started anew at each upgrade */
         char *const *argv;              /* of the server; NULL-terminated */
         unsigned settled_ms;            /* SUPERVISE_SETTLED_MS */
