@@ -2,6 +2,7 @@
 #include "common/fdpass.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -70,6 +71,18 @@ static bool take_fds(struct msghdr *mh, int *fds, size_t max_fds, size_t *n)
         return whole;
 }
 
+/* Why descriptors were left out the kernel does not say: because there is no number
+ * left for any, or because the sender sent too many. */
+static bool has_room(int sock)
+{
+        int fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+
+        if (fd < 0)
+                return errno != EMFILE;
+        close(fd);
+        return true;
+}
+
 ssize_t fdpass_recv(int sock, void *msg, size_t room, int *fds, size_t max_fds,
                     size_t *ret_nfds)
 {
@@ -89,6 +102,7 @@ ssize_t fdpass_recv(int sock, void *msg, size_t room, int *fds, size_t max_fds,
                 return -errno;
 
         bool whole = take_fds(&mh, fds, max_fds, ret_nfds);
+        bool no_room = !whole && !has_room(sock);
 
         whole = whole && !(mh.msg_flags & MSG_TRUNC);
         /* an empty message reads as "gone": nobody would look for descriptors */
@@ -97,5 +111,7 @@ ssize_t fdpass_recv(int sock, void *msg, size_t room, int *fds, size_t max_fds,
                         close(fds[i]);
                 *ret_nfds = 0;
         }
+        if (no_room)
+                return -EMFILE;
         return whole ? n : -EMSGSIZE;
 }

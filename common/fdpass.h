@@ -19,7 +19,8 @@
 int fdpass_send(int sock, const void *msg, size_t bytes, const int *fds, size_t nfds);
 
 /* Bytes received; 0 when the peer is gone; negative errno. -EMSGSIZE when the
- * message or its descriptors did not fit. fds has room for max_fds. */
+ * message or its descriptors did not fit, -EMFILE when this process has no room for
+ * them. fds has room for max_fds. */
 ssize_t fdpass_recv(int sock, void *msg, size_t room, int *fds, size_t max_fds,
                     size_t *ret_nfds);
 

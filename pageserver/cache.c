@@ -23,8 +23,11 @@ struct cache {
         /* main thread only */
         struct cache *next;
         unsigned refs;
-        uid_t uid;
+        uint64_t idle_bytes;            /* once nobody uses it: it does not grow then */
         /* set at the start, constant after */
+        uid_t uid;
+        dev_t dev;                      /* of the memfd */
+        ino_t ino;
         struct source *source;
         struct fillmap *map;
         struct alias *alias;            /* NULL = none */
@@ -116,6 +119,8 @@ static int take_files(struct cache *c, int given_fd, int given_filled_fd, struct
 
 static void cache_free(struct cache *c)
 {
+        if (!c)
+                return;
         alias_free(c->alias);
         fillmap_free(c->map);
         source_close(c->source);
@@ -146,18 +151,105 @@ static int cache_new(const struct cache_request *q, struct cache **ret, struct e
         return 0;
 }
 
-static int cache_start(struct cache_list *list, struct cache *c, int given_fd,
-                       int given_filled_fd, struct cache **ret, struct err *e)
-{
-        int rc = take_files(c, given_fd, given_filled_fd, e);
+/* ---- the list ------------------------------------------------------------------- */
 
-        if (rc < 0) {
-                cache_free(c);
-                return rc;
-        }
-        c->alias = alias_new(c->fd, memfd_bytes(c->source));
+static void link_first(struct cache_list *list, struct cache *c)
+{
         c->next = list->first;
         list->first = c;
+}
+
+static void unlink_cache(struct cache_list *list, struct cache *c)
+{
+        struct cache **at = &list->first;
+
+        while (*at != c)
+                at = &(*at)->next;
+        *at = c->next;
+}
+
+static struct cache *referenced(struct cache_list *list, struct cache *c)
+{
+        c->refs++;
+        unlink_cache(list, c);
+        link_first(list, c);
+        return c;
+}
+
+static int know_inode(struct cache *c, struct err *e)
+{
+        struct stat st;
+
+        if (fstat(c->fd, &st) < 0)
+                return err_set(e, errno, "cannot stat the image cache");
+        c->dev = st.st_dev;
+        c->ino = st.st_ino;
+        return 0;
+}
+
+/* takes own, whatever comes of it */
+static int cache_start(struct cache_list *list, struct cache *own, int given_fd,
+                       int given_filled_fd, struct cache **ret, struct err *e)
+{
+        int rc = take_files(own, given_fd, given_filled_fd, e);
+
+        if (rc == 0)
+                rc = know_inode(own, e);
+        if (rc < 0) {
+                cache_free(own);
+                return rc;
+        }
+        own->alias = alias_new(own->fd, memfd_bytes(own->source));
+        link_first(list, own);
+        *ret = own;
+        return 0;
+}
+
+/* INV-STORED */
+static int store_put(struct cache_list *list, const struct cache *c, struct err *e)
+{
+        struct cache_names n = cache_names(c->uid, c->ino);
+        int rc = 0;
+
+        if (list->store)
+                rc = fdstore_put(list->store, n.cache, c->fd, e);
+        if (rc == 0 && list->store)
+                rc = fdstore_put(list->store, n.filled, c->filled_fd, e);
+        return rc;
+}
+
+static void store_drop(struct cache_list *list, const struct cache *c)
+{
+        struct cache_names n = cache_names(c->uid, c->ino);
+
+        if (!list->store)
+                return;
+        fdstore_drop(list->store, n.cache);
+        fdstore_drop(list->store, n.filled);
+}
+
+static void drop(struct cache_list *list, struct cache *c)
+{
+        ASSERT(c->refs == 0);
+        unlink_cache(list, c);
+        store_drop(list, c);
+        cache_free(c);
+}
+
+static int start_new(struct cache_list *list, struct cache *own, struct cache **ret,
+                     struct err *e)
+{
+        struct cache *c;
+        int rc = cache_start(list, own, -1, -1, &c, e);
+
+        if (rc < 0)
+                return rc;
+        rc = store_put(list, c, e);
+        if (rc < 0) {
+                c->refs = 0;
+                drop(list, c);
+                return rc;
+        }
         *ret = c;
         return 0;
 }
@@ -176,12 +268,11 @@ int cache_get(struct cache_list *list, const struct cache_request *q, struct cac
         for (struct cache *c = list->first; c; c = c->next) {
                 if (c->uid == own->uid && source_same(c->source, own->source)) {
                         cache_free(own);        /* INV-SAMEUSER */
-                        c->refs++;
-                        *ret = c;
+                        *ret = referenced(list, c);
                         return 0;
                 }
         }
-        return cache_start(list, own, -1, -1, ret, e);
+        return start_new(list, own, ret, e);
 }
 
 int cache_adopt(struct cache_list *list, const struct cache_request *q, int given_fd,
@@ -194,6 +285,106 @@ int cache_adopt(struct cache_list *list, const struct cache_request *q, int give
         return rc < 0 ? rc : cache_start(list, own, given_fd, given_filled_fd, ret, e);
 }
 
+/* ---- after a restart ---------------------------------------------------------------- */
+
+static int stale(struct err *e)
+{
+        return err_msg(e, ESTALE, "the image cache that this client is mapped from did not outlive "
+                       "its server: ask for the copy lane");
+}
+
+/* What is in place but not in the map: clusters that the dead process was writing,
+ * and zeros where a client died after it (INV-HOLE). They are made holes again, which
+ * their readers ask for anew. */
+static void punch_unfilled(struct cache *c)
+{
+        unsigned bits = source_info(c->source)->cluster_bits;
+        off_t bytes = 1ll << bits;
+        off_t at = 0;
+
+        while ((at = lseek(c->fd, at, SEEK_DATA)) >= 0) {
+                at = (off_t)ALIGN_DOWN(at, bytes);
+                if (!fillmap_filled(c->map, (uint64_t)at >> bits))
+                        (void)fallocate(c->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
+                                        bytes);
+                at += bytes;
+        }
+}
+
+static int rejoin_orphan(struct cache_list *list, struct cache *own, const struct stat *st,
+                         struct cache **ret, struct err *e)
+{
+        struct orphan_files files;
+
+        if (!orphan_find(&list->orphans, own->uid, st, &files)) {
+                cache_free(own);
+                return stale(e);
+        }
+
+        int rc = cache_start(list, own, files.cache_fd, files.filled_fd, ret, e);
+
+        if (rc == -EBADMSG)             /* of another image; its own client may come yet */
+                return stale(e);
+        if (rc < 0)
+                return rc;
+        orphan_adopted(&list->orphans, &files);
+        punch_unfilled(*ret);
+        return 0;
+}
+
+int cache_rejoin(struct cache_list *list, const struct cache_request *q, int map_fd,
+                 struct cache **ret, struct err *e)
+{
+        struct cache *own;
+        struct stat st;
+        int rc = cache_new(q, &own, e);
+
+        if (rc < 0)
+                return rc;
+        if (fstat(map_fd, &st) < 0) {
+                cache_free(own);
+                return stale(e);
+        }
+        for (struct cache *c = list->first; c; c = c->next) {
+                if (c->uid == own->uid && c->dev == st.st_dev && c->ino == st.st_ino &&
+                    source_same(c->source, own->source)) {
+                        cache_free(own);
+                        *ret = referenced(list, c);
+                        return 0;
+                }
+        }
+        return rejoin_orphan(list, own, &st, ret, e);
+}
+
+/* ---- keeping ------------------------------------------------------------------------- */
+
+static uint64_t memory_bytes(const struct cache *c)
+{
+        struct stat st;
+
+        return fstat(c->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+static uint64_t idle_bytes(const struct cache_list *list)
+{
+        uint64_t sum = 0;
+
+        for (const struct cache *c = list->first; c; c = c->next)
+                sum += c->refs ? 0 : c->idle_bytes;
+        return sum;
+}
+
+static struct cache *left_longest_ago(const struct cache_list *list)
+{
+        struct cache *last = NULL;
+
+        for (struct cache *c = list->first; c; c = c->next) {
+                if (c->refs == 0)
+                        last = c;
+        }
+        return last;
+}
+
 void cache_put(struct cache_list *list, struct cache *cache)
 {
         if (!cache)
@@ -201,14 +392,47 @@ void cache_put(struct cache_list *list, struct cache *cache)
         ASSERT(cache->refs > 0);
         if (--cache->refs > 0)
                 return;
-
-        struct cache **at = &list->first;
-
-        while (*at != cache)
-                at = &(*at)->next;
-        *at = cache->next;
-        cache_free(cache);
+        cache->idle_bytes = memory_bytes(cache);
+        if (list->keep_bytes == 0 || cache->idle_bytes > list->keep_bytes) {
+                drop(list, cache);      /* it would push out all others, and then itself */
+                return;
+        }
+        unlink_cache(list, cache);
+        link_first(list, cache);
+        while (idle_bytes(list) > list->keep_bytes)
+                drop(list, left_longest_ago(list));
 }
+
+void cache_list_drop_idle(struct cache_list *list)
+{
+        struct cache *c;
+
+        while ((c = left_longest_ago(list)))
+                drop(list, c);
+}
+
+void cache_list_fini(struct cache_list *list)
+{
+        list->store = NULL;
+        cache_list_drop_idle(list);
+        orphan_drop_all(&list->orphans, NULL);
+}
+
+void cache_list_usage(const struct cache_list *list, struct cache_usage *ret)
+{
+        *ret = (struct cache_usage){ .used = 0 };
+        for (const struct cache *c = list->first; c; c = c->next) {
+                if (c->refs) {
+                        ret->used++;
+                        ret->used_bytes += memory_bytes(c);
+                } else {
+                        ret->idle++;
+                        ret->idle_bytes += c->idle_bytes;
+                }
+        }
+}
+
+/* ---- getters --------------------------------------------------------------------------- */
 
 const struct cache *cache_next(const struct cache *cache)
 {

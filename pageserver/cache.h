@@ -13,9 +13,17 @@
  *               of the same files (qs_image_same()). Other tags of a file, or
  *               other parents below it, have caches of their own; what is appended
  *               to a file changes nothing.
+ * INV-STORED:   no client is mapped from a cache that the descriptor store was not
+ *               given first: if this process dies, the next one finds the cache
+ *               (INV-REATTACH) or there is no store.
  *
- * Ownership: counted; the list owns none. cache_get() and cache_adopt() give a
- *            reference, cache_put() takes it.
+ * A cache that its last client has left is kept warm, with the image open, as long as
+ * all such fit into keep_bytes; the one left longest ago goes first. One that is used
+ * is never made smaller. If the file is replaced meanwhile nobody reads the same any
+ * more, and the cache goes when its turn comes.
+ *
+ * Ownership: counted; cache_get(), cache_rejoin() and cache_adopt() give a reference,
+ *            cache_put() takes it. The list owns those that nobody uses.
  * Threads:   main thread; the getters any.
  */
 #ifndef PAGESERVER_CACHE_H
@@ -26,13 +34,32 @@
 
 #include "common/err.h"
 #include "pageserver/alias.h"
+#include "pageserver/fdstore.h"
 #include "pageserver/fillmap.h"
+#include "pageserver/orphan.h"
 #include "pageserver/source.h"
 
 struct cache;
 struct cache_list {
-        struct cache *first;
+        struct cache *first;            /* the latest asked for or left comes first */
+        struct orphan_list orphans;
+        uint64_t keep_bytes;            /* for caches that nobody uses; 0 = none is kept */
+        struct fdstore *store;          /* NULL = nothing outlives this process */
 };
+
+/* Frees what the list owns. The store keeps all that it has: this process ends, and
+ * the next one finds it there. */
+void cache_list_fini(struct cache_list *list);
+/* The host is short of memory: all that nobody uses go. */
+void cache_list_drop_idle(struct cache_list *list);
+
+struct cache_usage {
+        unsigned used;
+        unsigned idle;
+        uint64_t used_bytes;            /* of memory, in the memfds */
+        uint64_t idle_bytes;
+};
+void cache_list_usage(const struct cache_list *list, struct cache_usage *ret);
 
 /* what to open */
 struct cache_request {
@@ -45,6 +72,11 @@ struct cache_request {
  * this host's memfds cannot be filled page by page. */
 int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
               struct err *e);
+/* The one that the client is mapped from already: map_fd, which an earlier process of
+ * this daemon gave it. -ESTALE when that cache did not outlive the process, is another
+ * user's, or of another image. */
+int cache_rejoin(struct cache_list *list, const struct cache_request *q, int map_fd,
+                 struct cache **ret, struct err *e);
 /* Of an earlier private server; the descriptors are duplicated. -EBADMSG when
  * they are not what such a server made of this image. */
 int cache_adopt(struct cache_list *list, const struct cache_request *q, int cache_fd,

@@ -303,7 +303,7 @@ int ps_client_hello(struct ps_client *client, const struct ps_hello *hello,
         client->holds = client->msg.hello.hold_percent > 0;
         wait_at_most(client->sock, SO_RCVTIMEO, ANSWER_SECONDS);
         rc = tell(client, fds, e);
-        if (rc == 0)
+        if (rc == 0 || rc == -EPIPE)    /* one that turned us away has said why */
                 rc = hear(client, fds, e);
         if (rc < 0)
                 return rc;

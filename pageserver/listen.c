@@ -116,8 +116,33 @@ int listen_open(const char *path, int type, struct listen_socket *ret, struct er
         if (stat(path, &st) < 0)
                 return err_set(e, errno, "cannot stat '%s'", path);
         *ret = (struct listen_socket){
-                .fd = fd_take(&fd), .path = path, .dev = st.st_dev, .ino = st.st_ino,
+                .fd = fd_take(&fd), .path = path,
+                .ours = true, .dev = st.st_dev, .ino = st.st_ino,
         };
+        return 0;
+}
+
+static bool has_option(int fd, int option, int want)
+{
+        int value;
+        socklen_t len = sizeof(value);
+
+        return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 && value == want;
+}
+
+int listen_adopt(int *fd, const char *path, int type, struct listen_socket *ret,
+                 struct err *e)
+{
+        int flags = fcntl(*fd, F_GETFL);
+
+        if (!has_option(*fd, SO_DOMAIN, AF_UNIX) || !has_option(*fd, SO_TYPE, type) ||
+            !has_option(*fd, SO_ACCEPTCONN, 1))
+                return err_msg(e, EINVAL, "the socket that was passed for '%s' does not listen as "
+                               "a unix socket of %s", path,
+                               type == SOCK_STREAM ? "streams" : "sequential packets");
+        if (flags < 0 || fcntl(*fd, F_SETFL, flags | O_NONBLOCK) < 0)
+                return err_set(e, errno, "cannot use the socket that was passed for '%s'", path);
+        *ret = (struct listen_socket){ .fd = fd_take(fd), .path = path };
         return 0;
 }
 
@@ -128,6 +153,6 @@ void listen_close(struct listen_socket *l)
         if (l->fd < 0)
                 return;
         fd_close(&l->fd);
-        if (lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+        if (l->ours && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
                 unlink(l->path);
 }

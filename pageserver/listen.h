@@ -7,6 +7,7 @@
 #ifndef PAGESERVER_LISTEN_H
 #define PAGESERVER_LISTEN_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "common/err.h"
@@ -14,7 +15,8 @@
 struct listen_socket {
         int fd;                         /* non-blocking */
         const char *path;               /* borrowed */
-        dev_t dev;                      /* of what we made there */
+        bool ours;                      /* we made what is at the path: */
+        dev_t dev;
         ino_t ino;
 };
 
@@ -22,7 +24,11 @@ struct listen_socket {
  * daemon's own user is admitted by changing the mode. -EADDRINUSE when another daemon
  * serves there. */
 int listen_open(const char *path, int type, struct listen_socket *ret, struct err *e);
-/* removes the path if it is still ours */
+/* One that another process has opened, and removes: takes *fd. -EINVAL when it is not
+ * what listen_open() makes. */
+int listen_adopt(int *fd, const char *path, int type, struct listen_socket *ret,
+                 struct err *e);
+/* removes the path if we made it and it is still ours */
 void listen_close(struct listen_socket *l);
 
 #endif

@@ -163,6 +163,13 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
         hung_up(m);
 }
 
+static void attached(struct member *m)
+{
+        give_to_workers(m);
+        if (m->peer->tick)
+                watch_process(m);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
         struct member *m = arg;
@@ -174,9 +181,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                 hung_up(m);
                 return;
         case PEER_ATTACHED:
-                give_to_workers(m);
-                if (m->peer->tick)
-                        watch_process(m);
+                attached(m);
                 break;
         case PEER_DEAF:
                 free_event(&m->readable);
@@ -248,6 +253,25 @@ static int enter(struct members *t, const struct peer_ops *peer, const void *off
         return rc;
 }
 
+int members_resume(struct members *t, const struct peer_ops *peer, const void *offer,
+                   void *stay, struct err *e)
+{
+        struct member *m = NULL;
+        int none = -1;
+        int rc = make_member(t, peer, &none, &m, e);
+
+        if (rc < 0)
+                return rc;
+        rc = peer->begin(m->session, offer, e);
+        if (rc == 0)
+                rc = peer->resume(m->session, stay, e);
+        if (rc < 0)
+                member_free(m);
+        else
+                attached(m);
+        return rc;
+}
+
 static unsigned count_silent(const struct members *t, const struct peer_ops *peer)
 {
         unsigned n = 0;
@@ -264,10 +288,8 @@ int members_admit(struct members *t, const struct peer_ops *peer, const void *of
 
         if (t->n < SESSIONS_MAX && silent < SILENT_MAX)
                 return enter(t, peer, offer, sock, e);
-        peer->turn_away(*sock, offer);
-        log_line(&t->host->log, "refused a client: %u are here, %u of its kind without a hello",
-                 t->n, silent);
-        return 0;
+        return err_msg(e, EBUSY, "it serves as many clients as it can: %u are here, %u of that "
+                       "kind without a hello", t->n, silent);
 }
 
 /* ---- all of them --------------------------------------------------------- */

@@ -29,9 +29,12 @@ struct members {
 };
 
 /* Takes the (non-blocking) socket of a client that speaks as peer does; offer: see
- * there. 0 also when it was turned away because there are too many. */
+ * there. On failure the caller may turn it away. -EBUSY when there are too many. */
 int members_admit(struct members *t, const struct peer_ops *peer, const void *offer, int *sock,
                   struct err *e);
+/* A client of the process before, without a socket: see peer_ops.resume. */
+int members_resume(struct members *t, const struct peer_ops *peer, const void *offer,
+                   void *stay, struct err *e);
 /* A worker has reported: sends messages, frees who is gone. */
 void members_look(struct members *t);
 /* All there are, in no order; ret has SESSIONS_MAX places. Returns how many. */

@@ -129,6 +129,23 @@ static int take_sandbox(struct server_options *o, const char *value, struct err 
         return err_msg(e, EINVAL, "--sandbox needs on, off or log, not '%s'", value);
 }
 
+static int take_keep(struct server_options *o, const char *value, struct err *e)
+{
+        if (!strcmp(value, "0"))
+                o->cache_keep = 0;
+        else if (size_parse(value, &o->cache_keep) < 0)
+                return err_msg(e, EINVAL, "--cache-keep needs a size, or 0, not '%s'", value);
+        return 0;
+}
+
+static int take_supervise(struct server_options *o, const char *value, struct err *e)
+{
+        (void)value;
+        (void)e;
+        o->supervise = true;
+        return 0;
+}
+
 static int take_firecracker(struct server_options *o, const char *value, struct err *e)
 {
         const char *equals = strchr(value, '=');
@@ -196,6 +213,10 @@ static const struct option_row rows[] = {
         { "on-bad", "ACTION", "what a Firecracker's page that cannot be read does to who needs\n"
           "it: wait (default), poison or kill", take_on_bad },
         { "kill-on-error", NULL, "kill a Firecracker that cannot be served", take_kill_on_error },
+        { "cache-keep", "SIZE", "memory for image caches that no guest uses (default: a quarter\n"
+          "of this machine's; 0 = none)", take_keep },
+        { "supervise", NULL, "run the server as a child: start it anew whenever it dies, and\n"
+          "upgrade it on SIGHUP", take_supervise },
 };
 
 static_assert(ARRAY_SIZE(rows) <= OPTIONS_MAX, "all rows fit what getopt is given");
@@ -255,6 +276,9 @@ static int check(const struct server_options *o, struct err *e)
         if (o->is_private == (o->socket_path || o->fcs > 0))
                 return err_msg(e, EINVAL, "either --socket PATH or --firecracker SOCK=IMAGE (or "
                                "both) or --private is needed; try --help");
+        if (o->is_private && o->supervise)
+                return err_msg(e, EINVAL, "--supervise is for daemons: a private server is "
+                               "started anew by its guest");
         return 0;
 }
 
@@ -290,6 +314,7 @@ enum options options_take(int argc, char **argv, struct server_options *ret, str
                 .around_bytes = PREFETCH_AROUND_BYTES,
                 .sandbox = SANDBOX_ON,
                 .account = ACCOUNT_OWN,
+                .cache_keep = server_default_keep(),
         };
         tell_getopt(longopts);
         opterr = 0;

@@ -35,6 +35,7 @@
 #include "common/clock.h"
 #include "common/fdpass.h"
 #include "pageserver/attach.h"
+#include "pageserver/fcstay.h"
 
 /* More than any real handshake has bytes; one that is sent byte by byte is read again
  * with each that may be its last. */
@@ -48,6 +49,7 @@ struct fc_peer {
         char *text;                     /* the handshake so far, until it is attached */
         size_t bytes;
         unsigned pieces;
+        uint64_t stay_key;              /* in the descriptor store; 0 = not there */
         bool waits;                     /* a thread, for what could not be had */
         unsigned ticks;
 };
@@ -78,6 +80,7 @@ static void end(struct session *s)
 
         if (!p)
                 return;
+        fcstay_drop(s->host->caches.store, p->stay_key);
         fd_close(&p->uffd);
         free(p->text);
         free(p);
@@ -122,10 +125,11 @@ static enum peer refused(struct session *s, const struct err *e)
         return PEER_CLOSED;
 }
 
-static void turn_away(int sock, const void *offer)
+static void turn_away(int sock, const void *offer, const struct err *e)
 {
         const struct fc_offer *o = offer;
 
+        (void)e;
         if (!o->kill_on_error)
                 return;
 
@@ -200,20 +204,16 @@ static int parse(struct fc_peer *p, struct fc_region region[FC_REGIONS_MAX], siz
         return rc;
 }
 
-static int attach(struct session *s, struct fc_peer *p, const struct fc_region *region, size_t n,
-                  struct err *e)
+/* removed_fd: of the process before, or -1 */
+static int attach(struct session *s, struct fc_peer *p, const struct psmsg_attach *a,
+                  uint32_t page_bytes, int removed_fd, struct err *e)
 {
         const struct fcimage *im = p->offer->image;
-        struct psmsg_attach a;
-        int rc = fcimage_place(im, region, n, &a, e);
-
-        if (rc < 0)
-                return rc;
-
         const struct session_memory memory = {
-                .path = fcimage_path(im), .page_bytes = region[0].page_bytes, .removes = true,
-                .removed_fd = -1,
+                .path = fcimage_path(im), .page_bytes = page_bytes, .removes = true,
+                .removed_fd = removed_fd,
         };
+        int rc;
 
         s->source = fcimage_source(im);
         s->source_lent = true;
@@ -222,8 +222,57 @@ static int attach(struct session *s, struct fc_peer *p, const struct fc_region *
         if (rc == 0)
                 rc = session_describe(s, &memory, e);
         if (rc == 0)
-                rc = session_attach(s, &a, &p->uffd, e);
+                rc = session_attach(s, a, &p->uffd, e);
         return rc;
+}
+
+/* Before the first fault is served. A guest that cannot be put away is served all the
+ * same. */
+static void put_away(struct session *s, struct fc_peer *p, const struct psmsg_attach *a)
+{
+        const struct fcstay stay = {
+                .attach = *a, .page_bytes = s->page_bytes, .pid = s->pid, .uid = s->uid,
+                .image = source_ident(s->source), .table_fd = -1, .uffd = s->uffd[0],
+                .removed_fd = removed_fd(s->removed), .pidfd = s->pidfd,
+        };
+        struct err e;
+
+        if (fcstay_put(s->host->caches.store, &stay, &p->stay_key, &e) < 0)
+                log_line(&s->host->log, "client %u: it will not outlive this process: %s", s->id,
+                         e.text);
+}
+
+static int begin_serving(struct session *s, struct fc_peer *p, const struct fc_region *region,
+                         size_t n, struct err *e)
+{
+        struct psmsg_attach a;
+        int rc = fcimage_place(p->offer->image, region, n, &a, e);
+
+        if (rc == 0)
+                rc = attach(s, p, &a, region[0].page_bytes, -1, e);
+        if (rc == 0)
+                put_away(s, p, &a);
+        return rc;
+}
+
+static int resume(struct session *s, void *arg, struct err *e)
+{
+        struct fc_peer *p = peer_of(s);
+        struct fcstay *stay = arg;
+        int rc;
+
+        s->pid = stay->pid;
+        s->uid = stay->uid;
+        s->pidfd = fd_take(&stay->pidfd);
+        p->uffd = fd_take(&stay->uffd);
+        rc = attach(s, p, &stay->attach, stay->page_bytes, stay->removed_fd, e);
+        if (rc < 0)
+                return rc;
+        p->stay_key = stay->key;
+        free(ptr_take(&p->text));
+        log_note(&s->host->log, "client %u: Firecracker, process %d, image '%s', again", s->id,
+                 (int)s->pid, fcimage_path(p->offer->image));
+        return 0;
 }
 
 static enum peer hello(struct session *s, struct fc_peer *p)
@@ -238,7 +287,7 @@ static enum peer hello(struct session *s, struct fc_peer *p)
         if (rc == -EAGAIN)
                 return PEER_OK;
         if (rc == 0)
-                rc = attach(s, p, region, n, &e);
+                rc = begin_serving(s, p, region, n, &e);
         if (rc < 0)
                 return refused(s, &e);
         free(ptr_take(&p->text));
@@ -390,6 +439,7 @@ const struct peer_ops peer_firecracker = {
         .sock_type = SOCK_STREAM,
         .begin = begin,
         .end = end,
+        .resume = resume,
         .input = input,
         .output = output,
         .refuse = refuse,

@@ -47,6 +47,8 @@ static int open_shared(struct session *s, const struct psmsg_hello *h, const int
         if (h->has_cache)
                 rc = cache_adopt(&s->host->caches, &q, fds[at.cache], fds[at.filled], &s->cache,
                                  e);
+        else if (h->has_map)
+                rc = cache_rejoin(&s->host->caches, &q, fds[at.map], &s->cache, e);
         else
                 rc = cache_get(&s->host->caches, &q, &s->cache, e);
         if (rc < 0)
@@ -232,6 +234,9 @@ static int input_failed(struct err *e, int rc)
                                PSMSG_VERSION);
         if (rc == -EBADMSG)
                 return err_msg(e, EBADMSG, "not a message of this protocol");
+        if (rc == -EMFILE)
+                return err_msg(e, EMFILE, "the page server is out of descriptors: raise its "
+                               "limit, or end a guest");
         return err_set(e, -rc, "cannot read from the client");
 }
 
@@ -340,13 +345,16 @@ static enum peer output(struct session *s, bool *ret_full)
         return PEER_OK;
 }
 
-static void turn_away(int sock, const void *offer)
+static void turn_away(int sock, const void *offer, const struct err *e)
 {
-        struct psmsg m = { .type = PSMSG_ERROR, .error.code = -EBUSY,
-                           .error.text = "it serves as many clients as it can" };
+        struct psmsg m = { .type = PSMSG_ERROR, .error.code = e->code };
+        char byte;
 
+        snprintf(m.error.text, sizeof(m.error.text), "%s", e->text);
         (void)offer;
         (void)chan_send(sock, &m, NULL);        /* the client may have left */
+        while (recv(sock, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) > 0)
+                ;
 }
 
 const struct peer_ops peer_own = {

@@ -29,6 +29,9 @@ struct peer_ops {
          * offer: what the door has for it, which outlives the session. */
         int (*begin)(struct session *s, const void *offer, struct err *e);
         void (*end)(struct session *s);
+        /* In the place of all messages: goes on with a client of an earlier process, of
+         * which stay (NULL where there are none) has all; SERVING then. */
+        int (*resume)(struct session *s, void *stay, struct err *e);
         /* The socket is readable: takes one message and acts. */
         enum peer (*input)(struct session *s);
         /* Sends what the workers left in the outbox; *ret_full: the rest when the
@@ -39,8 +42,8 @@ struct peer_ops {
         /* Every second from ATTACHED to hang-up, and the process is watched; NULL = the
          * socket says all there is to know. */
         enum peer (*tick)(struct session *s);
-        /* To a client for whom there is no session. */
-        void (*turn_away)(int sock, const void *offer);
+        /* To a client for whom there is no session: the reason, as the last message. */
+        void (*turn_away)(int sock, const void *offer, const struct err *e);
 };
 
 extern const struct peer_ops peer_own;

@@ -26,7 +26,7 @@
 static const struct sandbox_call transfer[] = {
         CALL(read), CALL(readv), CALL(pread64), CALL(preadv), CALL(preadv2),
         CALL(write), CALL(writev), CALL(pwrite64), CALL(pwritev), CALL(pwritev2),
-        CALL(lseek), CALL(fstat), CALL(fallocate), CALL(close),
+        CALL(lseek), CALL(fstat), CALL(fallocate), CALL(fadvise64), CALL(close),
 };
 
 static const struct sandbox_call faults[] = {

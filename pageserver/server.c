@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "common/io.h"
 #include "pageserver/door.h"
 #include "pageserver/http.h"
+#include "pageserver/keeper.h"
 #include "pageserver/member.h"
 
 /* How long an ending server waits for dead clients to be gone: their kernel work
@@ -43,9 +45,14 @@ struct server {
         struct session_host host;       /* first: poke() finds the server by it */
         struct event_base *base;
         struct members members;
+        const struct server_options *options;
+        struct keeper *keeper;          /* NULL = private */
         struct door *door;              /* of our own protocol */
         struct fc_door fc[SERVER_FC_MAX];
         struct http *http;
+        int open_rc;                    /* of a daemon, perhaps behind the gate */
+        struct err *open_err;
+        struct fcstay *stays;           /* of the process before, until they are resumed */
         struct event *poked;
         struct event *terminated[2];
         struct event *linger;
@@ -113,6 +120,7 @@ static void on_terminated(evutil_socket_t sig, short what, void *arg)
         (void)what;
         log_note(&server->host.log, "ending on signal %d", (int)sig);
         close_doors(server);
+        keeper_leave(server->keeper);
         members_hang_up(&server->members);
         if (!server->linger_end_ns)
                 server->linger_end_ns = clock_now_ns() + LINGER_NS;
@@ -125,6 +133,13 @@ unsigned server_default_workers(void)
 {
         /* one may wait for a disk while another serves what is in memory */
         return MIN(MAX(placement_cpus(), 2u), WORKERS_DEFAULT_MAX);
+}
+
+uint64_t server_default_keep(void)
+{
+        long pages = sysconf(_SC_PHYS_PAGES);
+
+        return pages < 0 ? 0 : (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) / 4;
 }
 
 static int make_loop(struct server *server, struct err *e)
@@ -207,16 +222,48 @@ static int open_fc_doors(struct server *server, const struct server_options *o, 
         return rc;
 }
 
-static int open_doors(struct server *server, const struct server_options *o, struct err *e)
+static bool same_image(const struct fillmap_ident *a, const struct fillmap_ident *b)
 {
-        const struct door_options own = { .path = o->socket_path, .peer = &peer_own };
-        int rc = 0;
+        return a->clusters == b->clusters && a->cluster_bits == b->cluster_bits &&
+               !memcmp(a->image, b->image, sizeof(a->image)) && !strcmp(a->tag, b->tag);
+}
 
-        if (o->is_private)
-                return admit_private(server, o->private_sock, e);
-        if (o->socket_path)
-                rc = door_open(&own, &server->members, &server->door, e);
-        return rc < 0 ? rc : open_fc_doors(server, o, e);
+static const struct fc_offer *offer_for(struct server *server, const struct fcstay *stay)
+{
+        for (unsigned i = 0; i < server->options->fcs; i++) {
+                const struct fc_offer *offer = &server->fc[i].offer;
+                struct fillmap_ident ident = source_ident(fcimage_source(offer->image));
+
+                if (same_image(&ident, &stay->image))
+                        return offer;
+        }
+        return NULL;
+}
+
+/* INV-REATTACH for those who cannot come back by themselves */
+static void resume_stay(struct server *server, struct fcstay *stay)
+{
+        const struct fc_offer *offer = fcstay_read(stay) ? offer_for(server, stay) : NULL;
+        struct err e;
+
+        if (!offer)
+                err_msg(&e, ENOENT, "what was kept of it is not whole, or of no image given here");
+        if (offer && members_resume(&server->members, &peer_firecracker, offer, stay, &e) == 0)
+                return;
+        log_line(&server->host.log, "a guest of Firecracker, process %d, cannot be served on: %s",
+                 (int)stay->pid, e.text);
+        fcstay_drop(server->host.caches.store, stay->key);
+}
+
+static void resume_stays(struct server *server)
+{
+        struct fcstay *stay;
+
+        while ((stay = server->stays)) {
+                server->stays = stay->next;
+                resume_stay(server, stay);
+                fcstay_free(stay);
+        }
 }
 
 /* The last step before clients are looked at. */
@@ -229,12 +276,92 @@ static int confine(struct server *server, struct err *e)
         return sandbox_enter(SANDBOX_MAIN, server->host.sandbox, e);
 }
 
+/* Once nothing can fail any more: an error is one sentence. */
+static void say_doors(const struct server *server)
+{
+        door_say(server->door);
+        for (unsigned i = 0; i < server->options->fcs; i++)
+                door_say(server->fc[i].door);
+}
+
+/* given: the listening socket of a service manager, taken; -1 = none. All that has an
+ * address is opened here, and not before: an earlier process of the daemon may have it
+ * still (keeper.h). */
+static int open_all(struct server *server, int *given, struct err *e)
+{
+        const struct server_options *o = server->options;
+        const struct door_options own = {
+                .path = o->socket_path, .peer = &peer_own, .given = given,
+        };
+        int rc = 0;
+
+        if (o->is_private)
+                rc = admit_private(server, o->private_sock, e);
+        else if (o->socket_path)
+                rc = door_open(&own, &server->members, &server->door, e);
+        if (rc == 0)
+                rc = open_fc_doors(server, o, e);
+        if (rc == 0 && o->http_address)
+                rc = http_open(o->http_address, &server->members, &server->http, e);
+        if (rc == 0)
+                rc = confine(server, e);
+        if (rc == 0)
+                say_doors(server);
+        return rc;
+}
+
+static void open_daemon(void *ctx, int listener)
+{
+        struct server *server = ctx;
+        AUTO_FD given = listener;
+
+        server->open_rc = open_all(server, &given, server->open_err);
+        if (server->open_rc == 0)
+                resume_stays(server);
+        else
+                event_base_loopbreak(server->base);
+}
+
+static void on_refused(void *ctx)
+{
+        struct server *server = ctx;
+
+        event_base_loopbreak(server->base);
+}
+
+static int open_doors(struct server *server, struct err *e)
+{
+        const struct keeper_host host = {
+                .base = server->base, .caches = &server->host.caches, .stays = &server->stays,
+                .log = &server->host.log,
+                .open = open_daemon, .refused = on_refused, .ctx = server,
+        };
+        int none = -1;
+
+        if (server->options->is_private)
+                return open_all(server, &none, e);
+        server->open_err = e;
+
+        int rc = keeper_start(&host, &server->keeper, e);
+
+        return rc < 0 ? rc : server->open_rc;
+}
+
 static void server_fini(struct server *server)
 {
         close_doors(server);
+        keeper_leave(server->keeper);
         for (unsigned i = 0; i < server->host.threads; i++)
                 worker_stop(server->worker[i]);
         members_fini(&server->members);
+        while (server->stays) {
+                struct fcstay *stay = server->stays;
+
+                server->stays = stay->next;
+                fcstay_free(stay);
+        }
+        cache_list_fini(&server->host.caches);
+        keeper_stop(server->keeper);
         for (size_t i = 0; i < ARRAY_SIZE(server->fc); i++)
                 fcimage_close(server->fc[i].offer.image);
         free_event(&server->poked);
@@ -256,9 +383,11 @@ int server_run(const struct server_options *options, struct err *e)
                         .sandbox = options->sandbox,
                         .prefetch_limit = options->prefetch_limit,
                         .around_bytes = options->around_bytes,
+                        .caches.keep_bytes = options->is_private ? 0 : options->cache_keep,
                         .poke = poke,
                         .bell_fd = -1,
                 },
+                .options = options,
                 .poke_fd = -1,
         };
 
@@ -269,14 +398,12 @@ int server_run(const struct server_options *options, struct err *e)
 
         if (rc == 0)
                 rc = start_workers(&server, options, e);
-        if (rc == 0 && options->http_address)
-                rc = http_open(options->http_address, &server.members, &server.http, e);
         if (rc == 0)
-                rc = open_doors(&server, options, e);
-        if (rc == 0)
-                rc = confine(&server, e);
+                rc = open_doors(&server, e);
         if (rc == 0 && event_base_dispatch(server.base) < 0)
                 rc = err_msg(e, EIO, "the event loop failed");
+        if (rc == 0)
+                rc = server.open_rc;
         server_fini(&server);
         return rc;
 }

@@ -41,10 +41,16 @@ struct server_options {
         enum sandbox sandbox;           /* the calling thread enters it too */
         struct account account;         /* for isolate_process(), before server_run() */
         uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */
+        uint64_t cache_keep;            /* daemon: bytes of caches that nobody uses */
+        bool supervise;                 /* the program's: run under supervise.h */
 };
 
 /* The number of workers for this machine. */
 unsigned server_default_workers(void);
+/* What may be kept in memory for nobody on this machine: a quarter of it. Half of what is
+ * commonly left to the page cache, whose work this is; and unlike that it is not
+ * given up page by page, so it must not crowd it out. */
+uint64_t server_default_keep(void);
 
 /* Serves until SIGTERM or SIGINT, a private server also until its client has hung
  * up and its memory is gone. 0, or an error from starting. */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -17,32 +16,36 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/lock.h"
-#include "pageserver/uffd.h"
 #include "vmm/image-files.h"
 #include "vmm/pace.h"
 #include "vmm/pageserver-path.h"
 #include "vmm/recording.h"
+#include "vmm/stripes.h"
 
 /* Theory of operation
  *
- * RAM is cut into stripes that are dealt over a few userfaultfds, so that the
- * server's workers share the faults of one hot area. We keep our own copies of
- * all userfaultfds for the life of the VM (INV-HELD): when a server dies its
- * guests block, they never read zeros.
+ * RAM is registered in stripes (stripes.h), whose userfaultfds we keep for the life of
+ * the VM (INV-HELD).
  *
  * A private server gives us its cache and filled map to keep; its successor
  * gets them and goes on where it stopped (INV-REATTACH). A shared daemon does
- * not: when that one dies our RAM stays mapped from its cache, and whoever
- * serves us next (the daemon again if it is back, else a private server) copies
- * what is still missing into our private pages (the copy lane).
+ * not: its cache outlives it with whoever supervises it. We show the daemon that
+ * comes after it the descriptor that our RAM is mapped from, and if it has that
+ * cache it goes on filling it. If it has not, or if none comes in time, our RAM
+ * stays mapped from the cache that nobody fills any more, and whoever serves us
+ * (the daemon, else a private server) copies what is still missing into our private
+ * pages (the copy lane).
  *
  * watch thread:  waits for the server's events and for requests of others,
  *                replaces the server. Touches no guest memory.
  */
-#define STRIPE_BYTES_MIN (2ull << 20)   /* no UFFDIO call crosses a stripe */
-#define STRIPES 64
-#define UFFDS_LIMIT 8
 #define RESTART_WAIT_MS 200
+/* How long a guest waits for a daemon to come back before it gets a server of its
+ * own, which costs it the shared lane: a supervised one takes some 10 ms, systemd
+ * waits 100 ms before it starts a service again, and half a second of a machine that
+ * stands still is noticed, but breaks nothing. */
+#define DAEMON_WAIT_NS (500 * NS_PER_MS)
+#define DAEMON_LOOK_MS 10
 #define REFRESH_WAIT_NS (200 * NS_PER_MS)
 
 struct pager {
@@ -54,12 +57,10 @@ struct pager {
         unsigned hold_percent;
         pager_notify_fn *notify;
         void *ctx;
-        struct ps_region regions[PS_REGIONS_MAX];
-        size_t nregions;
-        int uffds[UFFDS_LIMIT];
-        size_t nuffds;
-        int cache_fd;
+        struct stripes stripes;
+        int cache_fd;                   /* of a private server */
         int filled_fd;
+        int map_fd;                     /* of a daemon: what RAM is mapped from */
         int wake_fd;
         pthread_t watch;
         bool watching;
@@ -154,7 +155,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
 
         if (!p)
                 return err_msg(e, ENOMEM, "no memory for the pager");
-        p->cache_fd = p->filled_fd = p->wake_fd = -1;
+        p->cache_fd = p->filled_fd = p->map_fd = p->wake_fd = -1;
         p->notify = notify;
         p->ctx = ctx;
         lock_init(&p->lock);
@@ -183,7 +184,8 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
                 .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
                 .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
                 .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
-                .map_fd = -1, .removed_fd = -1, .record = recording_goes_on(&p->recording),
+                .map_fd = lane == PS_LANE_COPY ? -1 : p->map_fd, .removed_fd = -1,
+                .record = recording_goes_on(&p->recording),
         };
 
         return ps_client_hello(client, &h, ret, e);
@@ -191,48 +193,8 @@ static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, u
 
 static int attach(struct pager *p, struct ps_client *client, bool again, struct err *e)
 {
-        return ps_client_attach(client, p->regions, p->nregions, p->uffds, p->nuffds, again, e);
-}
-
-static int open_uffds(struct pager *p, enum ps_lane lane, struct err *e)
-{
-        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-        size_t n = (size_t)MIN(MAX(cpus, 2), UFFDS_LIMIT);
-
-        while (p->nuffds < n) {
-                int rc = uffd_open(lane == PS_LANE_SHARED ? UFFD_FEATURE_MISSING_SHMEM : 0,
-                                   &p->uffds[p->nuffds], e);
-
-                if (rc < 0)
-                        return rc;
-                p->nuffds++;
-        }
-        return 0;
-}
-
-static int register_stripes(struct pager *p, const struct ram *ram, struct err *e)
-{
-        uint64_t stripe = MAX(STRIPE_BYTES_MIN, ALIGN_UP(ram->bytes / STRIPES, STRIPE_BYTES_MIN));
-
-        for (unsigned i = 0; i < ram->nslots; i++) {
-                const struct ram_slot *slot = &ram->slots[i];
-
-                for (uint64_t at = 0; at < slot->bytes; at += stripe) {
-                        struct ps_region r = {
-                                .hva = (uint64_t)(uintptr_t)slot->hva + at,
-                                .bytes = MIN(stripe, slot->bytes - at),
-                                .gpa = slot->gpa + at,
-                                .uffd = (uint32_t)(p->nregions % p->nuffds),
-                        };
-                        int rc = uffd_register_missing(p->uffds[r.uffd], r.hva, r.bytes, e);
-
-                        if (rc < 0)
-                                return rc;
-                        ASSERT(p->nregions < PS_REGIONS_MAX);
-                        p->regions[p->nregions++] = r;
-                }
-        }
-        return 0;
+        return ps_client_attach(client, p->stripes.regions, p->stripes.nregions,
+                                p->stripes.uffds, p->stripes.nuffds, again, e);
 }
 
 static int map_ram(struct ram *ram, const struct ps_welcome *w, struct err *e)
@@ -263,11 +225,11 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
         /* INV-HOLE: PROT_NONE, register, only then accessible */
         if (rc == 0)
                 rc = map_ram(ram, &w, e);
+        if (p->socket && w.lane == PS_LANE_SHARED)
+                p->map_fd = fd_take(&w.map_fd);
         fd_close(&w.map_fd);
         if (rc == 0)
-                rc = open_uffds(p, w.lane, e);
-        if (rc == 0)
-                rc = register_stripes(p, ram, e);
+                rc = stripes_register(&p->stripes, ram, w.lane == PS_LANE_SHARED, e);
         if (rc == 0)
                 rc = ram_unlock(ram, e);
         if (rc == 0)
@@ -360,19 +322,12 @@ static void set_down(struct pager *p, bool down, const char *why)
         lock_release(&p->lock);
 }
 
-/* One attempt. Where the cache did not survive, the copy lane goes on in its place. */
-static int replace_server(struct pager *p, struct err *e)
+static int try_server(struct pager *p, bool private, enum ps_lane lane, struct err *e)
 {
         struct ps_welcome w = { .map_fd = -1, .cache_fd = -1, .filled_fd = -1 };
-        bool cache_survives = p->cache_fd >= 0;
-        enum ps_lane lane = cache_survives ? PS_LANE_SHARED : PS_LANE_COPY;
         struct ps_client *client;
-        int rc = -ENOENT;
+        int rc = server_start(p, private, &client, e);
 
-        if (p->socket)
-                rc = server_start(p, false, &client, e);
-        if (rc < 0)
-                rc = server_start(p, true, &client, e);
         if (rc < 0)
                 return rc;
         rc = hello(p, client, lane, 0, pace_now(&p->pace), &w, e);
@@ -390,24 +345,55 @@ static int replace_server(struct pager *p, struct err *e)
         return 0;
 }
 
+/* Where the cache did not survive, the copy lane goes on in its place. */
+static int try_daemon(struct pager *p, struct err *e)
+{
+        if (p->map_fd >= 0) {
+                int rc = try_server(p, false, PS_LANE_SHARED, e);
+
+                if (rc != -ESTALE)
+                        return rc;
+                fd_close(&p->map_fd);
+        }
+        return try_server(p, false, PS_LANE_COPY, e);
+}
+
+static int try_private(struct pager *p, struct err *e)
+{
+        return try_server(p, true, p->cache_fd >= 0 ? PS_LANE_SHARED : PS_LANE_COPY, e);
+}
+
+/* One attempt. */
+static int replace_server(struct pager *p, bool daemon_only, struct err *e)
+{
+        int rc = p->socket ? try_daemon(p, e) : -ENOENT;
+
+        return rc < 0 && !daemon_only ? try_private(p, e) : rc;
+}
+
 static void server_lost(struct pager *p)
 {
+        uint64_t end_ns = clock_now_ns() + (p->socket ? DAEMON_WAIT_NS : 0);
+        bool daemon_only = p->socket;
         struct err e = { 0 };
 
         recording_lose(&p->recording);
         ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");
-        while (replace_server(p, &e) < 0) {
+        while (replace_server(p, daemon_only, &e) < 0) {
                 struct pollfd wake = { .fd = p->wake_fd, .events = POLLIN };
 
-                set_down(p, true, e.text);
-                post_news(p);
-                poll(&wake, 1, RESTART_WAIT_MS);
+                if (!daemon_only) {
+                        set_down(p, true, e.text);
+                        post_news(p);
+                }
+                poll(&wake, 1, daemon_only ? DAEMON_LOOK_MS : RESTART_WAIT_MS);
 
                 struct requests r = take_requests(p);
 
                 if (r.quit)
                         return;
+                daemon_only = clock_now_ns() < end_ns;
         }
         set_down(p, false, "");
         post_news(p);
@@ -482,11 +468,7 @@ int pager_record(struct pager *p, void **ret, size_t *ret_bytes, struct err *e)
 
 void pager_wake(struct pager *p)
 {
-        for (size_t i = 0; i < p->nregions; i++) {
-                const struct ps_region *r = &p->regions[i];
-
-                (void)uffd_wake(p->uffds[r->uffd], r->hva, r->bytes);
-        }
+        stripes_wake(&p->stripes);
 }
 
 void pager_free(struct pager *p)
@@ -501,11 +483,11 @@ void pager_free(struct pager *p)
                 pthread_join(p->watch, NULL);
         }
         ps_client_free(p->client);
-        for (size_t i = 0; i < p->nuffds; i++)
-                fd_close(&p->uffds[i]);
+        stripes_fini(&p->stripes);
         image_files_close(&p->files);
         fd_close(&p->cache_fd);
         fd_close(&p->filled_fd);
+        fd_close(&p->map_fd);
         fd_close(&p->wake_fd);
         free(p->image_path);
         free(p->tag);

@@ -14,9 +14,11 @@ _pageserver() {
 	--user)     mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
 	--workers)  ;;
 	--fault-around) mapfile -t COMPREPLY < <(compgen -W "off" -- "$cur") ;;
+	--cache-keep) ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "--socket --firecracker --on-bad
 		--kill-on-error --private --http --workers --placement --prefetch
-		--fault-around --user --sandbox --help --version" -- "$cur") ;;
+		--fault-around --user --sandbox --cache-keep --supervise
+		--help --version" -- "$cur") ;;
 	esac
 }
 

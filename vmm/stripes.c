@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/stripes.h"
+
+#include <linux/userfaultfd.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "pageserver/uffd.h"
+
+#define STRIPE_BYTES_MIN (2ull << 20)   /* no UFFDIO call crosses a stripe */
+#define STRIPES 64
+
+static int open_uffds(struct stripes *s, bool shared, struct err *e)
+{
+        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+        size_t n = (size_t)MIN(MAX(cpus, 2), STRIPES_UFFDS_MAX);
+
+        while (s->nuffds < n) {
+                int rc = uffd_open(shared ? UFFD_FEATURE_MISSING_SHMEM : 0,
+                                   &s->uffds[s->nuffds], e);
+
+                if (rc < 0)
+                        return rc;
+                s->nuffds++;
+        }
+        return 0;
+}
+
+static int register_all(struct stripes *s, const struct ram *ram, struct err *e)
+{
+        uint64_t stripe = MAX(STRIPE_BYTES_MIN, ALIGN_UP(ram->bytes / STRIPES, STRIPE_BYTES_MIN));
+
+        for (unsigned i = 0; i < ram->nslots; i++) {
+                const struct ram_slot *slot = &ram->slots[i];
+
+                for (uint64_t at = 0; at < slot->bytes; at += stripe) {
+                        struct ps_region r = {
+                                .hva = (uint64_t)(uintptr_t)slot->hva + at,
+                                .bytes = MIN(stripe, slot->bytes - at),
+                                .gpa = slot->gpa + at,
+                                .uffd = (uint32_t)(s->nregions % s->nuffds),
+                        };
+                        int rc = uffd_register_missing(s->uffds[r.uffd], r.hva, r.bytes, e);
+
+                        if (rc < 0)
+                                return rc;
+                        ASSERT(s->nregions < PS_REGIONS_MAX);
+                        s->regions[s->nregions++] = r;
+                }
+        }
+        return 0;
+}
+
+int stripes_register(struct stripes *s, const struct ram *ram, bool shared, struct err *e)
+{
+        int rc = open_uffds(s, shared, e);
+
+        return rc < 0 ? rc : register_all(s, ram, e);
+}
+
+void stripes_wake(const struct stripes *s)
+{
+        for (size_t i = 0; i < s->nregions; i++) {
+                const struct ps_region *r = &s->regions[i];
+
+                (void)uffd_wake(s->uffds[r->uffd], r->hva, r->bytes);
+        }
+}
+
+void stripes_fini(struct stripes *s)
+{
+        for (size_t i = 0; i < s->nuffds; i++)
+                fd_close(&s->uffds[i]);
+        s->nuffds = 0;
+}

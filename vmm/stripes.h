@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stripes.h - guest RAM in stripes that are dealt over a few userfaultfds, so that the
+ * page server's workers share the faults of one hot area.
+ *
+ * INV-HELD: the descriptors stay open from stripes_register() to stripes_fini(), for
+ *           the life of the VM: when a server dies its guests block, they never read
+ *           zeros.
+ *
+ * Threads: one registers; then constant, any.
+ */
+#ifndef VMM_STRIPES_H
+#define VMM_STRIPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/err.h"
+#include "pageserver/client.h"
+#include "vmm/ram.h"
+
+#define STRIPES_UFFDS_MAX 8
+
+struct stripes {
+        struct ps_region regions[PS_REGIONS_MAX];
+        size_t nregions;
+        int uffds[STRIPES_UFFDS_MAX];
+        size_t nuffds;
+};
+
+/* RAM is mapped, without access yet (INV-HOLE); shared: from an image cache. On
+ * failure stripes_fini() is the caller's all the same. */
+int stripes_register(struct stripes *s, const struct ram *ram, bool shared, struct err *e);
+/* RAM has been unmapped: whoever still waits for one of its pages goes on. */
+void stripes_wake(const struct stripes *s);
+void stripes_fini(struct stripes *s);
+
+#endif
