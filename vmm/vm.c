@@ -40,6 +40,8 @@
 #define PAUSE_WAIT_NS (2 * NS_PER_SEC)
 /* for a client that does not read its answer */
 #define STOP_GRACE_SECONDS 1
+/* A disk or a file that has been repaired is noticed after one to two of these. */
+#define RETRY_SECONDS 1
 #define STOP_WAIT_NS (1 * NS_PER_SEC)
 
 void vm_post(struct vm *vm, enum vm_post what)
@@ -57,6 +59,13 @@ static void halt(struct vm *vm, const char *why)
         fprintf(stderr, "vmm: VM '%s' has halted: %s\n", vm->name, why);
         if (vm->console_is_terminal)
                 vm_stop(vm);
+}
+
+static void retry_later(struct vm *vm)
+{
+        static const struct timeval soon = { .tv_sec = RETRY_SECONDS };
+
+        event_add(vm->retry_event, &soon);
 }
 
 static void take_pager_news(struct vm *vm)
@@ -81,6 +90,31 @@ static void take_pager_news(struct vm *vm)
                 vm->state = VM_PAUSED;
                 /* the vCPU that waits for the page cannot park: only the others do */
                 vcpus_pause(vm->vcpus, clock_now_ns(), NULL);
+                vm->waits_for_memory = true;
+                retry_later(vm);
+        }
+}
+
+/* The try before this one was not answered by a complaint: the page came, or its vCPU
+ * will wait for it anew. */
+static void on_retry(evutil_socket_t fd, short what, void *ctx)
+{
+        struct vm *vm = ctx;
+        struct pager_news news;
+
+        (void)fd;
+        (void)what;
+        if (!vm->waits_for_memory)
+                return;
+        pager_news(vm->pager, false, &news);
+        if (news.bad_page) {
+                pager_retry(vm->pager);
+                retry_later(vm);
+        } else if (vm_resume(vm, NULL) == 0) {
+                fprintf(stderr, "vmm: VM '%s' goes on: its memory can be loaded again\n",
+                        vm->name);
+        } else {
+                retry_later(vm);                /* a save runs */
         }
 }
 
@@ -122,6 +156,9 @@ static int add_events(struct vm *vm, struct err *e)
 
         vm->wake_event = event_new(vm->base, vm->wake_fd, EV_READ | EV_PERSIST, on_wake, vm);
         if (!vm->wake_event || event_add(vm->wake_event, NULL) < 0)
+                return err_msg(e, ENOMEM, "no memory for events");
+        vm->retry_event = evtimer_new(vm->base, on_retry, vm);
+        if (!vm->retry_event)
                 return err_msg(e, ENOMEM, "no memory for events");
         for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
                 vm->signal_events[i] = evsignal_new(vm->base, signals[i], on_signal, vm);
@@ -291,6 +328,7 @@ int vm_pause(struct vm *vm, struct err *e)
         if (rc < 0)
                 return rc;
         vm->state = VM_PAUSED;
+        vm->waits_for_memory = false;           /* somebody wants it paused */
         return vcpus_pause(vm->vcpus, clock_now_ns() + PAUSE_WAIT_NS, e);
 }
 
@@ -301,6 +339,7 @@ int vm_resume(struct vm *vm, struct err *e)
         if (rc < 0 || vm->state == VM_RUNNING)
                 return rc;
         vm->state = VM_RUNNING;
+        vm->waits_for_memory = false;
         vm->problem[0] = '\0';
         /* so that the guest's watchdogs do not count the pause; a vCPU that is
          * not parked has not paused, and a call on it would wait for its page */
@@ -368,6 +407,8 @@ static void free_events(struct vm *vm)
 {
         if (vm->wake_event)
                 event_free(vm->wake_event);
+        if (vm->retry_event)
+                event_free(vm->retry_event);
         for (size_t i = 0; i < ARRAY_SIZE(vm->signal_events); i++) {
                 if (vm->signal_events[i])
                         event_free(vm->signal_events[i]);

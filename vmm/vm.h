@@ -79,6 +79,8 @@ struct vm {
         struct recorder *recorder;      /* NULL = nothing is recorded */
         enum vm_state state;
         char problem[ERR_TEXT_MAX + 64]; /* why it is PAUSED or HALTED without being asked */
+        bool waits_for_memory;          /* PAUSED by a page that cannot be loaded; it goes
+                                           on by itself once it can */
         bool stopping;                  /* vm_stop_soon() was called */
         bool leaving;                   /* the loop is about to end */
         bool console_is_terminal;
@@ -88,6 +90,7 @@ struct vm {
 
         struct event *wake_event;
         struct event *signal_events[2];
+        struct event *retry_event;      /* while it waits for memory */
 
         /* the vCPU thread that ends the guest, before it posts ENDED */
         enum vcpus_end end_why;

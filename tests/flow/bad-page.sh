@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Goal: a cluster that is damaged while a postcopy revert runs never reaches the
-#       guest: it is paused, `vmm info` says why, and it goes on once the file
-#       is repaired (INV-VERIFIED).
+#       guest: it is paused, `vmm info` says why, and it goes on by itself once the
+#       file is repaired, but not if somebody paused it meanwhile (INV-VERIFIED).
 # Method: a flipped bit in the middle of the guest's window, both lanes.
 # shellcheck source=tests/flow/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -40,13 +40,28 @@ for lane in shared copy; do
         "$vmm" resume "$name" || die "resume"
         within 60 info_is "$name" state paused || die "$name is not paused again"
 
+        # repaired: it goes on by itself, or at once when it is told to
         flip "$files/state.qcow2" "$offset"
-        "$vmm" resume "$name" || die "resume after the repair"
+        if [ "$lane" = copy ]; then
+                "$vmm" resume "$name" || die "resume after the repair"
+        fi
         goes_on "$work/$name.txt" "$saved"
         info_is "$name" state running || die "$name is not running"
         [ -z "$(field problem "$work/info")" ] || die "$name still has a problem"
         stop "$name"
 done
+
+# Who pauses it wants it paused, whatever its memory does.
+flip "$files/state.qcow2" "$offset"
+revert vm4 "$files/state.qcow2" --postcopy --prefetch off
+within 60 info_is vm4 state paused || die "vm4 is not paused"
+"$vmm" pause vm4 || true                # its vCPU waits for a page
+flip "$files/state.qcow2" "$offset"
+sleep 3
+info_is vm4 state paused || die "vm4 goes on though it was paused"
+"$vmm" resume vm4 || die "resume of vm4"
+goes_on "$work/vm4.txt" "$saved"
+stop vm4
 
 # Without --postcopy, and where all is to be there first, it does not even start.
 flip "$files/state.qcow2" "$offset"
