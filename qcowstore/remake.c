@@ -16,6 +16,7 @@
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/imglock.h"
 #include "qcowstore/rewrite.h"
+#include "qcowstore/sum.h"
 #include "qcowstore/writer-priv.h"
 
 /* contents that compact keeps in mind: 1 GiB of memory, if there are so many */
@@ -46,6 +47,18 @@ static bool on_progress(void *ctx, uint64_t done, uint64_t total)
                                            r->latest->hdr.snapshots * total);
 }
 
+/* What a delta has not is its parent's, which is not copied. The name of that may
+ * have been taken out, the UUID was not. */
+static int check_alone(const struct qs_image *m, struct err *e)
+{
+        const struct imghdr *h = &m->hdr;
+
+        if (!h->backing_offset && sum_all_zero(h->parent_uuid, sizeof(h->parent_uuid)))
+                return 0;
+        return err_msg(e, EINVAL, "it has a parent and was changed by another program: make a new "
+                       "one of it with 'vmm image export' and 'import'");
+}
+
 /* A file that another program changed, or whose own tables are damaged, has whole
  * tags, but no pool area to trust. */
 static int open_changed(struct remake *r, struct err *e)
@@ -58,6 +71,8 @@ static int open_changed(struct remake *r, struct err *e)
 
         if (rc == 0)
                 rc = image_open_layer(r->fd, r->path, NULL, &r->latest, e);
+        if (rc == 0)
+                rc = check_alone(r->latest, e);
         return rc < 0 ? err_in(e, rc, "image '%s'", r->path) : 0;
 }
 

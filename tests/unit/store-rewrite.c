@@ -3,12 +3,14 @@
  *       nobody loses a file that he rests on.
  * Method: RAM against a flat model, sections and dates against those before. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/io.h"
 #include "tests/unit/store-box.h"
 #include "tests/unit/store-ram.h"
 #include "tests/unit/suite.h"
@@ -257,6 +259,45 @@ static void cancelled(void)
         box_end(&b);
 }
 
+/* A change of the header as QEMU makes it: 'qemu-img rebase -u' is one. */
+static void change_header(const char *path, bool forget_parent)
+{
+        static const uint8_t zeros[12];         /* place and length of its name */
+        uint8_t lazy_refcounts = 1;
+        AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
+        int rc = forget_parent ? io_pwrite_full(fd, zeros, sizeof(zeros), 8)
+                               : io_pwrite_full(fd, &lazy_refcounts, 1, 87);
+
+        ASSERT(rc == 0);
+}
+
+/* Made whole alone it would have zeros where its parent has data. */
+static void changed_deltas_keep_their_parent(void)
+{
+        for (int how = 0; how < 4; how++) {
+                struct box b;
+                struct qs_writer_options o = box_options;
+                struct qs_writer_stats stats;
+                struct err e = { 0 };
+                size_t n, m;
+
+                begin_family(&b);
+                change_header(b.child, how & 1);
+
+                AUTO_FREE uint8_t *before = kit_load(b.child, &n);
+
+                CU_ASSERT_EQUAL(how & 2 ? qs_optimize(b.child, &o, NULL, NULL, &stats, &e)
+                                        : qs_compact(b.child, NULL, NULL, &stats, &e), -EINVAL);
+                CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "it has a parent"));
+                CU_ASSERT_PTR_NOT_NULL(strstr(e.text, b.child));
+
+                AUTO_FREE uint8_t *after = kit_load(b.child, &m);
+
+                CU_ASSERT(n == m && memcmp(before, after, n) == 0);
+                box_end(&b);
+        }
+}
+
 static const CU_TestInfo cases[] = {
         { "into another file", another_file },
         { "flatten", flatten },
@@ -265,6 +306,7 @@ static const CU_TestInfo cases[] = {
         { "files with several tags stay", pools_stay },
         { "changed while it is rewritten", changes_meanwhile },
         { "cancelled", cancelled },
+        { "changed by another program, with a parent", changed_deltas_keep_their_parent },
         CU_TEST_INFO_NULL,
 };
 
