@@ -110,19 +110,30 @@ static struct pool *new_pool(const char *path, bool notes_only)
         return p;
 }
 
+/* INV-SWITCH: the header may be of somebody who was killed before it was durable, or
+ * whose sync failed, and what it freed is written next. After a failed sync the kernel
+ * may take the page for clean, so it is written again. */
+static int settle_header(const struct pool *p, struct err *e)
+{
+        const struct qs_image *m = p->latest;
+        int rc = io_pwrite_full(p->fd, m->sector, sizeof(m->sector), 0);
+
+        if (rc == 0 && fdatasync(p->fd) < 0)
+                rc = -errno;
+        return rc < 0 ? err_set(e, -rc, "make '%s' durable before it is changed", p->path) : 0;
+}
+
 static int open_named(const char *path, bool notes_only, struct pool **ret, struct err *e)
 {
         struct pool *p = new_pool(path, notes_only);
         int rc = p ? open_locked(p, e) : err_set(e, ENOMEM, "open '%s'", path);
 
-        /* INV-SWITCH: the header may be of somebody who was killed before it was durable,
-         * and what it freed is written next */
-        if (rc == 0 && fdatasync(p->fd) < 0)
-                rc = err_set(e, errno, "make '%s' durable before it is changed", path);
         if (rc == 0) {
                 p->readers = imglock_readers(p->fd);
                 rc = open_latest(p, e);
         }
+        if (rc == 0)
+                rc = settle_header(p, e);
         if (rc < 0) {
                 pool_close(p);
                 return rc;

@@ -1,10 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Goal: whoever changes a pool makes the state that he finds durable before he
-#       writes anything: its maker may have been killed before he could, and the
-#       clusters that state freed are those that are written next (INV-SWITCH).
-# Method: a change is killed at each of its last calls, from the header's write on;
-#       the calls of the next one are logged, and all tags are read.
+#       writes anything else: its maker may have been killed before he could, or been
+#       told that it failed, and the clusters that state freed are those that are
+#       written next (INV-SWITCH). After a failed sync the kernel takes the page for
+#       clean, and another sync for nothing to do: the header is written again.
+# Method: a change is killed at each of its last calls, from the header's write on,
+#       or the sync behind that fails; the calls of the next one are logged, and all
+#       tags are read.
 make=./tests/interop/store-make
 shim=$PWD/tests/crash/failnth.so
 dir=$(mktemp -d) || exit 1
@@ -40,22 +43,40 @@ calls=$(wc -l <"$dir/calls")
 header=$(grep -n '^pwrite$' "$dir/calls" | tail -n 1 | cut -d : -f 1)
 test "$header" -lt "$calls" || fail "the header is not made durable"
 
-for n in $(seq "$header" "$calls"); do
-        what="killed at call $n of $calls"
-        cp "$dir/old" "$dir/pool"
-        FAILNTH=$n FAILNTH_MODE=kill LD_PRELOAD=$shim \
-                $make import -a "$dir/two" "$dir/pool" 12 zstd two 2>/dev/null &&
-                fail "$what: not killed"
+# next_change TAGS: after what was done to the pool it holds these; three comes too
+next_change() {
         log three
-        test "$(head -n 1 "$dir/calls")" = fdatasync || fail "$what: $(head -n 3 "$dir/calls")"
+        test "$(head -n 2 "$dir/calls" | tr '\n' ' ')" = "pwrite fdatasync " ||
+                fail "$what: $(head -n 3 "$dir/calls")"
         $make check "$dir/pool" >"$dir/out" || fail "$what: $(cat "$dir/out")"
-        tags="one three"
-        test "$n" = "$header" || tags="one two three"
-        test "$($make list "$dir/pool" | wc -l)" = "$(echo "$tags" | wc -w)" || fail "$what: tags"
-        for tag in $tags; do
+        test "$($make list "$dir/pool" | wc -l)" = "$(($# + 1))" || fail "$what: tags"
+        for tag in "$@" three; do
                 rm -f "$dir/back"
                 $make export "$dir/pool" "$dir/back" "$tag" || fail "$what: $tag"
                 cmp "$dir/back" "$dir/$tag" || fail "$what: $tag differs"
         done
+}
+
+# break_off CALL MODE: adding `two` to the old pool
+break_off() {
+        cp "$dir/old" "$dir/pool"
+        FAILNTH=$1 FAILNTH_MODE=$2 LD_PRELOAD=$shim \
+                $make import -a "$dir/two" "$dir/pool" 12 zstd two 2>"$dir/out" &&
+                fail "$what: nobody noticed"
+}
+
+for n in $(seq "$header" "$calls"); do
+        what="killed at call $n of $calls"
+        break_off "$n" kill
+        if test "$n" = "$header"; then
+                next_change one
+        else
+                next_change one two
+        fi
 done
+
+what="the sync behind the header fails"
+break_off $((header + 1)) fail
+grep -q "is complete, but could not be made durable" "$dir/out" || fail "$what: $(cat "$dir/out")"
+next_change one two
 exit 0

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "common/check.h"
 #include "tests/unit/store-kit.h"
@@ -75,9 +76,18 @@ static void note_write(int fd, const struct iovec *v, int n, off_t at, ssize_t d
         type __wrap_##name(__VA_ARGS__);                                        \
         type __wrap_##name(__VA_ARGS__)
 
+/* The first sector, and not with what it holds already. */
+static bool is_switch(int fd, const void *buf, size_t n, off_t at)
+{
+        uint8_t now[SECTOR];
+
+        return at == 0 && n == SECTOR && pread(fd, now, sizeof(now), 0) == sizeof(now) &&
+               memcmp(now, buf, sizeof(now)) != 0;
+}
+
 WRAP(ssize_t, pwrite64, int fd, const void *buf, size_t n, off_t at)
 {
-        void (*hook)(void *ctx) = at == 0 && n == SECTOR ? record.hook : NULL;
+        void (*hook)(void *ctx) = is_switch(fd, buf, n, at) ? record.hook : NULL;
 
         if (hook) {
                 record.hook = NULL;

@@ -30,7 +30,7 @@ struct step {
 void record_start(const char *path);
 /* Forgets what can be lost no more. */
 void record_settle(void);
-/* called once, before the next write of the file's first sector */
+/* called once, before the next write that changes the file's first sector */
 void record_before_switch(void (*hook)(void *ctx), void *ctx);
 size_t record_steps(void);
 const struct step *record_step(size_t i);
