@@ -108,7 +108,7 @@ static int check_parent(const struct delta *d, uint64_t disk_bytes, struct err *
                                (unsigned long long)h->disk_bytes, d->backing);
         if (d->image->info.layers + 1 > QS_LAYERS_MAX)
                 return err_msg(e, EMLINK, "create '%s': its parent '%s' has %u parents already, "
-                               "and %d is the limit: use 'vmm image flatten' on one of them",
+                               "and %d is the limit: flatten that one with 'vmm image flatten'",
                                d->path, d->backing, d->image->info.layers - 1,
                                QS_LAYERS_MAX - 1);
         return 0;

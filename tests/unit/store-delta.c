@@ -119,7 +119,7 @@ static void refuse_more(const char *folder, const char *last, struct kit_ram *ra
 
         o.backing = last;
         CU_ASSERT_EQUAL(kit_save(kit_path(folder, "more", path), &o, ram, &e), -EMLINK);
-        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "'vmm image flatten'"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "flatten that one with 'vmm image flatten'"));
 }
 
 /* A chain of so many files, each of another kind; all of them stay right. */
