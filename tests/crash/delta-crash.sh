@@ -6,33 +6,21 @@
 #       other file and says one sentence. A parent that cannot be marked is no
 #       failure, for the delta is there.
 # Method: failnth at every call, with and without O_TMPFILE.
-make=./tests/interop/store-make
-shim=$PWD/tests/crash/failnth.so
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+# shellcheck source=tests/crash/lib.sh
+. "$(dirname "$0")/lib.sh"
 box=$dir/box
 
-fail() { echo "FAIL: $*" >&2; exit 1; }
-
-test -f "$shim" || { echo "skipped: no $shim"; exit 77; }
-if ldd $make | grep -q 'lib[at]san' || nm $make 2>/dev/null | grep -q ' __[at]san_init'; then
-        echo "skipped: sanitizers do not like preloaded libraries"
-        exit 77
-fi
+preload failnth $make
 
 $make ram 3 600000 "$dir/parent.raw" || fail "ram"
 cp "$dir/parent.raw" "$dir/child.raw"
-for page in 3 17 50 90; do
-        dd if=/dev/urandom of="$dir/child.raw" bs=4096 count=2 seek=$page conv=notrunc \
-                status=none || fail "dd"
-done
+noise "$dir/child.raw" 3 17 50 90
 truncate -s 602112 "$dir/parent.raw" "$dir/child.raw"
 mkdir "$dir/made"
 $make import "$dir/parent.raw" "$dir/made/parent" 12 zstd || fail "import"
 cp -r "$dir/made" "$dir/family"
 $make import -b "$dir/family/parent" "$dir/child.raw" "$dir/family/child" 12 zstd ||
         fail "import -b"
-runs=0
 
 # one run in a fresh copy of a folder: $1 which, $2 call number, $3 mode; then the command
 attempt() {
@@ -79,16 +67,14 @@ each_call() {
                                 fail "$what: the child is lost"
                         fi
                         test $mode = kill && continue
-                        others=$(find "$box" -type f ! -name parent ! -name child)
-                        test -z "$others" || fail "$what: left behind: $others"
+                        nothing_else "$box" parent child
                         test "$n" -gt "$named" && test $status = 0 && continue
                         # a parent that cannot be opened for writing is not marked, and held
                         # by reading alone
                         test $status = 0 && test "$(sed -n "${n}p" "$dir/calls")" = openat &&
                                 continue
                         test $status != 0 || fail "$what: nobody noticed"
-                        test "$(wc -l <"$dir/log")" = 1 || fail "$what: $(cat "$dir/log")"
-                        grep -q "$box" "$dir/log" || fail "$what: $(cat "$dir/log")"
+                        one_sentence "$box"
                 done
         done
         grep -q . "$dir/calls" && echo "$name: $calls calls"

@@ -7,36 +7,24 @@
 #       tag can be added.
 # Method: failnth at every call, on a pool of three tags that share content and
 #       of which one was replaced, so that there are free clusters.
-make=./tests/interop/store-make
-shim=$PWD/tests/crash/failnth.so
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+# shellcheck source=tests/crash/lib.sh
+. "$(dirname "$0")/lib.sh"
 target=$dir/box/pool
 
-fail() { echo "FAIL: $*" >&2; exit 1; }
-
-test -f "$shim" || { echo "skipped: no $shim"; exit 77; }
-if ldd $make | grep -q 'lib[at]san' || nm $make 2>/dev/null | grep -q ' __[at]san_init'; then
-        echo "skipped: sanitizers do not like preloaded libraries"
-        exit 77
-fi
+preload failnth $make
 qemu=$(command -v qemu-img)
 
 # memory that shares much: a.raw with two pages of noise at places of its own
 $make ram 3 327680 "$dir/a.raw" || fail "ram"
 for tag in b c d e; do
         cp "$dir/a.raw" "$dir/$tag.raw"
-        for page in 3 17 40; do
-                dd if=/dev/urandom of="$dir/$tag.raw" bs=4096 count=2 seek=$page conv=notrunc \
-                        status=none || fail "dd"
-        done
+        noise "$dir/$tag.raw" 3 17 40
 done
 for tag in a c b c; do
         $make import -a -f "$dir/$tag.raw" "$dir/old" 12 zstd $tag || fail "pool: $tag"
 done
 $make workset "$dir/old" c 1 || fail "working set"
 old_bytes=$(wc -c <"$dir/old")
-runs=0
 
 # one run on a fresh copy: $1 call number, $2 mode; then the command
 attempt() {
@@ -99,8 +87,7 @@ next_add() {
 
 # after a failure that was noticed, or after a success despite one; $1 = new state
 judge_failure() {
-        others=$(find "$dir/box" -type f ! -name pool)
-        test -z "$others" || fail "$what: left behind: $others"
+        nothing_else "$dir/box" pool
         if test $status = 0; then
                 case $call in
                 ftruncate | fallocate | sync_file_range) ;;
@@ -110,8 +97,7 @@ judge_failure() {
                 test ! -s "$dir/log" || fail "$what: $(cat "$dir/log")"
                 return
         fi
-        test "$(wc -l <"$dir/log")" = 1 || fail "$what: $(cat "$dir/log")"
-        grep -q "'$target'" "$dir/log" || fail "$what: $(cat "$dir/log")"
+        one_sentence "'$target'"
         test "$1" = "$old" && return
         if grep -q "is complete" "$dir/log"; then
                 test "$state" = "$1" || fail "$what: not complete"
@@ -126,9 +112,7 @@ judge_failure() {
 # The one name that a kill may leave: there is no way to replace a file by one
 # without a name.
 judge_kill() {
-        others=$(find "$dir/box" -type f ! -name pool)
-        test -z "$others" || test "$FAILNTH_NO_TMPFILE" || test "$call" = renameat ||
-                fail "$what: left behind: $others"
+        test "$FAILNTH_NO_TMPFILE" || test "$call" = renameat || nothing_else "$dir/box" pool
 }
 
 # $1 name, $2 new state; then the command

@@ -8,18 +8,9 @@
 # Method: a change is killed at each of its last calls, from the header's write on,
 #       or the sync behind that fails; the calls of the next one are logged, and all
 #       tags are read.
-make=./tests/interop/store-make
-shim=$PWD/tests/crash/failnth.so
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-
-fail() { echo "FAIL: $*" >&2; exit 1; }
-
-test -f "$shim" || { echo "skipped: no $shim"; exit 77; }
-if ldd $make | grep -q 'lib[at]san' || nm $make 2>/dev/null | grep -q ' __[at]san_init'; then
-        echo "skipped: sanitizers do not like preloaded libraries"
-        exit 77
-fi
+# shellcheck source=tests/crash/lib.sh
+. "$(dirname "$0")/lib.sh"
+preload failnth $make
 
 seed=3
 for tag in one two three; do

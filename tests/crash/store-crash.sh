@@ -5,24 +5,14 @@
 #       complete new one; a failure leaves no other file and says one sentence.
 # Method: failnth at every call; with and without --force, with and without
 #       O_TMPFILE.
-make=./tests/interop/store-make
-shim=$PWD/tests/crash/failnth.so
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-
-fail() { echo "FAIL: $*" >&2; exit 1; }
-
-test -f "$shim" || { echo "skipped: no $shim"; exit 77; }
-if ldd $make | grep -q 'lib[at]san' || nm $make 2>/dev/null | grep -q ' __[at]san_init'; then
-        echo "skipped: sanitizers do not like preloaded libraries"
-        exit 77
-fi
+# shellcheck source=tests/crash/lib.sh
+. "$(dirname "$0")/lib.sh"
+preload failnth $make
 
 $make ram 3 300000 "$dir/old.raw" && $make ram 4 2500000 "$dir/new.raw" || fail "ram"
 $make import "$dir/old.raw" "$dir/old" 12 zstd || fail "import"
 mkdir "$dir/box"
 target=$dir/box/image
-runs=0
 
 # one run: $1 call number, $2 mode, $3 "force" or ""; the shim's settings in env
 attempt() {
@@ -87,10 +77,8 @@ for tmpfile in yes no; do
                                 force:none) fail "$what: the old file is lost" ;;
                                 esac
                                 test $mode = kill && continue
-                                test "$(wc -l <"$dir/log")" = 1 || fail "$what: $(cat "$dir/log")"
-                                grep -q "$target" "$dir/log" || fail "$what: $(cat "$dir/log")"
-                                others=$(ls -A "$dir/box" | grep -vx image)
-                                test -z "$others" || fail "$what: left behind: $others"
+                                one_sentence "$target"
+                                nothing_else "$dir/box" image
                         done
                 done
         done

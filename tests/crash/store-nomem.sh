@@ -4,18 +4,9 @@
 #       export or a compaction finds no memory, the command fails with one sentence
 #       or does its work all the same; nothing crashes, nothing is lost or left.
 # Method: nomem at every allocation in turn, on a small pool of two tags.
-make=./tests/interop/store-make
-shim=$PWD/tests/crash/nomem.so
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-
-fail() { echo "FAIL: $*" >&2; exit 1; }
-
-test -f "$shim" || { echo "skipped: no $shim"; exit 77; }
-if ldd $make | grep -q 'lib[at]san' || nm $make 2>/dev/null | grep -q ' __[at]san_init'; then
-        echo "skipped: sanitizers do not like preloaded libraries"
-        exit 77
-fi
+# shellcheck source=tests/crash/lib.sh
+. "$(dirname "$0")/lib.sh"
+preload nomem $make
 
 for tag in a b c; do
         $make ram ${#tag}$(printf '%d' "'$tag") 200704 "$dir/$tag.raw" || fail "ram"
@@ -25,7 +16,6 @@ for tag in a b; do
 done
 mkdir "$dir/box"
 target=$dir/box/pool
-runs=0
 failures=0
 
 # one NUMBER COMMAND...: on a fresh copy
@@ -55,13 +45,12 @@ each() {
                 if test $status != 0; then
                         state=$old
                         failures=$((failures + 1))
-                        test "$(wc -l <"$dir/log")" = 1 || fail "$what: $(cat "$dir/log")"
+                        one_sentence ""
                 fi
                 # shellcheck disable=SC2086 # words
                 $make holds "$target" $state >"$dir/log2" 2>&1 && test ! -s "$dir/log2" ||
                         fail "$what: status $status: $(cat "$dir/log2")"
-                others=$(find "$dir/box" -type f ! -name pool ! -name out)
-                test -z "$others" || fail "$what: left behind: $others"
+                nothing_else "$dir/box" pool out
         done
 }
 
