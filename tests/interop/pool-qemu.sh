@@ -6,8 +6,8 @@
 # Method: a random history of changes, every tag compared by both sides after
 #       each; readers and an appender beside each other. SEED may be given.
 command -v qemu-img >/dev/null || { echo "skipped: no qemu-img"; exit 77; }
-make=./tests/interop/store-make
-dir=$(mktemp -d) || exit 1
+# shellcheck source=tests/interop/random.sh
+. "$(dirname "$0")/random.sh"
 helper=
 # shellcheck disable=SC2317 # called by trap
 clean() {
@@ -16,17 +16,9 @@ clean() {
 }
 trap clean EXIT
 pool=$dir/pool
-seed=${SEED:-$(date +%s)}
-state=$seed
 what="start"
 
 fail() { echo "FAIL: SEED=$seed, $what: $*" >&2; exit 1; }
-
-# sets $r to 0..$1-1
-random() {
-        state=$(((state * 1103515245 + 12345) % 2147483648))
-        r=$((state / 65536 % $1))
-}
 
 $make ram 9 409600 "$dir/base" || fail "ram"
 # a new memory in the file $1: another one's, with a few pages changed
@@ -79,16 +71,13 @@ judge() {
 
 any_tag() {
         # shellcheck disable=SC2086 # words
-        set -- $tags
-        random $#
-        shift "$r"
-        name=$1
+        one_of $tags
+        name=$w
 }
 
 any_format() {
-        random 2
-        comp=none
-        test "$r" = 0 || comp=zstd
+        one_of none zstd
+        comp=$w
 }
 
 # one change: $1 cluster bits

@@ -7,27 +7,9 @@
 #         length, cluster sizes and compressions. Bounded by time; SEED and
 #         SECONDS_MAX may be given, and a failure says its seed.
 command -v qemu-img >/dev/null || { echo "skipped: no qemu-img"; exit 77; }
-make=$(pwd)/tests/interop/store-make
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+# shellcheck source=tests/interop/random.sh
+. "$(dirname "$0")/random.sh"
 cd "$dir" || exit 1
-
-seed=${SEED:-$(date +%s)}
-until=$(($(date +%s) + ${SECONDS_MAX:-12}))
-state=$seed
-
-# random N: 0..N-1 in $r; the high bits of a 31-bit generator
-random() {
-        state=$(((state * 1103515245 + 12345) & 0x7fffffff))
-        r=$(((state >> 8) % $1))
-}
-
-# one_of WORD...: in $w
-one_of() {
-        random $#
-        shift "$r"
-        w=$1
-}
 
 fail() {
         echo "FAIL: chain $chains, SEED=$first: $*" >&2
@@ -95,7 +77,7 @@ rewrite() {
 
 chains=0
 : >log
-while [ "$chains" -lt 2 ] || [ "$(date +%s)" -lt "$until" ]; do
+while [ "$chains" -lt 2 ] || time_left; do
         chains=$((chains + 1))
         first=$state
         rm -f layer.* ram.*

@@ -8,27 +8,9 @@
 #         given, and a failure says its seed.
 command -v qemu-img >/dev/null && command -v qemu-io >/dev/null ||
         { echo "skipped: no qemu-img or no qemu-io"; exit 77; }
-make=$(pwd)/tests/interop/store-make
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+# shellcheck source=tests/interop/random.sh
+. "$(dirname "$0")/random.sh"
 cd "$dir" || exit 1
-
-seed=${SEED:-$(date +%s)}
-until=$(($(date +%s) + ${SECONDS_MAX:-12}))
-state=$seed
-
-# random N: 0..N-1 in $r; the high bits of a 31-bit generator
-random() {
-        state=$(((state * 1103515245 + 12345) & 0x7fffffff))
-        r=$(((state >> 8) % $1))
-}
-
-# one_of WORD...: in $w
-one_of() {
-        random $#
-        shift "$r"
-        w=$1
-}
 
 fail() {
         echo "FAIL: image $images, SEED=$first: $*" >&2
@@ -111,7 +93,7 @@ agree() {
 }
 
 images=0
-while [ "$images" -lt 3 ] || [ "$(date +%s)" -lt $until ]; do
+while [ "$images" -lt 3 ] || time_left; do
         images=$((images + 1))
         first=$state
         rm -f layer.*
