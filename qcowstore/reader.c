@@ -83,6 +83,22 @@ static int find(struct qs_reader *r, uint64_t at, uint64_t max, struct extent *r
         return in_memory(r, image_extent(r->image, at, max, ret, e), at, e);
 }
 
+/* *at goes on to the first byte that need not be zero, or to `end`. */
+static int skip_zeros(struct qs_reader *r, uint64_t *at, uint64_t end, struct err *e)
+{
+        while (*at < end) {
+                struct extent x;
+                int rc = find(r, *at, end - *at, &x, e);
+
+                if (rc < 0)
+                        return rc;
+                if (x.kind != L2_ZERO)
+                        break;
+                *at += x.bytes;
+        }
+        return 0;
+}
+
 int qs_cluster_kind(struct qs_reader *r, uint64_t cluster, enum qs_kind *ret, struct err *e)
 {
         uint64_t n;
@@ -157,19 +173,11 @@ int qs_zero_run(struct qs_reader *r, uint64_t cluster, uint64_t max, uint64_t *r
         uint64_t start = cluster << m->unit_bits;
         uint64_t end = start + (MIN(max, m->units - cluster) << m->unit_bits);
         uint64_t at = start;
+        int rc = skip_zeros(r, &at, end, e);
 
-        while (at < end) {
-                struct extent x;
-                int rc = find(r, at, end - at, &x, e);
-
-                if (rc < 0)
-                        return rc;
-                if (x.kind != L2_ZERO)
-                        break;
-                at += x.bytes;
-        }
-        *ret = (at - start) >> m->unit_bits;
-        return 0;
+        if (rc == 0)
+                *ret = (at - start) >> m->unit_bits;
+        return rc;
 }
 
 /* INV-VERIFIED */
@@ -287,13 +295,11 @@ static uint64_t raw_run(struct qs_reader *r, const struct extent *x, uint64_t at
         return bytes;
 }
 
-static int read_raw(struct qs_reader *r, const struct extent *x, uint64_t bytes, uint8_t *buf,
-                    struct err *e)
+static int read_raw(const struct extent *x, uint64_t bytes, uint8_t *buf, struct err *e)
 {
         struct qs_image *m = x->layer;
         int rc = image_pread_data(m, buf, bytes, x->offset, e);
 
-        (void)r;
         for (uint64_t i = 0; rc == 0 && m->checksums && i < bytes >> m->hdr.cluster_bits; i++)
                 rc = verify(m, x->cluster + i, buf + (i << m->hdr.cluster_bits), e);
         return rc;
@@ -322,7 +328,7 @@ static int read_stretch(struct qs_reader *r, uint64_t at, uint64_t end, uint8_t 
 
         if (x.kind == L2_RAW && (whole || !x.layer->checksums)) {
                 *ret_bytes = raw_run(r, &x, at, end);
-                rc = read_raw(r, &x, *ret_bytes, buf, e);
+                rc = read_raw(&x, *ret_bytes, buf, e);
         } else if (whole) {
                 if (!in_window(r, &x))
                         rc = fill_window(r, &x, streams_end(r, &x, at, end), e);
@@ -367,16 +373,11 @@ int qs_span_read(struct qs_reader *r, uint64_t gpa, uint64_t bytes, void *buf, b
         uint64_t end = gpa + bytes;
 
         ASSERT(IS_ALIGNED(gpa | bytes, LAYOUT_PAGE_BYTES));
-        while (at < end) {
-                struct extent x;
-                int rc = find(r, at, end - at, &x, e);
 
-                if (rc < 0)
-                        return rc;
-                if (x.kind != L2_ZERO)
-                        break;
-                at += x.bytes;
-        }
+        int rc = skip_zeros(r, &at, end, e);
+
+        if (rc < 0)
+                return rc;
         *ret_zero = at == end;
         return *ret_zero ? 0 : read_range(r, gpa, end, buf, e);
 }
