@@ -25,6 +25,17 @@ static void print_stats(const char *path, const struct qs_writer_stats *stats)
         cli_print_json(j);
 }
 
+/* of the job that wrote an image; the exit status */
+static int finish(struct job *job, int rc, const char *path,
+                  const struct qs_writer_stats *stats, bool json)
+{
+        if (job_end(job, rc) < 0)
+                return CLI_FAILED;
+        if (json)
+                print_stats(path, stats);
+        return 0;
+}
+
 int image_import(const struct qs_flat *from, const struct qs_blob *sections, size_t nsections,
                  const char *path, const struct qs_writer_options *writer, bool json,
                  struct err *e)
@@ -41,14 +52,10 @@ int image_import(const struct qs_flat *from, const struct qs_blob *sections, siz
         }
         job_start(&job, "import", json);
 
-        int rc = job_end(&job, qs_import_flat(from, sections, nsections, path, &w, job_progress,
-                                              &job, &stats, e));
+        int rc = qs_import_flat(from, sections, nsections, path, &w, job_progress, &job, &stats,
+                                e);
 
-        if (rc < 0)
-                return CLI_FAILED;
-        if (json)
-                print_stats(path, &stats);
-        return 0;
+        return finish(&job, rc, path, &stats, json);
 }
 
 static int rewrite(const char *path, const struct qs_open_options *open,
@@ -71,15 +78,12 @@ static int rewrite(const char *path, const struct qs_open_options *open,
                 w.compress = info->compress;
                 w.zstd_level = QS_ZSTD_LEVEL_DEFAULT;
         }
-
         job_start(&job, "rewrite", json);
 
-        int rc = job_end(&job, qs_rewrite_in_place(image, &w, job_progress, &job, &stats, e));
+        int rc = qs_rewrite_in_place(image, &w, job_progress, &job, &stats, e);
 
         qs_image_close(image);
-        if (rc == 0 && json)
-                print_stats(path, &stats);
-        return rc < 0 ? CLI_FAILED : 0;
+        return finish(&job, rc, path, &stats, json);
 }
 
 int image_flatten(const char *path, const struct qs_open_options *open,
@@ -110,11 +114,10 @@ int image_compact(const char *path, bool json, struct err *e)
         struct job job;
 
         job_start(&job, "compact", json);
-        if (job_end(&job, qs_compact(path, job_progress, &job, &stats, e)) < 0)
-                return CLI_FAILED;
-        if (json)
-                print_stats(path, &stats);
-        return 0;
+
+        int rc = qs_compact(path, job_progress, &job, &stats, e);
+
+        return finish(&job, rc, path, &stats, json);
 }
 
 int image_optimize(const char *path, const struct qs_writer_options *writer, bool json,
@@ -129,9 +132,8 @@ int image_optimize(const char *path, const struct qs_writer_options *writer, boo
                 w.zstd_level = OPTIMIZE_LEVEL;
         }
         job_start(&job, "optimize", json);
-        if (job_end(&job, qs_optimize(path, &w, job_progress, &job, &stats, e)) < 0)
-                return CLI_FAILED;
-        if (json)
-                print_stats(path, &stats);
-        return 0;
+
+        int rc = qs_optimize(path, &w, job_progress, &job, &stats, e);
+
+        return finish(&job, rc, path, &stats, json);
 }
