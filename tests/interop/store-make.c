@@ -129,6 +129,15 @@ static int check(int argc, char **argv, struct err *e)
         return rc < 0 ? rc : report.corruptions + report.leaks ? 2 : 0;
 }
 
+static int snapshots(const char *path, struct qs_snapshot_info **ret, size_t *ret_n,
+                     struct err *e)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        return fd < 0 ? err_set(e, errno, "open '%s'", path)
+                      : qs_snapshot_list(fd, path, ret, ret_n, e);
+}
+
 static int list(int argc, char **argv, struct err *e)
 {
         struct qs_snapshot_info *info;
@@ -137,12 +146,7 @@ static int list(int argc, char **argv, struct err *e)
         if (argc < 1)
                 return err_msg(e, EINVAL, "list needs IMAGE");
 
-        AUTO_FD fd = open(argv[0], O_RDONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return err_set(e, errno, "open '%s'", argv[0]);
-
-        int rc = qs_snapshot_list(fd, argv[0], &info, &n, e);
+        int rc = snapshots(argv[0], &info, &n, e);
 
         if (rc < 0)
                 return rc;
@@ -223,12 +227,7 @@ static int holds(int argc, char **argv, struct err *e)
         if (argc < 1)
                 return err_msg(e, EINVAL, "holds needs IMAGE");
 
-        AUTO_FD fd = open(argv[0], O_RDONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return err_set(e, errno, "open '%s'", argv[0]);
-
-        int rc = qs_snapshot_list(fd, argv[0], &info, &n, e);
+        int rc = snapshots(argv[0], &info, &n, e);
 
         if (rc < 0)
                 return rc;
