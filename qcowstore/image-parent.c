@@ -14,6 +14,7 @@
 #include "common/auto.h"
 #include "qcowstore/image-priv.h"
 #include "qcowstore/legacy.h"
+#include "qcowstore/sum.h"
 
 #define NO_FOLDER (-1)
 
@@ -143,19 +144,10 @@ static int check_chain(const struct qs_image *top, const struct qs_image *last, 
         return 0;
 }
 
-static bool all_zero(const uint8_t *p, size_t n)
-{
-        while (n > 0 && *p == 0) {
-                p++;
-                n--;
-        }
-        return n == 0;
-}
-
 /* The last layer has no parent that was forgotten. */
 static int check_end(const struct qs_image *last, struct err *e)
 {
-        if (!all_zero(last->hdr.parent_uuid, sizeof(last->hdr.parent_uuid)))
+        if (!sum_all_zero(last->hdr.parent_uuid, sizeof(last->hdr.parent_uuid)))
                 return err_msg(e, EBADMSG, "the name of its parent is missing");
         return 0;
 }

@@ -32,7 +32,7 @@ struct remake {
         struct writer_into into;
         struct publish *file;
         struct dedupindex index;
-        struct qs_writer_stats *stats;
+        struct qs_writer_stats stats;
         /* progress of all tags */
         qs_progress_fn *progress;
         void *ctx;
@@ -216,7 +216,7 @@ static int put_tag(struct remake *r, struct qs_image *from, struct err *e)
                 rc = qs_writer_publish(w, e);
         if (rc == 0) {
                 qs_writer_stats(w, &stats);
-                add_stats(r->stats, &stats);
+                add_stats(&r->stats, &stats);
         }
         qs_writer_free(w);
         return rc;
@@ -241,7 +241,7 @@ static int put_tags(struct remake *r, struct err *e)
         return rc;
 }
 
-static int remake(struct remake *r, struct err *e)
+static int put_all(struct remake *r, struct err *e)
 {
         int rc = open_old(r, e);
 
@@ -266,35 +266,34 @@ static void remake_fini(struct remake *r)
         pool_close(r->pool);
 }
 
+static int remake(struct remake *r, struct qs_writer_stats *ret, struct err *e)
+{
+        int rc = put_all(r, e);
+
+        remake_fini(r);
+        if (rc == 0)
+                *ret = r->stats;
+        return rc;
+}
+
 int qs_compact(const char *path, qs_progress_fn *progress, void *ctx,
                struct qs_writer_stats *ret, struct err *e)
 {
-        struct qs_writer_stats stats = { 0 };
         struct remake r = {
-                .path = path, .clone = true, .fd = -1, .stats = &stats, .progress = progress,
-                .ctx = ctx, .options = { .zstd_level = QS_ZSTD_LEVEL_DEFAULT },
+                .path = path, .clone = true, .fd = -1, .progress = progress, .ctx = ctx,
+                .options = { .zstd_level = QS_ZSTD_LEVEL_DEFAULT },
         };
-        int rc = remake(&r, e);
 
-        remake_fini(&r);
-        if (rc == 0)
-                *ret = stats;
-        return rc;
+        return remake(&r, ret, e);
 }
 
 int qs_optimize(const char *path, const struct qs_writer_options *options,
                 qs_progress_fn *progress, void *ctx, struct qs_writer_stats *ret,
                 struct err *e)
 {
-        struct qs_writer_stats stats = { 0 };
         struct remake r = {
-                .path = path, .fd = -1, .stats = &stats, .progress = progress, .ctx = ctx,
-                .options = *options,
+                .path = path, .fd = -1, .progress = progress, .ctx = ctx, .options = *options,
         };
-        int rc = remake(&r, e);
 
-        remake_fini(&r);
-        if (rc == 0)
-                *ret = stats;
-        return rc;
+        return remake(&r, ret, e);
 }
