@@ -263,8 +263,8 @@ int pool_switch(struct pool *p, const uint8_t sector[LAYOUT_SECTOR_BYTES], struc
         if (rc < 0)
                 return pool_write_error(p, rc, e);
         if (!p->unnamed && fdatasync(p->fd) < 0)
-                return err_set(e, errno, "'%s' is complete, but could not be made durable (run "
-                               "'sync')", p->path);
+                return err_set(e, errno, "'%s' is complete, but could not be made durable (copy it "
+                               "to another disk)", p->path);
         cut_tail(p, sector);
         return 0;
 }

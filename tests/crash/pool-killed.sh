@@ -68,6 +68,7 @@ done
 
 what="the sync behind the header fails"
 break_off $((header + 1)) fail
-grep -q "is complete, but could not be made durable" "$dir/out" || fail "$what: $(cat "$dir/out")"
+grep -q "is complete, but could not be made durable (copy it" "$dir/out" ||
+        fail "$what: $(cat "$dir/out")"
 next_change one two
 exit 0
