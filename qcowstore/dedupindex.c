@@ -147,6 +147,23 @@ static void learn(struct build *b, const struct dedup_key *key, const struct ext
         lock_release(&b->lock);
 }
 
+/* What is damaged must not be found: who saves the same stores it anew. */
+static int learn_cluster(struct build *b, struct qs_reader *r, uint64_t i,
+                         const struct extent *x, uint8_t *buf, struct err *e)
+{
+        struct err why = { 0 };
+        int rc = qs_cluster_read(r, i, buf, &why);
+
+        if (rc == 0) {
+                struct dedup_key key = dedup_key(b->dedup, buf, b->image->cluster_bytes);
+
+                learn(b, &key, x);
+        }
+        if (rc < 0 && rc != -EBADMSG && e)
+                *e = why;
+        return rc == -EBADMSG ? 0 : rc;
+}
+
 static int build_stretch(struct build *b, struct qs_reader *r, uint64_t i, uint64_t end,
                          uint8_t *buf, struct err *e)
 {
@@ -164,12 +181,7 @@ static int build_stretch(struct build *b, struct qs_reader *r, uint64_t i, uint6
                         i += (x.bytes - 1) >> m->hdr.cluster_bits;
                         continue;
                 }
-                rc = qs_cluster_read(r, i, buf, e);
-                if (rc == 0) {
-                        struct dedup_key key = dedup_key(b->dedup, buf, m->cluster_bytes);
-
-                        learn(b, &key, &x);
-                }
+                rc = learn_cluster(b, r, i, &x, buf, e);
         }
         return rc;
 }
