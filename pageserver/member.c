@@ -8,6 +8,8 @@
 
 /* A connection is not kept for ever without a hello, whole and in time. */
 #define HELLO_SECONDS 10
+/* Nor after its welcome, which it only has to map. */
+#define ATTACH_SECONDS 20
 /* Of one kind of client, so that a crowd that says nothing keeps nobody else out: an
  * honest one needs no longer than a round of the loop. */
 #define SILENT_MAX (SESSIONS_MAX / 2)
@@ -20,9 +22,10 @@ struct member {
         struct session *session;
         struct event *readable;         /* NULL once hung up or deaf */
         struct event *writable;
-        struct event *deadline;         /* of the hello */
+        struct event *deadline;         /* of the hello, then of the attach */
         struct event *ended;            /* the process; with peer->tick only, as the next */
         struct event *tick;
+        bool welcomed;
         bool hung_up;
         bool workers_told;              /* that it is GONE */
 };
@@ -158,9 +161,40 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
-        err_msg(&e, ETIMEDOUT, "no hello within %d seconds", HELLO_SECONDS);
+        if (m->welcomed)
+                err_msg(&e, ETIMEDOUT, "no attach within %d seconds of its welcome",
+                        ATTACH_SECONDS);
+        else
+                err_msg(&e, ETIMEDOUT, "no hello within %d seconds", HELLO_SECONDS);
         m->peer->refuse(m->session, &e);
         hung_up(m);
+}
+
+/* The loop's clock may be from before a long hello, which is our time, not its. */
+static void await_attach(struct member *m)
+{
+        struct timeval attach = { .tv_sec = ATTACH_SECONDS };
+
+        m->welcomed = true;
+        event_base_update_cache_time(m->table->base);
+        event_add(m->deadline, &attach);        /* in the place it has: cannot fail */
+}
+
+static void look_at_deadline(struct member *m)
+{
+        switch (session_state(m->session)) {
+        case SESSION_HELLO:
+                break;
+        case SESSION_WELCOMED:
+                if (!m->welcomed)
+                        await_attach(m);
+                break;
+        case SESSION_SERVING:
+        case SESSION_DRAINING:
+        case SESSION_GONE:
+                free_event(&m->deadline);
+                break;
+        }
 }
 
 static void attached(struct member *m)
@@ -190,8 +224,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                 members_kick(m->table);         /* rates and retries */
                 break;
         }
-        if (session_state(m->session) != SESSION_HELLO)
-                free_event(&m->deadline);
+        look_at_deadline(m);
         flush(m);
 }
 

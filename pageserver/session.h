@@ -4,7 +4,7 @@
  * HELLO     connected, nothing known; nothing but HELLO is taken
  *           -> WELCOMED  its peer (peer.h), main thread
  * WELCOMED  image open, lane chosen; the client maps its memory; no fault may be
- *           served, regions are unknown
+ *           served, regions are unknown; not for ever (member.c)
  *           -> SERVING   its peer, main thread
  * SERVING   the workers own the feeds; regions, sink and map are constant
  *           -> DRAINING  session_hang_up(): the peer went away or broke the protocol
