@@ -10,6 +10,8 @@
 #define HELLO_SECONDS 10
 /* Nor after its welcome, which it only has to map. */
 #define ATTACH_SECONDS 20
+/* Long for a program that floods us, nothing for one that waits for an answer. */
+#define BREATH_MS 10
 /* Of one kind of client, so that a crowd that says nothing keeps nobody else out: an
  * honest one needs no longer than a round of the loop. */
 #define SILENT_MAX (SESSIONS_MAX / 2)
@@ -23,6 +25,7 @@ struct member {
         struct event *readable;         /* NULL once hung up or deaf */
         struct event *writable;
         struct event *deadline;         /* of the hello, then of the attach */
+        struct event *breath;           /* until the next order is read */
         struct event *ended;            /* the process; with peer->tick only, as the next */
         struct event *tick;
         bool welcomed;
@@ -57,6 +60,7 @@ static void leave_loop(struct member *m)
         free_event(&m->readable);
         free_event(&m->writable);
         free_event(&m->deadline);
+        free_event(&m->breath);
         free_event(&m->ended);
         free_event(&m->tick);
 }
@@ -197,6 +201,29 @@ static void look_at_deadline(struct member *m)
         }
 }
 
+static void on_breath(evutil_socket_t fd, short what, void *arg)
+{
+        struct member *m = arg;
+
+        (void)fd;
+        (void)what;
+        if (event_add(m->readable, NULL) == 0)
+                return;
+        session_hang_up(m->session);            /* it could not even be seen to leave */
+        hung_up(m);
+}
+
+/* INV-BREATH: between two orders of one client lie BREATH_MS. Each may look through all
+ * its bitmaps and wakes every worker, and costs the client nothing: a crowd of orders
+ * waits in its own socket, and is lost nowhere. */
+static void take_breath(struct member *m)
+{
+        struct timeval breath = { .tv_usec = BREATH_MS * 1000 };
+
+        if (event_add(m->breath, &breath) == 0)
+                event_del(m->readable);
+}
+
 static void attached(struct member *m)
 {
         give_to_workers(m);
@@ -220,8 +247,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         case PEER_DEAF:
                 free_event(&m->readable);
                 return;
+        case PEER_ORDERED:
+                members_kick(m->table);
+                take_breath(m);
+                break;
         case PEER_OK:
-                members_kick(m->table);         /* rates and retries */
                 break;
         }
         look_at_deadline(m);
@@ -238,7 +268,8 @@ static int watch(struct member *m, int sock)
         m->readable = event_new(base, sock, EV_READ | EV_PERSIST, on_readable, m);
         m->writable = event_new(base, sock, EV_WRITE, on_writable, m);
         m->deadline = evtimer_new(base, on_deadline, m);
-        if (!m->readable || !m->writable || !m->deadline)
+        m->breath = evtimer_new(base, on_breath, m);
+        if (!m->readable || !m->writable || !m->deadline || !m->breath)
                 return -ENOMEM;
         if (event_add(m->readable, NULL) < 0 || event_add(m->deadline, &hello) < 0)
                 return -ENOMEM;

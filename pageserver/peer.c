@@ -2,6 +2,7 @@
 #include "pageserver/peer.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,7 +266,14 @@ static enum peer input(struct session *s)
                 refuse(s, &e);
                 return PEER_CLOSED;
         }
-        return m.type == PSMSG_ATTACH ? PEER_ATTACHED : PEER_OK;
+        switch (m.type) {
+        case PSMSG_HELLO:
+                return PEER_OK;
+        case PSMSG_ATTACH:
+                return PEER_ATTACHED;
+        default:
+                return PEER_ORDERED;
+        }
 }
 
 static void fill_stats(struct session *s, struct psmsg_stats *ret)
@@ -297,11 +305,21 @@ static void fill_stats(struct session *s, struct psmsg_stats *ret)
                 ret->fault_ns[i] = atomic_load(&c->fault_ns[i]);
 }
 
+/* Told before the work and not after it: we look again at whatever any worker reports. */
+static bool would_block(const struct session *s)
+{
+        struct pollfd p = { .fd = s->sock, .events = POLLOUT };
+
+        return poll(&p, 1, 0) == 0;
+}
+
 /* With what it carries as of now. */
 static int send_news(struct session *s, struct psmsg *m)
 {
         AUTO_FD fd = -1;
 
+        if ((m->type == PSMSG_STATS || m->type == PSMSG_RECORD) && would_block(s))
+                return -EAGAIN;
         if (m->type == PSMSG_STATS)
                 fill_stats(s, &m->stats);
         if (m->type == PSMSG_RECORD) {

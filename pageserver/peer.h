@@ -18,6 +18,8 @@
 
 enum peer {
         PEER_OK,
+        PEER_ORDERED,           /* it asked for work: the workers look again, and the     */
+                                /* next order of the same client waits (INV-BREATH)       */
         PEER_ATTACHED,          /* SERVING from now on: the workers are to be given it    */
         PEER_DEAF,              /* its socket is to be left alone, the session goes on    */
         PEER_CLOSED,            /* the session has hung up                                */
