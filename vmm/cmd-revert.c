@@ -22,6 +22,7 @@ static const char help[] =
         "  --prefetch on|off|RATE\n"
         "                        load the rest in the background: on (default), off, or bytes/s\n"
         "  --lane shared|copy    how pages reach the guest (default: shared)\n"
+        "  --hugepages           RAM in pages of 2 MiB out of the host's pool (vm.nr_hugepages)\n"
         "  --record[=SECONDS]    note what the guest touches first, and store it in IMAGE as\n"
         "                        the snapshot's working set: after SECONDS, at 'vmm\n"
         "                        workingset NAME', or when the VM ends\n"
@@ -123,6 +124,7 @@ static const struct option_row options[] = {
         OPTION_MAY_READ("postcopy", read_postcopy),
         OPTION_READ("prefetch", read_prefetch),
         OPTION_READ("lane", read_lane),
+        OPTION_FLAG("hugepages", struct revert_cmd, revert.hugepages),
         OPTION_MAY_READ("record", read_record),
         OPTION_READ("pageserver", read_pageserver),
         OPTION_FLAG("paused", struct revert_cmd, launch.paused),
@@ -152,6 +154,22 @@ static int settle_record(struct revert_cmd *o, struct err *e)
         return 0;
 }
 
+/* An image cache has small pages: what many map cannot be 2 MiB here and 4 KiB there. */
+static int settle_hugepages(struct revert_cmd *o, struct err *e)
+{
+        if (!o->revert.hugepages)
+                return 0;
+        if (o->revert.lane == PS_LANE_SHARED)
+                return err_msg(e, EINVAL, "--hugepages needs memory of the VM's own: leave out "
+                               "--lane shared");
+        if (o->revert.record)
+                return err_msg(e, EINVAL, "--record would note 2 MiB for each page that is "
+                               "touched: leave out --hugepages");
+        if (o->revert.postcopy)
+                o->revert.lane = PS_LANE_COPY;
+        return 0;
+}
+
 static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
 {
         int rc = options_parse("revert", options, argc, argv, o, e);
@@ -162,6 +180,8 @@ static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
         if (rc == 0 && o->postcopy_only && !o->revert.postcopy)
                 rc = err_msg(e, EINVAL, "--prefetch, --lane, --record and --pageserver go with "
                              "--postcopy");
+        if (rc == 0)
+                rc = settle_hugepages(o, e);
         if (rc == 0)
                 rc = settle_record(o, e);
         if (rc == 0 && o->launch.wait_resident && o->revert.prefetch_rate == PS_PREFETCH_OFF)

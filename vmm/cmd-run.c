@@ -21,6 +21,7 @@ static const char help[] =
         "  --initrd FILE     its initial RAM disk\n"
         "  --cmdline TEXT    kernel command line (default 'console=ttyS0'), or payload options\n"
         "  --memory SIZE     RAM, 64M or more, a multiple of 2M (default 256M)\n"
+        "  --hugepages       RAM in pages of 2 MiB out of the host's pool (vm.nr_hugepages)\n"
         "  --cpus N          virtual CPUs, 1 to 8 (default 1)\n"
         "  --console FILE    write the serial console to FILE\n"
         "  --foreground      stay, with the console on this terminal; Ctrl-] ends the VM\n"
@@ -60,6 +61,7 @@ static const struct option_row options[] = {
         OPTION_TEXT("initrd", struct run_options, boot.initrd_path),
         OPTION_TEXT("cmdline", struct run_options, boot.cmdline),
         OPTION_READ("memory", read_memory),
+        OPTION_FLAG("hugepages", struct run_options, boot.hugepages),
         OPTION_READ("cpus", read_cpus),
         OPTION_TEXT("console", struct run_options, launch.console_file),
         OPTION_FLAG("foreground", struct run_options, launch.foreground),

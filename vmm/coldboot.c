@@ -99,7 +99,7 @@ int coldboot_build(struct vm *vm, void *ctx, struct err *e)
         if (rc == 0)
                 rc = kvm_open(&vm->kvm, e);
         if (rc == 0)
-                rc = ram_map_anonymous(&vm->ram, false, true, e);
+                rc = ram_map_anonymous(&vm->ram, false, c->hugepages ? RAM_HUGETLB : RAM_THP, e);
         vm->phases.open_ns = clock_now_ns();
         if (rc == 0)
                 rc = load(vm, c, &entry, e);

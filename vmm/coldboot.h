@@ -16,6 +16,7 @@ struct coldboot {
         const char *cmdline;
         uint64_t memory_bytes;
         unsigned cpus;
+        bool hugepages;                 /* RAM of hugetlbfs */
 };
 
 /* launch_build_fn; ctx is the struct coldboot */

@@ -2,7 +2,6 @@
 #include "vmm/pager.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,7 +15,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/lock.h"
-#include "vmm/image-files.h"
+#include "vmm/greeting.h"
 #include "vmm/pace.h"
 #include "vmm/pageserver-path.h"
 #include "vmm/recording.h"
@@ -50,17 +49,12 @@
 
 struct pager {
         /* set before the watch thread starts, constant after */
-        struct image_files files;
-        char *image_path;
-        char *tag;
+        struct greeting greeting;
         char *socket;
         unsigned hold_percent;
         pager_notify_fn *notify;
         void *ctx;
         struct stripes stripes;
-        int cache_fd;                   /* of a private server */
-        int filled_fd;
-        int map_fd;                     /* of a daemon: what RAM is mapped from */
         int wake_fd;
         pthread_t watch;
         bool watching;
@@ -99,16 +93,12 @@ static int keep_options(struct pager *p, const struct pager_options *o, struct e
         pace_init(&p->pace, o->prefetch_rate);
         p->hold_percent = o->hold_percent;
 
-        /* not "the default", which may be another one by the time a server is replaced */
-        const char *tag = qs_image_info(o->image)->tag;
-        int rc = image_files_keep(&p->files, o->image, e);
+        int rc = greeting_init(&p->greeting, o->image, o->image_path, o->hugepages, e);
 
         if (rc < 0)
                 return rc;
-        p->image_path = strdup(o->image_path);
-        p->tag = strdup(tag);
         p->socket = o->socket ? strdup(o->socket) : NULL;
-        if (!p->image_path || !p->tag || (o->socket && !p->socket))
+        if (o->socket && !p->socket)
                 return err_msg(e, ENOMEM, "no memory for the pager");
         p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         return p->wake_fd < 0 ? err_set(e, errno, "create an eventfd") : 0;
@@ -155,7 +145,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
 
         if (!p)
                 return err_msg(e, ENOMEM, "no memory for the pager");
-        p->cache_fd = p->filled_fd = p->map_fd = p->wake_fd = -1;
+        p->greeting.cache_fd = p->greeting.filled_fd = p->greeting.map_fd = p->wake_fd = -1;
         p->notify = notify;
         p->ctx = ctx;
         lock_init(&p->lock);
@@ -178,17 +168,12 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
 static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, unsigned hold,
                  uint64_t prefetch_rate, struct ps_welcome *ret, struct err *e)
 {
-        const struct ps_hello h = {
-                .image_fds = p->files.fds, .nimages = p->files.n,
-                .image_path = p->image_path, .tag = p->tag,
-                .lane = lane, .prefetch_rate = prefetch_rate, .hold_percent = hold,
-                .cache_fd = lane == PS_LANE_COPY ? -1 : p->cache_fd,
-                .filled_fd = lane == PS_LANE_COPY ? -1 : p->filled_fd,
-                .map_fd = lane == PS_LANE_COPY ? -1 : p->map_fd, .removed_fd = -1,
+        const struct greeting_wish wish = {
+                .lane = lane, .hold_percent = hold, .prefetch_rate = prefetch_rate,
                 .record = recording_goes_on(&p->recording),
         };
 
-        return ps_client_hello(client, &h, ret, e);
+        return greeting_say(&p->greeting, client, &wish, ret, e);
 }
 
 static int attach(struct pager *p, struct ps_client *client, bool again, struct err *e)
@@ -197,18 +182,26 @@ static int attach(struct pager *p, struct ps_client *client, bool again, struct 
                                 p->stripes.uffds, p->stripes.nuffds, again, e);
 }
 
-static int map_ram(struct ram *ram, const struct ps_welcome *w, struct err *e)
+static int map_ram(struct pager *p, struct ram *ram, const struct ps_welcome *w, struct err *e)
 {
         if (w->lane == PS_LANE_SHARED)
                 return ram_map_cache(ram, w->map_fd, e);
-        return ram_map_anonymous(ram, true, true, e);   /* holes are never made huge */
+        /* holes are never made huge */
+        return ram_map_anonymous(ram, true, p->greeting.hugepages ? RAM_HUGETLB : RAM_THP, e);
+}
+
+static enum stripes_of memory_of(const struct pager *p, enum ps_lane lane)
+{
+        if (lane == PS_LANE_SHARED)
+                return STRIPES_CACHE;
+        return p->greeting.hugepages ? STRIPES_HUGETLB : STRIPES_ANONYMOUS;
 }
 
 static void *watch_thread(void *ctx);
 
 int pager_start(struct pager *p, struct ram *ram, struct err *e)
 {
-        struct ps_welcome w = { .map_fd = -1, .cache_fd = -1, .filled_fd = -1 };
+        struct ps_welcome w = WELCOME_NONE;
         /* prefetch would take the processors from what leads to the first
          * instruction: it waits for pager_prefetch() */
         int rc = hello(p, p->client, pager_lane(p), p->hold_percent,
@@ -216,20 +209,20 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
 
         if (rc < 0)
                 return rc;
-        p->cache_fd = w.cache_fd;
-        p->filled_fd = w.filled_fd;
+        p->greeting.cache_fd = w.cache_fd;
+        p->greeting.filled_fd = w.filled_fd;
         set_lane(p, w.lane);
         if (w.disk_bytes < ram_end_gpa(ram))
                 rc = err_msg(e, EBADMSG, "'%s' is damaged: it holds less memory than its VM had",
-                             p->image_path);
+                             p->greeting.image_path);
         /* INV-HOLE: PROT_NONE, register, only then accessible */
         if (rc == 0)
-                rc = map_ram(ram, &w, e);
+                rc = map_ram(p, ram, &w, e);
         if (p->socket && w.lane == PS_LANE_SHARED)
-                p->map_fd = fd_take(&w.map_fd);
+                p->greeting.map_fd = fd_take(&w.map_fd);
         fd_close(&w.map_fd);
         if (rc == 0)
-                rc = stripes_register(&p->stripes, ram, w.lane == PS_LANE_SHARED, e);
+                rc = stripes_register(&p->stripes, ram, memory_of(p, w.lane), e);
         if (rc == 0)
                 rc = ram_unlock(ram, e);
         if (rc == 0)
@@ -324,7 +317,7 @@ static void set_down(struct pager *p, bool down, const char *why)
 
 static int try_server(struct pager *p, bool private, enum ps_lane lane, struct err *e)
 {
-        struct ps_welcome w = { .map_fd = -1, .cache_fd = -1, .filled_fd = -1 };
+        struct ps_welcome w = WELCOME_NONE;
         struct ps_client *client;
         int rc = server_start(p, private, &client, e);
 
@@ -348,19 +341,20 @@ static int try_server(struct pager *p, bool private, enum ps_lane lane, struct e
 /* Where the cache did not survive, the copy lane goes on in its place. */
 static int try_daemon(struct pager *p, struct err *e)
 {
-        if (p->map_fd >= 0) {
+        if (p->greeting.map_fd >= 0) {
                 int rc = try_server(p, false, PS_LANE_SHARED, e);
 
                 if (rc != -ESTALE)
                         return rc;
-                fd_close(&p->map_fd);
+                fd_close(&p->greeting.map_fd);
         }
         return try_server(p, false, PS_LANE_COPY, e);
 }
 
 static int try_private(struct pager *p, struct err *e)
 {
-        return try_server(p, true, p->cache_fd >= 0 ? PS_LANE_SHARED : PS_LANE_COPY, e);
+        return try_server(p, true, p->greeting.cache_fd >= 0 ? PS_LANE_SHARED :
+                                                                  PS_LANE_COPY, e);
 }
 
 /* One attempt. */
@@ -484,13 +478,8 @@ void pager_free(struct pager *p)
         }
         ps_client_free(p->client);
         stripes_fini(&p->stripes);
-        image_files_close(&p->files);
-        fd_close(&p->cache_fd);
-        fd_close(&p->filled_fd);
-        fd_close(&p->map_fd);
+        greeting_fini(&p->greeting);
         fd_close(&p->wake_fd);
-        free(p->image_path);
-        free(p->tag);
         free(p->socket);
         recording_fini(&p->recording);
         cond_fini(&p->answered);

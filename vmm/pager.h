@@ -28,6 +28,7 @@ struct pager_options {
         enum ps_lane lane;
         uint64_t prefetch_rate;
         unsigned hold_percent;
+        bool hugepages;                 /* RAM is of hugetlbfs; the copy lane */
         bool record;                    /* first touches are noted; the copy lane */
 };
 

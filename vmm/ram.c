@@ -2,6 +2,7 @@
 #include "vmm/ram.h"
 
 #include <errno.h>
+#include <linux/mman.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
@@ -10,7 +11,7 @@
 
 /* Both ends of every mapping: what a huge page needs, and what keeps one
  * UFFDIO_COPY inside one userfaultfd. */
-#define RAM_ALIGN (2ull << 20)
+#define RAM_ALIGN RAM_HUGE_BYTES
 
 static_assert(RAM_LOW_END_GPA % RAM_ALIGN == 0 && RAM_HIGH_GPA % RAM_ALIGN == 0,
               "slots start aligned");
@@ -96,18 +97,29 @@ int ram_reserve(struct ram *ram, struct err *e)
         return 0;
 }
 
-/* fd -1: anonymous */
-static int map_slot(struct ram_slot *slot, int fd, int prot, struct err *e)
+static int map_error(const struct ram_slot *slot, int flags, struct err *e)
 {
         char size[SIZE_TEXT_MAX];
-        int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
+
+        if (flags & MAP_HUGETLB)
+                return err_set(e, errno, "map %s of guest memory in pages of 2 MiB: 'sysctl "
+                               "vm.nr_hugepages' must leave %llu of them free",
+                               size_text(slot->bytes, size),
+                               (unsigned long long)(slot->bytes / RAM_HUGE_BYTES));
+        return err_set(e, errno, "map %s of guest memory", size_text(slot->bytes, size));
+}
+
+/* flags: those that tell what is mapped; fd -1: anonymous */
+static int map_slot(struct ram_slot *slot, int fd, int flags, int prot, struct err *e)
+{
+        off_t offset = fd < 0 ? 0 : (off_t)slot->gpa;
 
         if (!slot->hva)
                 slot->hva = reserve_aligned(slot->bytes);
         if (!slot->hva ||
-            mmap(slot->hva, slot->bytes, prot, flags, fd, fd < 0 ? 0 : (off_t)slot->gpa) ==
+            mmap(slot->hva, slot->bytes, prot, MAP_PRIVATE | MAP_FIXED | flags, fd, offset) ==
                     MAP_FAILED)
-                return err_set(e, errno, "map %s of guest memory", size_text(slot->bytes, size));
+                return map_error(slot, flags, e);
 
         /* a forked child would fill holes of the image cache with zeros (INV-HOLE) */
         if (madvise(slot->hva, slot->bytes, MADV_DONTFORK) < 0 ||
@@ -116,20 +128,22 @@ static int map_slot(struct ram_slot *slot, int fd, int prot, struct err *e)
         return 0;
 }
 
-int ram_map_anonymous(struct ram *ram, bool prot_none, bool huge, struct err *e)
+int ram_map_anonymous(struct ram *ram, bool prot_none, enum ram_pages pages, struct err *e)
 {
         int prot = prot_none ? PROT_NONE : PROT_READ | PROT_WRITE;
+        int flags = MAP_ANONYMOUS |
+                    (pages == RAM_HUGETLB ? MAP_HUGETLB | MAP_HUGE_2MB : MAP_NORESERVE);
 
         for (unsigned i = 0; i < ram->nslots; i++) {
                 struct ram_slot *slot = &ram->slots[i];
-                int rc = map_slot(slot, -1, prot, e);
+                int rc = map_slot(slot, -1, flags, prot, e);
 
                 if (rc < 0) {
                         ram_unmap(ram);
                         return rc;
                 }
                 /* only an optimisation; a kernel built without THP says EINVAL */
-                if (huge)
+                if (pages == RAM_THP)
                         (void)madvise(slot->hva, slot->bytes, MADV_HUGEPAGE);
         }
         return 0;
@@ -139,7 +153,7 @@ int ram_map_cache(struct ram *ram, int cache_fd, struct err *e)
 {
         ASSERT(cache_fd >= 0);
         for (unsigned i = 0; i < ram->nslots; i++) {
-                int rc = map_slot(&ram->slots[i], cache_fd, PROT_NONE, e);
+                int rc = map_slot(&ram->slots[i], cache_fd, MAP_NORESERVE, PROT_NONE, e);
 
                 if (rc < 0) {
                         ram_unmap(ram);

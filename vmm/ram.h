@@ -19,6 +19,7 @@
 #define RAM_LOW_END_GPA 0xc0000000ull
 #define RAM_HIGH_GPA 0x100000000ull
 #define RAM_SLOTS_MAX 2
+#define RAM_HUGE_BYTES (2ull << 20)
 #define RAM_BYTES_MIN (64ull << 20)
 #define RAM_BYTES_MAX (1ull << 40)
 
@@ -42,9 +43,14 @@ int ram_init(struct ram *ram, uint64_t bytes, struct err *e);
 uint64_t ram_end_gpa(const struct ram *ram);
 /* Address space only: where RAM will be mapped, so that KVM can be told at once. */
 int ram_reserve(struct ram *ram, struct err *e);
+
+/* THP: huge where the kernel can. HUGETLB: 2 MiB pages out of the host's pool, all of
+ * them set aside here and now, so that no touch of one fails later. */
+enum ram_pages { RAM_SMALL, RAM_THP, RAM_HUGETLB };
+
 /* Anonymous memory; prot_none for ranges that are registered first (INV-HOLE).
- * 2 MiB aligned; MADV_DONTFORK, not in core dumps. huge: MADV_HUGEPAGE. */
-int ram_map_anonymous(struct ram *ram, bool prot_none, bool huge, struct err *e);
+ * 2 MiB aligned; MADV_DONTFORK, not in core dumps. */
+int ram_map_anonymous(struct ram *ram, bool prot_none, enum ram_pages pages, struct err *e);
 /* MAP_PRIVATE of the image cache at offset = gpa, PROT_NONE. */
 int ram_map_cache(struct ram *ram, int cache_fd, struct err *e);
 /* PROT_NONE -> read and write, once all ranges are registered. */

@@ -122,7 +122,8 @@ static int start_pager(struct revert *r, struct vm *vm, struct err *e)
                 .image = r->image, .image_path = r->options.image_path,
                 .socket = r->options.pageserver, .lane = r->options.lane,
                 .prefetch_rate = r->options.prefetch_rate,
-                .hold_percent = r->options.hold_percent, .record = r->options.record,
+                .hold_percent = r->options.hold_percent, .hugepages = r->options.hugepages,
+                .record = r->options.record,
         };
 
         return pager_new(&options, on_pager_news, vm, &vm->pager, e);
@@ -142,7 +143,8 @@ static int bring_ram(struct revert *r, struct vm *vm, struct err *e)
         vm->backing = VM_BACKING_LOADED;
         rc = ram_check_host(r->meta.memory_bytes, e);
         if (rc == 0)
-                rc = ram_map_anonymous(&vm->ram, false, true, e);
+                rc = ram_map_anonymous(&vm->ram, false,
+                                       r->options.hugepages ? RAM_HUGETLB : RAM_THP, e);
         if (rc == 0)
                 rc = load_ram(r->image, &vm->ram, e);
         if (rc == 0)

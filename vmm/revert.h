@@ -18,6 +18,7 @@ struct revert_options {
         bool postcopy;
         unsigned hold_percent;          /* of RAM that is loaded before the guest runs */
         enum ps_lane lane;
+        bool hugepages;                 /* RAM of hugetlbfs; with postcopy the copy lane */
         uint64_t prefetch_rate;
         const char *pageserver;         /* socket of a running daemon; NULL = private */
         bool record;                    /* what the guest touches first, into the image */

@@ -12,14 +12,18 @@
 #define STRIPE_BYTES_MIN (2ull << 20)   /* no UFFDIO call crosses a stripe */
 #define STRIPES 64
 
-static int open_uffds(struct stripes *s, bool shared, struct err *e)
+static int open_uffds(struct stripes *s, enum stripes_of what, struct err *e)
 {
+        static const uint64_t features[] = {
+                [STRIPES_ANONYMOUS] = 0,
+                [STRIPES_HUGETLB] = UFFD_FEATURE_MISSING_HUGETLBFS,
+                [STRIPES_CACHE] = UFFD_FEATURE_MISSING_SHMEM,
+        };
         long cpus = sysconf(_SC_NPROCESSORS_ONLN);
         size_t n = (size_t)MIN(MAX(cpus, 2), STRIPES_UFFDS_MAX);
 
         while (s->nuffds < n) {
-                int rc = uffd_open(shared ? UFFD_FEATURE_MISSING_SHMEM : 0,
-                                   &s->uffds[s->nuffds], e);
+                int rc = uffd_open(features[what], &s->uffds[s->nuffds], e);
 
                 if (rc < 0)
                         return rc;
@@ -53,9 +57,10 @@ static int register_all(struct stripes *s, const struct ram *ram, struct err *e)
         return 0;
 }
 
-int stripes_register(struct stripes *s, const struct ram *ram, bool shared, struct err *e)
+int stripes_register(struct stripes *s, const struct ram *ram, enum stripes_of what,
+                     struct err *e)
 {
-        int rc = open_uffds(s, shared, e);
+        int rc = open_uffds(s, what, e);
 
         return rc < 0 ? rc : register_all(s, ram, e);
 }

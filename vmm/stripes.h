@@ -27,9 +27,13 @@ struct stripes {
         size_t nuffds;
 };
 
-/* RAM is mapped, without access yet (INV-HOLE); shared: from an image cache. On
- * failure stripes_fini() is the caller's all the same. */
-int stripes_register(struct stripes *s, const struct ram *ram, bool shared, struct err *e);
+/* What RAM is made of; kernels differ in what they watch. */
+enum stripes_of { STRIPES_ANONYMOUS, STRIPES_HUGETLB, STRIPES_CACHE };
+
+/* RAM is mapped, without access yet (INV-HOLE). On failure stripes_fini() is the
+ * caller's all the same. */
+int stripes_register(struct stripes *s, const struct ram *ram, enum stripes_of what,
+                     struct err *e);
 /* RAM has been unmapped: whoever still waits for one of its pages goes on. */
 void stripes_wake(const struct stripes *s);
 void stripes_fini(struct stripes *s);

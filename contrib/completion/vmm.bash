@@ -6,10 +6,10 @@ _vmm_options() {
 	local format="--compress --cluster-size --backing --force --json"
 
 	case $1 in
-	run)     echo "--kernel --initrd --cmdline --demo --memory --cpus --console" \
-			"--foreground --json" ;;
+	run)     echo "--kernel --initrd --cmdline --demo --memory --hugepages --cpus" \
+			"--console --foreground --json" ;;
 	save)    echo "$format --tag --stop --paused" ;;
-	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --record" \
+	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages --record" \
 			"--pageserver --paused --console --foreground --wait --json" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;

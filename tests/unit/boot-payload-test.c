@@ -94,7 +94,7 @@ static void start(struct guest *g, unsigned cpus, const char *cmdline)
 
         lock_init(&g->lock);
         CU_ASSERT_EQUAL_FATAL(ram_init(&g->ram, RAM_BYTES_MIN, NULL), 0);
-        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&g->ram, false, false, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&g->ram, false, RAM_SMALL, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(boot_load(&g->ram, cpus, &source, &entry, NULL), 0);
         CU_ASSERT_EQUAL(entry.protocol, BOOT_PVH);
         CU_ASSERT_EQUAL_FATAL(kvm_open(&g->kvm, NULL), 0);

@@ -45,7 +45,7 @@ static struct ram new_ram(uint64_t bytes)
         struct ram ram;
 
         CU_ASSERT_EQUAL_FATAL(ram_init(&ram, bytes, NULL), 0);
-        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&ram, false, false, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&ram, false, RAM_SMALL, NULL), 0);
         return ram;
 }
 

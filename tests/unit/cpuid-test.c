@@ -133,7 +133,7 @@ static void kvm_takes_it(void)
         if (access("/dev/kvm", R_OK | W_OK) < 0)
                 return;
         CU_ASSERT_EQUAL_FATAL(ram_init(&ram, RAM_BYTES_MIN, &e), 0);
-        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&ram, false, false, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&ram, false, RAM_SMALL, &e), 0);
         CU_ASSERT_EQUAL_FATAL(kvm_open(&kvm, &e), 0);
         CU_ASSERT_EQUAL_FATAL(kvm_create(&kvm, &ram, VCPUS_MAX, &e), 0);
         CU_ASSERT_EQUAL(cpuid_set_all(&kvm, &e), 0);

@@ -82,7 +82,7 @@ static void at_edges(void)
 
         CU_ASSERT_EQUAL_FATAL(ram_init(&ram, 3 * GIB + 4 * MIB, NULL), 0);
         CU_ASSERT_PTR_NULL(ram_at(&ram, 0, 1));
-        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&ram, false, false, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&ram, false, RAM_SMALL, NULL), 0);
         for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
                 uint8_t *p = ram_at(&ram, t[i].gpa, t[i].bytes);
                 uint8_t *want = NULL;

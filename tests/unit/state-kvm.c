@@ -26,7 +26,7 @@ bool vm_new(struct vm *vm, unsigned cpus)
         struct err e = { 0 };
 
         if (kvm_open(&vm->kvm, &e) < 0 || ram_init(&vm->ram, RAM_BYTES_MIN, &e) < 0 ||
-            ram_map_anonymous(&vm->ram, false, false, &e) < 0 ||
+            ram_map_anonymous(&vm->ram, false, RAM_SMALL, &e) < 0 ||
             kvm_create(&vm->kvm, &vm->ram, cpus, &e) < 0) {
                 fprintf(stderr, "%s\n", e.text);
                 return false;

@@ -99,7 +99,7 @@ static struct guest *guest_new(unsigned cpus)
         cond_init(&g->changed);
 
         bool made = ok(kvm_open(&g->kvm, &e), &e) && ok(ram_init(&g->ram, RAM_BYTES, &e), &e) &&
-                    ok(ram_map_anonymous(&g->ram, false, false, &e), &e) &&
+                    ok(ram_map_anonymous(&g->ram, false, RAM_SMALL, &e), &e) &&
                     ok(kvm_create(&g->kvm, &g->ram, cpus, &e), &e) &&
                     ok(platform_new(&g->kvm, &ops, &g->platform, &e), &e) &&
                     ok(vcpus_new(&g->kvm, g->platform, &vcpus_ops, &g->vcpus, &e), &e);

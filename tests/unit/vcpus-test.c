@@ -215,7 +215,7 @@ static void guest_new(struct guest *g, const char *program0, const char *program
         *g = (struct guest){ .console = malloc(CONSOLE_MAX) };
         CU_ASSERT_PTR_NOT_NULL_FATAL(g->console);
         CU_ASSERT_EQUAL_FATAL(ram_init(&g->ram, RAM_BYTES_MIN, &e), 0);
-        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&g->ram, false, false, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&g->ram, false, RAM_SMALL, &e), 0);
         CU_ASSERT_EQUAL_FATAL(kvm_open(&g->kvm, &e), 0);
         CU_ASSERT_EQUAL_FATAL(kvm_create(&g->kvm, &g->ram, CPUS, &e), 0);
         CU_ASSERT_EQUAL_FATAL(cpuid_set_all(&g->kvm, &e), 0);
