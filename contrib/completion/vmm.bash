@@ -9,8 +9,8 @@ _vmm_options() {
 	run)     echo "--kernel --initrd --cmdline --demo --memory --hugepages --cpus" \
 			"--console --foreground --json" ;;
 	save)    echo "$format --tag --stop --paused" ;;
-	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages --record" \
-			"--pageserver --paused --console --foreground --wait --json" ;;
+	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
+			"--record --pageserver --paused --console --foreground --wait --json" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout" ;;
