@@ -87,12 +87,11 @@ int account_parse(const char *text, struct account *ret, struct err *e)
         return 0;
 }
 
-/* What an exec could gain. Only who has CAP_SETPCAP can shrink it, and who has not
- * gains nothing because of no_new_privs. */
-static void drop_bounding_set(void)
+/* ends behind the last capability, or at the first where it may not */
+void isolate_bounds(void)
 {
-        for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-                prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+        for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+                ;
 }
 
 static int become(const struct account *a, struct err *e)
@@ -103,7 +102,7 @@ static int become(const struct account *a, struct err *e)
                 return err_msg(e, EPERM, "only root can become user %u: start the server as root, "
                                "or as that user", (unsigned)a->uid);
         if (a->uid != 0)
-                drop_bounding_set();            /* while it may */
+                isolate_bounds();               /* while it may */
         if (setgroups(0, NULL) < 0 || setresgid(a->gid, a->gid, a->gid) < 0 ||
             setresuid(a->uid, a->uid, a->uid) < 0)
                 return err_set(e, errno, "cannot become user %u, group %u", (unsigned)a->uid,
@@ -118,7 +117,6 @@ int isolate_thread(struct err *e)
         struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
 
-        drop_bounding_set();
         if (syscall(SYS_capset, &head, none) < 0)
                 return err_set(e, errno, "cannot give up capabilities");
         return 0;

@@ -6,14 +6,15 @@
  * capability. So the first thing it does is isolate_process(): another user if asked
  * for, no new privileges, nothing that others of its user could trace or open. Where it
  * stays root it has its capabilities until its sockets and images are open, for root's
- * alone would not do in other users' folders; then each thread gives them up.
+ * alone would not do in other users' folders; then each thread gives them up. What a
+ * program that it runs could regain goes at once, unless it is there to run one.
  *
  * INV-READONLY rests on the last: clients are often processes of the server's own user,
  * and would reach the writable cache through /proc/PID/fd or by ptrace. A process that
  * cannot be dumped belongs to root there.
  *
- * Threads: isolate_process() before any other thread is started, for what it gives up
- *          is a thread's own; isolate_thread() each for itself.
+ * Threads: isolate_process() and isolate_bounds() before any other thread is started, for
+ *          what they give up is a thread's own; isolate_thread() each for itself.
  */
 #ifndef PAGESERVER_ISOLATE_H
 #define PAGESERVER_ISOLATE_H
@@ -36,6 +37,10 @@ int account_parse(const char *text, struct account *ret, struct err *e);
 /* Cannot be undone. Supplementary groups are given up with the user. -EPERM when the
  * account is another's and the process is not root's. */
 int isolate_process(const struct account *account, struct err *e);
+
+/* The capabilities that an exec could bring; keeps those it has. Only who has CAP_SETPCAP
+ * can, and who has not gains nothing because of no_new_privs. */
+void isolate_bounds(void);
 
 /* all capabilities */
 int isolate_thread(struct err *e);

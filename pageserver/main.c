@@ -18,11 +18,15 @@
 static int serve(const struct server_options *o)
 {
         struct err e;
+        int rc = isolate_process(&o->account, &e);
 
-        if (isolate_process(&o->account, &e) == 0 && server_run(o, &e) == 0)
-                return EXIT_SUCCESS;
-        err_print("pageserver", &e);
-        return EXIT_FAILURE;
+        if (rc == 0) {
+                isolate_bounds();
+                rc = server_run(o, &e);
+        }
+        if (rc < 0)
+                err_print("pageserver", &e);
+        return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* the option as getopt takes it, in full or the beginning of it */

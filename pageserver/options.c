@@ -122,7 +122,7 @@ static int take_sandbox(struct server_options *o, const char *value, struct err 
 
         for (size_t i = SANDBOX_OFF; i < ARRAY_SIZE(names); i++) {
                 if (!strcmp(value, names[i])) {
-                        o->sandbox = (enum sandbox)i;
+                        o->sandbox = (enum sandbox_mode)i;
                         return 0;
                 }
         }

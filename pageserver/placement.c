@@ -3,7 +3,6 @@
 
 #include <sched.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/check.h"
@@ -54,5 +53,5 @@ void place_demand(unsigned index, bool pinned)
 
 void place_ahead(void)
 {
-        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), AHEAD_NICE);
+        (void)setpriority(PRIO_PROCESS, 0, AHEAD_NICE);         /* 0 = this thread */
 }

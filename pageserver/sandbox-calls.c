@@ -2,11 +2,13 @@
 #include "pageserver/sandbox-calls.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "common/check.h"
@@ -15,10 +17,12 @@
 #define UFFDIO_POISON 0xc020aa08u       /* Linux 6.6 */
 #endif
 
-#define CALL(name)                 { SCMP_SYS(name), 0, { 0 } }
-#define CALL_WHEN(name, arg, want) { SCMP_SYS(name), 1, { arg, SCMP_CMP_EQ, want, 0 } }
+#define IS(arg, want)              { arg, SCMP_CMP_EQ, want, 0 }
+#define CALL(name)                 { SCMP_SYS(name), 0, { { 0 } } }
+#define CALL_WHEN(name, arg, want) { SCMP_SYS(name), 1, { IS(arg, want) } }
+#define CALL_WHEN_BOTH(name, first, second) { SCMP_SYS(name), 2, { first, second } }
 #define CALL_BITS(name, arg, mask, want) \
-        { SCMP_SYS(name), 1, { arg, SCMP_CMP_MASKED_EQ, mask, want } }
+        { SCMP_SYS(name), 1, { { arg, SCMP_CMP_MASKED_EQ, mask, want } } }
 #define GROUP(reason, calls)       { reason, calls, ARRAY_SIZE(calls) }
 
 /* ---- every thread ------------------------------------------------------------- */
@@ -112,8 +116,12 @@ static const struct sandbox_call figures[] = {
         CALL(getgid), CALL(getegid), CALL(getppid), CALL_WHEN(prlimit64, 2, 0),
 };
 
+/* another filter only takes away; TSYNC is for others, and none is to listen */
 static const struct sandbox_call helpers[] = {
         CALL_BITS(clone, 0, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM),
+        CALL_WHEN_BOTH(seccomp, IS(0, SECCOMP_SET_MODE_FILTER),
+                       IS(1, SECCOMP_FILTER_FLAG_SPEC_ALLOW)),
+        CALL_WHEN_BOTH(setpriority, IS(0, PRIO_PROCESS), IS(1, 0)),
 };
 
 static const struct sandbox_call leaving[] = {
@@ -127,7 +135,7 @@ const struct sandbox_group sandbox_main[] = {
         GROUP("the server's own mapping of a cache, to fill it", alias),
         GROUP("libevent's loop and what it watches", loop),
         GROUP("what is told of the server; no limit is changed", figures),
-        GROUP("a thread of this process, which inherits all this", helpers),
+        GROUP("a thread of this process, which inherits all this and narrows it", helpers),
         GROUP("the socket is removed", leaving),
         { NULL, NULL, 0 },
 };

@@ -14,8 +14,8 @@
 /* alternatives for one call are rows of their own */
 struct sandbox_call {
         int number;
-        unsigned limits;                /* 0 = with any arguments */
-        struct scmp_arg_cmp limit;
+        unsigned limits;                /* all of them apply; 0 = with any arguments */
+        struct scmp_arg_cmp limit[2];
 };
 
 struct sandbox_group {

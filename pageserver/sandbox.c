@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pageserver/sandbox.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/io.h"
 #include "pageserver/isolate.h"
 
 #if HAVE_SECCOMP && !SANITIZED
@@ -19,6 +25,20 @@
 #else
 #define FILTERS 0
 #endif
+
+/* what to do about it is the same */
+#define CANNOT_FILES "cannot give up files (--sandbox off does without)"
+#define CANNOT_CALLS "cannot limit system calls (--sandbox off does without)"
+
+#define ROLES 2
+
+struct sandbox {
+        enum sandbox_mode mode;
+        int ruleset_fd;                         /* Landlock's; -1 = files are not limited */
+        struct sock_fprog filter[ROLES];        /* len 0 = calls are not limited */
+};
+
+static_assert(SANDBOX_WORKER < ROLES && SANDBOX_MAIN < ROLES, "a filter for each role");
 
 /* ---- files by name ---------------------------------------------------------------- */
 
@@ -41,18 +61,23 @@ static bool has_landlock(void)
         return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION_ONLY) > 0;
 }
 
-/* A ruleset without rules: nothing may be opened, run or made. Sanitizers read /proc. */
-static int deny_files(struct err *e)
+/* A ruleset without rules: nothing may be opened, run or made. Sanitizers read /proc.
+ * -1 = not here. */
+static int make_ruleset(int *ret_fd, struct err *e)
 {
         const struct ruleset none = { .handled_access_fs = NAMED_FILES };
 
+        *ret_fd = -1;
         if (SANITIZED || !has_landlock())
                 return 0;
+        *ret_fd = (int)syscall(SYS_landlock_create_ruleset, &none, sizeof(none), 0);
+        return *ret_fd < 0 ? err_set(e, errno, CANNOT_FILES) : 0;
+}
 
-        AUTO_FD fd = (int)syscall(SYS_landlock_create_ruleset, &none, sizeof(none), 0);
-
-        if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-                return err_set(e, errno, "cannot give up files (--sandbox off does without)");
+static int deny_files(const struct sandbox *s, struct err *e)
+{
+        if (s->ruleset_fd >= 0 && syscall(SYS_landlock_restrict_self, s->ruleset_fd, 0) < 0)
+                return err_set(e, errno, CANNOT_FILES);
         return 0;
 }
 
@@ -66,7 +91,7 @@ static int add_groups(scmp_filter_ctx filter, uint32_t action, const struct sand
                 for (size_t i = 0; i < group->n; i++) {
                         const struct sandbox_call *c = &group->call[i];
                         int rc = seccomp_rule_add_array(filter, action, c->number, c->limits,
-                                                        &c->limit);
+                                                        c->limit);
 
                         if (rc < 0)
                                 return rc;
@@ -90,60 +115,128 @@ static int fill(scmp_filter_ctx filter, enum sandbox_role role, bool deadly)
 }
 
 /* Binary search instead of a list of comparisons, which kernels before 5.11 walk at
- * every call. And no mitigation against code of ours that speculates past stores: it
- * would slow down decompression on kernels before 5.16, and we run nobody's code. */
+ * every call, and all of them for every number when it is loaded. */
 static void tune(scmp_filter_ctx filter)
 {
         seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-        seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
         seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 }
 
-static int limit_calls(enum sandbox_role role, enum sandbox sandbox, struct err *e)
+/* What libseccomp has made of the rules, to load as often as there are threads. */
+static int export(scmp_filter_ctx filter, struct sock_fprog *ret)
 {
-        bool on = sandbox == SANDBOX_ON;
+        AUTO_FD fd = memfd_create("filter", MFD_CLOEXEC);
+        int rc = fd < 0 ? -errno : seccomp_export_bpf(filter, fd);
+        off_t bytes = rc < 0 ? 0 : lseek(fd, 0, SEEK_END);
+        AUTO_FREE struct sock_filter *program = bytes > 0 ? malloc((size_t)bytes) : NULL;
+
+        if (rc < 0 || !program)
+                return rc < 0 ? rc : -ENOMEM;
+        rc = io_pread_full(fd, program, (size_t)bytes, 0);
+        if (rc < 0)
+                return rc;
+        *ret = (struct sock_fprog){
+                .len = (unsigned short)((size_t)bytes / sizeof(*program)),
+                .filter = ptr_take(&program),
+        };
+        return 0;
+}
+
+static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
+{
+        bool on = s->mode == SANDBOX_ON;
         scmp_filter_ctx filter = seccomp_init(on ? SCMP_ACT_ERRNO(ENOSYS) : SCMP_ACT_LOG);
 
         if (!filter)
-                return err_set(e, ENOMEM, "filter of system calls");
+                return err_set(e, ENOMEM, CANNOT_CALLS);
         tune(filter);
 
         int rc = fill(filter, role, on);
 
         if (rc == 0)
-                rc = seccomp_load(filter);
+                rc = export(filter, &s->filter[role]);
         seccomp_release(filter);
-        return rc < 0 ? err_set(e, -rc, "cannot limit system calls (--sandbox off does without)")
-                      : 0;
+        return rc < 0 ? err_set(e, -rc, CANNOT_CALLS) : 0;
 }
 
 #else
 
-static int limit_calls(enum sandbox_role role, enum sandbox sandbox, struct err *e)
+static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
 {
+        (void)s;
         (void)role;
-        (void)sandbox;
         (void)e;
         return 0;
 }
 
 #endif
 
-int sandbox_enter(enum sandbox_role role, enum sandbox sandbox, struct err *e)
+/* No mitigation against code of ours that speculates past stores: it would slow down
+ * decompression on kernels before 5.16, and we run nobody's code. */
+static int limit_calls(const struct sandbox *s, enum sandbox_role role, struct err *e)
 {
-        if (sandbox == SANDBOX_NONE)
+        const struct sock_fprog *filter = &s->filter[role];
+
+        if (filter->len > 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                                       SECCOMP_FILTER_FLAG_SPEC_ALLOW, filter) < 0)
+                return err_set(e, errno, CANNOT_CALLS);
+        return 0;
+}
+
+/* ---- the whole ---------------------------------------------------------------------- */
+
+int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e)
+{
+        struct sandbox *s = calloc(1, sizeof(*s));
+        int rc = 0;
+
+        if (!s)
+                return err_set(e, ENOMEM, "sandbox");
+        s->mode = mode;
+        s->ruleset_fd = -1;
+        if (mode == SANDBOX_ON)
+                rc = make_ruleset(&s->ruleset_fd, e);
+        if (rc == 0 && mode >= SANDBOX_LOG)
+                rc = make_filter(s, SANDBOX_WORKER, e);
+        if (rc == 0 && mode >= SANDBOX_LOG)
+                rc = make_filter(s, SANDBOX_MAIN, e);
+        if (rc < 0) {
+                sandbox_free(s);
+                return rc;
+        }
+        *ret = s;
+        return 0;
+}
+
+void sandbox_free(struct sandbox *s)
+{
+        if (!s)
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(s->filter); i++)
+                free(s->filter[i].filter);
+        fd_close(&s->ruleset_fd);
+        free(s);
+}
+
+int sandbox_enter(const struct sandbox *s, enum sandbox_role role, struct err *e)
+{
+        if (s->mode == SANDBOX_NONE)
                 return 0;
 
         int rc = isolate_thread(e);
 
-        if (rc < 0 || sandbox == SANDBOX_OFF)
+        if (rc < 0 || s->mode == SANDBOX_OFF)
                 return rc;
         /* both ask for it of who has no privileges */
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return err_set(e, errno, "cannot give up new privileges");
+        rc = deny_files(s, e);
+        return rc < 0 ? rc : limit_calls(s, role, e);
+}
 
-        rc = sandbox == SANDBOX_ON ? deny_files(e) : 0;
-        return rc < 0 ? rc : limit_calls(role, sandbox, e);
+int sandbox_narrow(const struct sandbox *s, struct err *e)
+{
+        return limit_calls(s, SANDBOX_WORKER, e);
 }
 
 const char *sandbox_lacks(void)

@@ -180,6 +180,15 @@ static int start_workers(struct server *server, const struct server_options *o, 
         return 0;
 }
 
+static int await_workers(struct server *server, struct err *e)
+{
+        int rc = 0;
+
+        for (unsigned i = 0; i < server->host.threads && rc == 0; i++)
+                rc = worker_ready(server->worker[i], e);
+        return rc;
+}
+
 static int admit_private(struct server *server, int fd, struct err *e)
 {
         AUTO_FD sock = fd;
@@ -266,14 +275,18 @@ static void resume_stays(struct server *server)
         }
 }
 
-/* The last step before clients are looked at. */
+/* The last step before clients are looked at. Workers have entered meanwhile. */
 static int confine(struct server *server, struct err *e)
 {
         const char *lacks = sandbox_lacks();
 
-        if (lacks && server->host.sandbox >= SANDBOX_LOG)
+        if (lacks && server->options->sandbox >= SANDBOX_LOG)
                 log_note(&server->host.log, "%s", lacks);
-        return sandbox_enter(SANDBOX_MAIN, server->host.sandbox, e);
+
+        int rc = sandbox_enter(server->host.sandbox, SANDBOX_MAIN, e);
+
+        server->host.confined = rc == 0;
+        return rc < 0 ? rc : await_workers(server, e);
 }
 
 /* Once nothing can fail any more: an error is one sentence. */
@@ -353,6 +366,7 @@ static void server_fini(struct server *server)
         keeper_leave(server->keeper);
         for (unsigned i = 0; i < server->host.threads; i++)
                 worker_stop(server->worker[i]);
+        sandbox_free(server->host.sandbox);
         members_fini(&server->members);
         while (server->stays) {
                 struct fcstay *stay = server->stays;
@@ -380,7 +394,6 @@ int server_run(const struct server_options *options, struct err *e)
         struct server server = {
                 .host = {
                         .is_private = options->is_private,
-                        .sandbox = options->sandbox,
                         .prefetch_limit = options->prefetch_limit,
                         .around_bytes = options->around_bytes,
                         .caches.keep_bytes = options->is_private ? 0 : options->cache_keep,
@@ -396,6 +409,8 @@ int server_run(const struct server_options *options, struct err *e)
 
         int rc = make_loop(&server, e);
 
+        if (rc == 0)
+                rc = sandbox_new(options->sandbox, &server.host.sandbox, e);
         if (rc == 0)
                 rc = start_workers(&server, options, e);
         if (rc == 0)

@@ -38,7 +38,7 @@ struct server_options {
         unsigned workers;               /* of either kind, 1..WORKERS_MAX */
         enum placement placement;
         uint64_t prefetch_limit;        /* bytes per second for each client */
-        enum sandbox sandbox;           /* the calling thread enters it too */
+        enum sandbox_mode sandbox;      /* the calling thread enters it too */
         struct account account;         /* for isolate_process(), before server_run() */
         uint64_t around_bytes;          /* fault-around: a power of two, 0 = none */
         uint64_t cache_keep;            /* daemon: bytes of caches that nobody uses */

@@ -61,7 +61,8 @@ struct session_host {
         bool pinned;                    /* each on its CPU; every worker polls all feeds */
         int bell_fd;                    /* eventfd: wakes one that works ahead */
         _Atomic unsigned resting;       /* of those; INV-RING */
-        enum sandbox sandbox;           /* of every thread (INV-CONFINED) */
+        struct sandbox *sandbox;        /* of every thread (INV-CONFINED) */
+        bool confined;                  /* main thread: it has entered, and threads inherit */
         bool is_private;                /* the client keeps the writable descriptors */
         uint64_t prefetch_limit;        /* no client gets more: bytes per second */
         uint64_t around_bytes;          /* of fault-around */

@@ -29,6 +29,7 @@ struct worker {
         /* set before the thread starts, constant after */
         struct session_host *host;
         bool ahead;                     /* serves no faults */
+        bool inherits;                  /* the main thread has entered its sandbox */
         pthread_t thread;
         int epoll_fd;
         int kick_fd;
@@ -40,7 +41,7 @@ struct worker {
         unsigned turn;                  /* whose background comes first */
         unsigned naps;                  /* before a rest */
 
-        /* worker thread until it has posted, then the starting one */
+        /* worker thread until it has posted, then the main thread */
         sem_t entered;
         struct err enter_err;           /* code 0: it has entered its sandbox */
 
@@ -265,10 +266,12 @@ static void work_ahead(struct worker *w)
 /* INV-CONFINED */
 static bool enter(struct worker *w)
 {
-        bool entered = sandbox_enter(SANDBOX_WORKER, w->host->sandbox, &w->enter_err) == 0;
+        const struct sandbox *sandbox = w->host->sandbox;
+        int rc = w->inherits ? sandbox_narrow(sandbox, &w->enter_err)
+                             : sandbox_enter(sandbox, SANDBOX_WORKER, &w->enter_err);
 
         sem_post(&w->entered);
-        return entered;
+        return rc == 0;
 }
 
 static void *run(void *arg)
@@ -317,15 +320,6 @@ static int start_thread(struct worker *w)
         return -rc;
 }
 
-static int await_entry(struct worker *w)
-{
-        while (sem_wait(&w->entered) < 0)
-                ASSERT(errno == EINTR);
-        if (w->enter_err.code < 0)
-                pthread_join(w->thread, NULL);
-        return w->enter_err.code;
-}
-
 int worker_start(struct session_host *host, unsigned index, struct worker **ret,
                  struct err *e)
 {
@@ -337,6 +331,7 @@ int worker_start(struct session_host *host, unsigned index, struct worker **ret,
         sem_init(&w->entered, 0, 0);
         w->host = host;
         w->ahead = index >= host->workers;
+        w->inherits = host->confined;
         w->ctx.worker = index;
         w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         w->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -355,15 +350,17 @@ int worker_start(struct session_host *host, unsigned index, struct worker **ret,
                 worker_free(w);
                 return err_set(e, -rc, "cannot start worker %u", index);
         }
-        rc = await_entry(w);
-        if (rc < 0) {
-                if (e)
-                        *e = w->enter_err;
-                worker_free(w);
-                return rc;
-        }
         *ret = w;
         return 0;
+}
+
+int worker_ready(struct worker *w, struct err *e)
+{
+        while (sem_wait(&w->entered) < 0)
+                ASSERT(errno == EINTR);
+        if (w->enter_err.code < 0 && e)
+                *e = w->enter_err;
+        return w->enter_err.code;
 }
 
 void worker_kick(struct worker *w)

@@ -27,9 +27,12 @@
 struct worker;
 
 /* index: 0 to host->workers - 1 serve faults, those from there to host->threads - 1
- * work ahead. Returns when the thread has entered its sandbox. */
+ * work ahead. At any time: also when the calling thread is in its sandbox. */
 int worker_start(struct session_host *host, unsigned index, struct worker **ret,
                  struct err *e);
+/* Once, after worker_start(): waits until the thread is in its sandbox. An error means
+ * that it could not enter and does nothing; it is to be stopped all the same. */
+int worker_ready(struct worker *w, struct err *e);
 /* joins the thread; sessions it still knows are let go */
 void worker_stop(struct worker *w);
 /* the session counts as held from here on (INV-QUIET) */

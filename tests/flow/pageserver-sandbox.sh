@@ -24,6 +24,7 @@ is_confined() {
         for caps in CapInh CapPrm CapEff CapAmb; do
                 all_are "$1" $caps 0000000000000000
         done
+        [ "$(id -u)" != 0 ] || all_are "$1" CapBnd 0000000000000000
         all_are "$1" NoNewPrivs 1
         grep -q 'system calls.* are not limited' "$work"/pageserver.*.txt || all_are "$1" Seccomp 2
         [ "$(ls "/proc/$1/task" | wc -l)" -gt 2 ] || die "it has no worker: nothing was shown"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: a confined thread can do its work and nothing that its list does not name;
- *       what only an intruder would call ends the process; a process that was isolated
- *       has no privileges, no dumps and no way back, and can still show a cache
- *       read-only (INV-READONLY). Names of accounts.
+ *       what only an intruder would call ends the process.
  * Method: one child for each call, which enters and then calls: its exit status is the
- *       errno, or the signal that ended it. */
+ *       errno, or the signal that ended it. Once more from a thread that is started from
+ *       within the main thread's sandbox, where it must be a worker's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -28,7 +28,6 @@
 #include <unistd.h>
 
 #include "common/check.h"
-#include "pageserver/isolate.h"
 #include "pageserver/sandbox.h"
 #include "tests/unit/expect.h"
 #include "tests/unit/suite.h"
@@ -39,22 +38,69 @@
 
 typedef long call_fn(void);
 
-/* the child's whole life: 0 or the errno of the call */
-static int outcome(enum sandbox_role role, enum sandbox sandbox, call_fn *call)
+static struct sandbox *enter(enum sandbox_role role, enum sandbox_mode mode)
 {
+        struct sandbox *s;
         struct err e;
+
+        if (sandbox_new(mode, &s, &e) < 0 || sandbox_enter(s, role, &e) < 0) {
+                fprintf(stderr, "%s\n", e.text);
+                _exit(255);
+        }
+        return s;
+}
+
+static int end_of(pid_t child)
+{
         int status;
+
+        CU_ASSERT_FATAL(child > 0 && waitpid(child, &status, 0) == child);
+        return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* the child's whole life: 0 or the errno of the call */
+static int outcome(enum sandbox_role role, enum sandbox_mode mode, call_fn *call)
+{
         pid_t child = fork();
 
         if (child == 0) {
-                if (sandbox_enter(role, sandbox, &e) < 0) {
-                        fprintf(stderr, "%s\n", e.text);
-                        _exit(255);
-                }
+                enter(role, mode);
                 _exit(call() < 0 ? errno : 0);
         }
-        CU_ASSERT_FATAL(child > 0 && waitpid(child, &status, 0) == child);
-        return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+        return end_of(child);
+}
+
+struct heir {
+        const struct sandbox *sandbox;
+        call_fn *call;
+};
+
+static void *narrows(void *arg)
+{
+        const struct heir *heir = arg;
+        struct err e;
+
+        if (sandbox_narrow(heir->sandbox, &e) < 0) {
+                fprintf(stderr, "%s\n", e.text);
+                _exit(255);
+        }
+        _exit(heir->call() < 0 ? errno : 0);
+}
+
+/* the same for a worker that the main thread starts from within its sandbox */
+static int heir_outcome(call_fn *call)
+{
+        pid_t child = fork();
+
+        if (child == 0) {
+                struct heir heir = { .sandbox = enter(SANDBOX_MAIN, SANDBOX_ON), .call = call };
+                pthread_t thread;
+
+                if (pthread_create(&thread, NULL, narrows, &heir) == 0)
+                        pthread_join(thread, NULL);
+                _exit(255);
+        }
+        return end_of(child);
 }
 
 /* ---- calls -------------------------------------------------------------------- */
@@ -222,6 +268,32 @@ static long reads_limit(void)
         return getrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static long narrows_itself(void)
+{
+        return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, NULL);
+}
+
+static long limits_all_threads(void)
+{
+        return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, NULL);
+}
+
+static long listens_to_calls(void)
+{
+        return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                       SECCOMP_FILTER_FLAG_SPEC_ALLOW | SECCOMP_FILTER_FLAG_NEW_LISTENER, NULL);
+}
+
+static long steps_back(void)
+{
+        return setpriority(PRIO_PROCESS, 0, 10);
+}
+
+static long pushes_another_back(void)
+{
+        return setpriority(PRIO_PROCESS, (id_t)getppid(), 10);
+}
+
 /* ---- the lists ------------------------------------------------------------------ */
 
 struct row {
@@ -258,6 +330,11 @@ static const struct row rows[] = {
         { "kill", kills, DIES, DIES },
         { "setrlimit", raises_limit, ENOSYS, ENOSYS },
         { "getrlimit", reads_limit, ENOSYS, DONE },
+        { "narrower filter", narrows_itself, ENOSYS, EFAULT },
+        { "filter for all threads", limits_all_threads, ENOSYS, ENOSYS },
+        { "filter that tells", listens_to_calls, ENOSYS, ENOSYS },
+        { "lower priority", steps_back, ENOSYS, DONE },
+        { "another's priority", pushes_another_back, ENOSYS, ENOSYS },
 };
 
 static void lists(void)
@@ -269,9 +346,11 @@ static void lists(void)
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 int worker = outcome(SANDBOX_WORKER, SANDBOX_ON, rows[i].call);
                 int main_thread = outcome(SANDBOX_MAIN, SANDBOX_ON, rows[i].call);
+                int heir = heir_outcome(rows[i].call);
 
                 EXPECT_EQUAL(rows[i].name, worker, rows[i].worker);
                 EXPECT_EQUAL(rows[i].name, main_thread, rows[i].main);
+                EXPECT_EQUAL(rows[i].name, heir, rows[i].worker);
         }
 }
 
@@ -302,97 +381,9 @@ static void off_and_log(void)
         CU_ASSERT(outcome(SANDBOX_WORKER, SANDBOX_LOG, forks) == DONE);
 }
 
-/* ---- the process ------------------------------------------------------------------ */
-
-static const struct account someone = { .uid = 4711, .gid = 4712 };
-
-static long isolated_as(const struct account *account)
-{
-        static const char *const none[] = { "CapPrm:\t0000000000000000\n",
-                                            "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n" };
-        char status[8192];
-        struct rlimit core;
-        struct err e;
-        FILE *f = fopen("/proc/self/status", "re");
-
-        if (isolate_process(account, &e) < 0 || isolate_thread(&e) < 0 || !f)
-                return -1;
-
-        size_t n = fread(status, 1, sizeof(status) - 1, f);
-
-        status[n] = '\0';
-        fclose(f);
-        errno = EPROTO;
-        for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
-                if (!strstr(status, none[i]))
-                        return -1;
-        }
-        if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0 || getrlimit(RLIMIT_CORE, &core) < 0 ||
-            core.rlim_max != 0)
-                return -1;
-        return shows_memfd();
-}
-
-static long isolated(void)
-{
-        return isolated_as(&ACCOUNT_OWN);
-}
-
-static long someone_else(void)
-{
-        gid_t group[1];
-
-        if (isolated_as(&someone) < 0)
-                return -1;
-        errno = EPROTO;
-        if (getuid() != someone.uid || geteuid() != someone.uid || getgid() != someone.gid ||
-            getgroups(1, group) != 0)
-                return -1;
-        return setresuid(0, 0, 0) < 0 && errno == EPERM ? 0 : -1;
-}
-
-static long isolate_fails(void)
-{
-        struct err e;
-        int rc = isolate_process(&someone, &e);
-
-        errno = -rc;
-        return rc;
-}
-
-static void process(void)
-{
-        CU_ASSERT(outcome(SANDBOX_MAIN, SANDBOX_NONE, isolated) == DONE);
-        CU_ASSERT(outcome(SANDBOX_MAIN, SANDBOX_NONE, geteuid() ? isolate_fails : someone_else) ==
-                  (geteuid() ? EPERM : DONE));
-}
-
-static void accounts(void)
-{
-        static const char *const wrong[] = {
-                "", ":", "nobody-of-this-name", "root:", "root:no-such-group", "4294967295",
-                "-1", "0x10:0", "12345678901234567890:1", "root:-1", "3999999999",
-        };
-        struct account a;
-        struct err e;
-
-        CU_ASSERT(account_parse("root", &a, &e) == 0 && a.uid == 0 && a.gid == 0);
-        CU_ASSERT(account_parse("0", &a, &e) == 0 && a.uid == 0 && a.gid == 0);
-        CU_ASSERT(account_parse("root:17", &a, &e) == 0 && a.uid == 0 && a.gid == 17);
-        CU_ASSERT(account_parse("3999999999:root", &a, &e) == 0 && a.uid == 3999999999u &&
-                  a.gid == 0);
-        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
-                a.uid = 1;
-                CU_ASSERT(account_parse(wrong[i], &a, &e) == -EINVAL && a.uid == 1);
-                CU_ASSERT(strlen(e.text) > 0);
-        }
-}
-
 static const CU_TestInfo cases[] = {
         { "each role's calls", lists },
         { "off and log refuse nothing", off_and_log },
-        { "a process without privileges", process },
-        { "names of accounts", accounts },
         CU_TEST_INFO_NULL,
 };
 
