@@ -189,6 +189,13 @@ struct qs_writer_options {
         const char *backing;
 };
 
+/* The options of commands that write images. -EINVAL and a sentence with the text. */
+/* "none", "zstd", "zstd:LEVEL" */
+int qs_compress_parse(const char *text, struct qs_writer_options *w, struct err *e);
+/* 4K..2M, a power of two */
+int qs_cluster_size_parse(const char *text, struct qs_writer_options *w, struct err *e);
+int qs_tag_parse(const char *text, char ret[QS_TAG_MAX + 1], struct err *e);
+
 /* Guest clusters, by what became of them. */
 struct qs_writer_stats {
         uint64_t clusters_zero;

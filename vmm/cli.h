@@ -25,20 +25,11 @@ cli_fn cmd_run, cmd_revert, cmd_save, cmd_list, cmd_info, cmd_pause, cmd_resume,
        cmd_prefetch, cmd_stop, cmd_console, cmd_image, cmd_workingset;
 
 #define CLI_FAILED 1
-/* getopt_long's "other" case: an unknown option or a missing argument */
+/* option_bad() of "vmm COMMAND" */
 int cli_bad_option(const char *command, char **argv, struct err *e);
 /* -EINVAL unless exactly n operands are left */
 int cli_operands(int argc, char **argv, int n, const char *usage, struct err *e);
 void cli_help(const char *text);
-
-/* "none", "zstd", "zstd:LEVEL" */
-int cli_parse_compress(const char *text, struct qs_writer_options *w, struct err *e);
-/* 4K..2M, a power of two */
-int cli_parse_cluster_size(const char *text, struct qs_writer_options *w, struct err *e);
-int cli_parse_tag(const char *text, char ret[QS_TAG_MAX + 1], struct err *e);
-/* a number in [min, max] */
-int cli_parse_number(const char *text, uint64_t min, uint64_t max, const char *what,
-                     uint64_t *ret, struct err *e);
 
 /* pretty JSON and a newline on standard output */
 void cli_print_json(struct json_object *o);

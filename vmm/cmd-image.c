@@ -9,6 +9,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/io.h"
+#include "common/options.h"
 #include "vmm/cli.h"
 #include "vmm/image-check.h"
 #include "vmm/image-compare.h"
@@ -17,7 +18,6 @@
 #include "vmm/image-workingset.h"
 #include "vmm/image-write.h"
 #include "vmm/job.h"
-#include "vmm/options.h"
 
 #define PASSPHRASE_FILE_MAX 4096u
 
@@ -148,7 +148,7 @@ static int named_writer(const struct image_cmd *o, struct qs_writer_options *ret
 {
         *ret = o->writer;
         ret->append = o->open.tag != NULL;
-        return o->open.tag ? cli_parse_tag(o->open.tag, ret->tag, e) : 0;
+        return o->open.tag ? qs_tag_parse(o->open.tag, ret->tag, e) : 0;
 }
 
 static int image_import_cmd(const struct image_cmd *o, struct err *e)
@@ -282,14 +282,14 @@ static int read_compress(void *command, const char *value, struct err *e)
 {
         struct image_cmd *o = command;
 
-        return cli_parse_compress(value, &o->writer, e);
+        return qs_compress_parse(value, &o->writer, e);
 }
 
 static int read_cluster_size(void *command, const char *value, struct err *e)
 {
         struct image_cmd *o = command;
 
-        return cli_parse_cluster_size(value, &o->writer, e);
+        return qs_cluster_size_parse(value, &o->writer, e);
 }
 
 static const struct option_row options[] = {
@@ -313,7 +313,7 @@ static const struct option_row options[] = {
 
 static int run(struct image_cmd *o, int argc, char **argv, struct err *e)
 {
-        if (options_parse("image", options, argc, argv, o, e) < 0)
+        if (options_parse("vmm image", options, argc, argv, o, NULL, e) < 0)
                 return CLI_FAILED;
         o->open.passphrase = o->passphrase;
         if (o->help || optind == argc) {

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/options.h"
 #include "common/rate.h"
 #include "vmm/cli.h"
 #include "vmm/launch.h"
-#include "vmm/options.h"
 #include "vmm/revert.h"
 
 #define USAGE "revert IMAGE [OPTIONS]"
@@ -83,7 +83,7 @@ static int read_postcopy(void *command, const char *value, struct err *e)
         int rc = 0;
 
         if (value)
-                rc = cli_parse_number(value, 0, 100, "percentage", &percent, e);
+                rc = option_number(value, 0, 100, "percentage", &percent, e);
         o->revert.postcopy = true;
         o->revert.hold_percent = (unsigned)percent;
         return rc;
@@ -99,7 +99,7 @@ static int read_record(void *command, const char *value, struct err *e)
         int rc = 0;
 
         if (value)
-                rc = cli_parse_number(value, 1, RECORD_SECONDS_MAX, "number of seconds", &seconds,
+                rc = option_number(value, 1, RECORD_SECONDS_MAX, "number of seconds", &seconds,
                                       e);
         o->postcopy_only = true;
         o->revert.record = true;
@@ -172,7 +172,7 @@ static int settle_hugepages(struct revert_cmd *o, struct err *e)
 
 static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
 {
-        int rc = options_parse("revert", options, argc, argv, o, e);
+        int rc = options_parse("vmm revert", options, argc, argv, o, NULL, e);
 
         if (rc < 0 || o->help)
                 return rc;

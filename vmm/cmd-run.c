@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/options.h"
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/coldboot.h"
 #include "vmm/launch.h"
-#include "vmm/options.h"
 
 #define USAGE "run NAME [--kernel IMAGE [--initrd FILE] | --demo] [OPTIONS]"
 #define MEMORY_DEFAULT (256ull << 20)
@@ -49,7 +49,7 @@ static int read_cpus(void *command, const char *value, struct err *e)
 {
         struct run_options *o = command;
         uint64_t n = 0;
-        int rc = cli_parse_number(value, 1, VCPUS_MAX, "number of CPUs", &n, e);
+        int rc = option_number(value, 1, VCPUS_MAX, "number of CPUs", &n, e);
 
         o->boot.cpus = (unsigned)n;
         return rc;
@@ -72,7 +72,7 @@ static const struct option_row options[] = {
 
 static int parse(int argc, char **argv, struct run_options *o, struct err *e)
 {
-        int rc = options_parse("run", options, argc, argv, o, e);
+        int rc = options_parse("vmm run", options, argc, argv, o, NULL, e);
 
         if (rc < 0 || o->help)
                 return rc;

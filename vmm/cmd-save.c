@@ -8,10 +8,10 @@
 
 #include "common/auto.h"
 #include "common/json.h"
+#include "common/options.h"
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/httpc.h"
-#include "vmm/options.h"
 #include "vmm/rundir.h"
 
 #define USAGE "save NAME IMAGE [OPTIONS]"
@@ -44,21 +44,21 @@ static int read_tag(void *command, const char *value, struct err *e)
 {
         struct save_cmd *o = command;
 
-        return cli_parse_tag(value, o->writer.tag, e);
+        return qs_tag_parse(value, o->writer.tag, e);
 }
 
 static int read_compress(void *command, const char *value, struct err *e)
 {
         struct save_cmd *o = command;
 
-        return cli_parse_compress(value, &o->writer, e);
+        return qs_compress_parse(value, &o->writer, e);
 }
 
 static int read_cluster_size(void *command, const char *value, struct err *e)
 {
         struct save_cmd *o = command;
 
-        return cli_parse_cluster_size(value, &o->writer, e);
+        return qs_cluster_size_parse(value, &o->writer, e);
 }
 
 static const struct option_row options[] = {
@@ -76,7 +76,7 @@ static const struct option_row options[] = {
 
 static int parse(int argc, char **argv, struct save_cmd *o, struct err *e)
 {
-        int rc = options_parse("save", options, argc, argv, o, e);
+        int rc = options_parse("vmm save", options, argc, argv, o, NULL, e);
 
         if (rc < 0 || o->help)
                 return rc;

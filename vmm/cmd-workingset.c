@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/options.h"
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/httpc.h"
-#include "vmm/options.h"
 
 #define USAGE "workingset NAME [--json]"
 
@@ -45,7 +45,7 @@ int cmd_workingset(const struct cli *cli, int argc, char **argv, struct err *e)
         struct workingset_cmd o = { 0 };
 
         (void)cli;
-        if (options_parse("workingset", options, argc, argv, &o, e) < 0)
+        if (options_parse("vmm workingset", options, argc, argv, &o, NULL, e) < 0)
                 return CLI_FAILED;
         if (o.help) {
                 cli_help(help);
