@@ -65,7 +65,7 @@ static int remove_stale(const struct sockaddr_un *sa, int type, struct err *e)
         /* EAGAIN: busy; EPROTOTYPE: alive, of the other type */
         if (connect(probe, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN ||
             errno == EPROTOTYPE)
-                return err_msg(e, EADDRINUSE, "a page server listens at '%s' already",
+                return err_msg(e, EADDRINUSE, "somebody listens at '%s' already",
                                sa->sun_path);
         if (errno != ECONNREFUSED)
                 return err_set(e, errno, "cannot tell who listens at '%s'", sa->sun_path);

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "pageserver/adapters/qemu/import.h"
+#include "pageserver/adapters/qemu/options.h"
+#include "pageserver/adapters/qemu/revert.h"
+#include "pageserver/adapters/qemu/save.h"
+#include "pageserver/adapters/qemu/status.h"
+#include "pageserver/adapters/qemu/transport.h"
+
+#define PROGRAM "qemu-snapshot"
+#define EXIT_USAGE 2
+
+static int save(const struct command *c, struct err *e)
+{
+        struct transport t = TRANSPORT_NONE;
+        int rc = transport_open(&c->transport, &t, e);
+
+        if (rc == 0) {
+                transport_enlarge(&t);
+                rc = qemu_save(&c->save, &t, e);
+        }
+        transport_close(&t);
+        return rc;
+}
+
+/* Under postcopy a large pipe would stand in front of the pages that the guest waits for. */
+static int revert(const struct command *c, struct err *e)
+{
+        struct transport t = TRANSPORT_NONE;
+        int rc = transport_open(&c->transport, &t, e);
+
+        if (rc == 0) {
+                if (!c->revert.postcopy)
+                        transport_enlarge(&t);
+                rc = qemu_revert(&c->revert, &t, e);
+        }
+        if (rc < 0)
+                transport_refuse(&t);
+        transport_close(&t);
+        return rc;
+}
+
+static int run(const struct command *c, struct err *e)
+{
+        const struct status_query q = {
+                .image = c->image, .tag = c->tag, .wait = c->mode == MODE_WAIT,
+                .timeout_s = c->transport.timeout_s, .json = c->json,
+        };
+
+        switch (c->mode) {
+        case MODE_SAVE:
+                return save(c, e) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        case MODE_REVERT:
+                return revert(c, e) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        case MODE_IMPORT:
+                return qemu_import(c->stream, &c->save, e) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        case MODE_EXPORT:
+                return qemu_export(&c->revert, c->stream, c->save.writer.force, e) < 0 ?
+                       EXIT_FAILURE : EXIT_SUCCESS;
+        default:
+                return status_ask(&q, e);
+        }
+}
+
+/* QEMU may wait for a stream of a command line that is wrong. */
+static void refuse_unread(int argc, char **argv)
+{
+        struct transport_options o;
+        struct transport t = TRANSPORT_NONE;
+
+        if (options_revert_of(argc, argv, &o) && transport_open(&o, &t, NULL) == 0)
+                transport_refuse(&t);
+}
+
+int main(int argc, char **argv)
+{
+        struct command c;
+        struct err e = { 0 };
+        int status = EXIT_USAGE;
+
+        signal(SIGPIPE, SIG_IGN);       /* what is written to who went away fails instead */
+        switch (options_take(argc, argv, &c, &e)) {
+        case OPTIONS_RUN:
+                status = run(&c, &e);
+                break;
+        case OPTIONS_ANSWERED:
+                return EXIT_SUCCESS;
+        case OPTIONS_WRONG:
+                refuse_unread(argc, argv);
+                break;
+        }
+        if (e.code)
+                err_print(PROGRAM, &e);
+        return status;
+}
