@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+# lib.sh - sourced by the tests with a real QEMU: guests under TCG, driven over QMP.
+#
+# Conventions: those of tests/flow/lib.sh, of which this is a part. $machine holds the
+# options that source and target of a revert share, $append the command line of the
+# payload guest. Of the QEMU called vm1 in $work: vm1.txt is its console,
+# vm1.qemu.txt what it and its children say on stderr, vm1.events.txt what
+# tests/qemu/qmp saw since its start, vm1.qmp its monitor. Each wait has an end: a
+# machine that is eight times slower than ours still passes.
+# Never precopy a running guest of two CPUs: TCG of QEMU 7.2 loses dirty pages.
+#
+# QEMU_TESTS=full: with what takes minutes (HACKING.md).
+#
+# shellcheck shell=sh
+# shellcheck disable=SC2034 # some variables are for the tests
+# shellcheck source=tests/flow/lib.sh
+. "$(dirname "$0")/../flow/lib.sh"
+
+qemu=$(readlink -f "$(command -v qemu-system-x86_64 || echo /none)")
+qmp=$build/tests/qemu/qmp
+snapshot=${QEMU_SNAPSHOT:-$build/pageserver/adapters/qemu/qemu-snapshot}
+payload=$build/vmm/payload/payload.elf
+machine="-M pc -m 64M"
+append="start=4M range=32M rate=40M"
+# QEMU 7.2 sends 128 MiB/s unless told otherwise
+full_speed=1099511627776
+
+[ -x "$qemu" ] || skip "no qemu-system-x86_64"
+for _program in "$qmp" "$payload_verify"; do
+        [ -x "$_program" ] || die "build $_program first"
+done
+
+# The programs of this test are known by VMM_RUNTIME_DIR in their environment.
+# shellcheck disable=SC2317 # called by the trap
+qemu_cleanup() {
+        _status=$?
+        set +e
+        # shellcheck disable=SC2046 # lists of numbers
+        kill -9 $(processes "$qemu") $(processes "$snapshot") $(processes "$qmp") 2>/dev/null
+        give_huge_pages
+        (exit $_status)
+        cleanup
+}
+trap qemu_cleanup EXIT
+
+full() { [ "${QEMU_TESTS-}" = full ]; }
+only_full() { full || skip "$1; QEMU_TESTS=full runs it"; }
+
+# need_snapshots: skips where QEMU cannot save a running guest or revert by postcopy
+need_snapshots() {
+        [ -x "$snapshot" ] || die "build $snapshot first"
+        [ "$(id -u)" = 0 ] || [ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 1 ] ||
+                skip "QEMU may not use userfaultfd: run as root"
+}
+
+# ---- machines ------------------------------------------------------------------
+
+# q NAME COMMAND [ARGUMENTS]: one command; what it returns goes to standard output
+q() {
+        _name=$1
+        shift
+        "$qmp" "$work/$_name.qmp" "$@"
+}
+
+# qemu_start NAME OPTIONS...: and its events are recorded
+qemu_start() {
+        _name=$1
+        shift
+        rm -f "$work/$_name".*
+        mkfifo "$work/$_name.in"
+        # shellcheck disable=SC2086 # options are words
+        "$qemu" -accel tcg,thread=multi -nodefaults -no-user-config -no-reboot -display none \
+                $machine "$@" -serial "file:$work/$_name.txt" \
+                -qmp "unix:$work/$_name.qmp,server=on,wait=off" \
+                -qmp "unix:$work/$_name.oob,server=on,wait=off" \
+                >"$work/$_name.qemu.txt" 2>&1 &
+        echo $! >"$work/$_name.pid"
+        "$qmp" --session "$work/$_name.oob" <>"$work/$_name.in" \
+                >"$work/$_name.events.txt" 2>&1 &
+        within 60 said "$_name" '^[0-9.]* open' || die "$_name does not start"
+        q "$_name" migrate-set-capabilities "$(capability events true)" >/dev/null
+        q "$_name" migrate-set-parameters "{\"max-bandwidth\": $full_speed}" >/dev/null
+}
+
+# guest NAME [OPTIONS...]: the payload guest, running
+guest() {
+        _name=$1
+        shift
+        qemu_start "$_name" -kernel "$payload" -append "$append" "$@"
+        wait_for "$work/$_name.txt" '^tick 3'
+        wait_for "$work/$_name.txt" '^verified PASS 1'
+}
+
+# target NAME [OPTIONS...]: the same machine, waiting for migrate-incoming
+target() {
+        _name=$1
+        shift
+        qemu_start "$_name" -kernel "$payload" -append "$append" -incoming defer "$@"
+}
+
+pid_of() { cat "$work/$1.pid"; }
+alive() { kill -0 "$(pid_of "$1")" 2>/dev/null; }
+# shellcheck disable=SC2317 # called by within
+gone() { ! alive "$1"; }
+
+# quit NAME...
+quit() {
+        for _name in "$@"; do
+                q "$_name" quit >/dev/null || die "$_name does not quit"
+                within 60 gone "$_name" || die "$_name does not end"
+        done
+}
+
+# kill_qemu NAME...: for those whose monitor may be blocked
+kill_qemu() {
+        for _name in "$@"; do
+                kill -9 "$(pid_of "$_name")" 2>/dev/null || true
+                within 60 gone "$_name" || die "$_name does not end"
+        done
+}
+
+# ---- what a machine says -------------------------------------------------------
+
+# said NAME PATTERN: some line of its events; events NAME WORD: how many of one name
+said() { grep -q -s -E -- "$2" "$work/$1.events.txt"; }
+events() { grep -c -s -E " event $2 " "$work/$1.events.txt" || true; }
+# shellcheck disable=SC2317 # called by within
+events_beyond() { [ "$(events "$1" "$2")" -gt "$3" ]; }
+
+# in_state NAME STATE...: of its migration, in or out
+in_state() {
+        _name=$1
+        shift
+        _state=$(q "$_name" query-migrate 2>/dev/null | jq -r .status)
+        for _wanted in "$@"; do
+                [ "$_state" != "$_wanted" ] || return 0
+        done
+        return 1
+}
+
+# migrated NAME [SECONDS]: waits until a migration has ended; it must have completed
+migrated() {
+        within "${2:-300}" in_state "$1" completed failed || die "$1: migration is '$_state'"
+        in_state "$1" completed || die "$1: migration $_state, not completed"
+}
+
+# shellcheck disable=SC2317 # called by within
+runs() { [ "$(q "$1" query-status | jq -r .running)" = true ]; }
+
+# guest_runs_on NAME: its CPU has passed on, and what it reads is right
+guest_runs_on() {
+        runs_on "$work/$1.txt"
+        passes_again "$work/$1.txt" 2
+}
+
+capability() { echo "{\"capabilities\": [{\"capability\": \"$1\", \"state\": $2}]}"; }
+# set_capability NAME CAPABILITY true|false
+set_capability() {
+        q "$1" migrate-set-capabilities "$(capability "$2" "$3")" >/dev/null ||
+                die "$1 refuses the capability $2"
+}
+
+# speed NAME BYTES: at most so many a second from now on
+speed() { q "$1" migrate-set-parameters "{\"max-bandwidth\": $2}" >/dev/null; }
+
+# ---- saving and reverting ------------------------------------------------------
+
+# migrate NAME URI, incoming NAME URI: only starts it
+migrate() { q "$1" migrate "{\"uri\": \"$2\"}" >/dev/null; }
+incoming() { q "$1" migrate-incoming "{\"uri\": \"$2\"}" >/dev/null; }
+
+tool_uri() { echo "exec:exec '$snapshot' $*"; }
+
+# finished IMAGE: the tool says that the image is there, or why not
+finished() {
+        "$snapshot" --wait "$1" --timeout 300 >"$work/out" 2>"$work/err" ||
+                die "no image ${1##*/}: $(cat "$work/err")"
+        [ -f "$1" ] || die "--wait says done, but there is no ${1##*/}"
+}
+
+# save_live NAME IMAGE [OPTIONS...]: of the running guest, which runs on; the tick
+# before is then in $saved
+save_live() {
+        _vm=$1
+        _image=$2
+        shift 2
+        saved=$(last_tick "$work/$_vm.txt")
+        set_capability "$_vm" background-snapshot true
+        migrate "$_vm" "$(tool_uri "$@" "$_image")" || die "migrate of $_vm"
+        migrated "$_vm"
+        finished "$_image"
+}
+
+# save_stopped NAME IMAGE [OPTIONS...]: plain precopy; the guest stays paused
+save_stopped() {
+        _vm=$1
+        _image=$2
+        shift 2
+        q "$_vm" stop >/dev/null
+        saved=$(last_tick "$work/$_vm.txt")
+        set_capability "$_vm" background-snapshot false
+        migrate "$_vm" "$(tool_uri "$@" "$_image")" || die "migrate of $_vm"
+        migrated "$_vm"
+        finished "$_image"
+}
+
+# revert_now NAME IMAGE [OPTIONS...]: by postcopy, until it has completed;
+# revert_plain the same by the plain stream
+revert_now() {
+        _vm=$1
+        _image=$2
+        shift 2
+        start_postcopy "$_vm" "$_image" "$@"
+        migrated "$_vm"
+}
+start_postcopy() {
+        _vm=$1
+        _image=$2
+        shift 2
+        set_capability "$_vm" postcopy-ram true
+        incoming "$_vm" "$(tool_uri --revert --postcopy "$@" "$_image")" ||
+                die "migrate-incoming of $_vm"
+}
+revert_plain() {
+        _vm=$1
+        _image=$2
+        shift 2
+        incoming "$_vm" "$(tool_uri --revert "$@" "$_image")" || die "migrate-incoming of $_vm"
+        migrated "$_vm"
+}
+
+# went_on NAME: the guest has continued from $saved, and its RAM is right. What was
+# saved while stopped is paused again after a plain load.
+went_on() {
+        runs "$1" || q "$1" cont >/dev/null
+        goes_on "$work/$1.txt" "$saved"
+}
+
+# no_image IMAGE: nothing under the name, nor beside it but a status file
+no_image() {
+        [ ! -e "$1" ] || die "${1##*/} is there, but its save failed"
+        _left=$(find "${1%/*}" -mindepth 1 -name ".*${1##*/}*")
+        [ -z "$_left" ] || die "left behind: $_left"
+}
+
+# ---- huge pages ----------------------------------------------------------------
+
+huge_taken=
+huge_pool=/sys/kernel/mm/hugepages/hugepages-2048kB
+# take_huge_pages N: reserves so many more, or skips; given back at the end
+take_huge_pages() {
+        [ -w $huge_pool/nr_hugepages ] || skip "huge pages cannot be reserved here"
+        huge_taken=$(cat $huge_pool/nr_hugepages)
+        echo $((huge_taken + $1)) >$huge_pool/nr_hugepages
+        [ "$(cat $huge_pool/free_hugepages)" -ge "$1" ] || skip "there are no $1 huge pages"
+}
+give_huge_pages() {
+        [ -z "$huge_taken" ] || echo "$huge_taken" >$huge_pool/nr_hugepages
+        huge_taken=
+}
