@@ -117,7 +117,7 @@ static const struct subsection {
 static int take_subsection(struct in *in, struct qemuhead *h, struct err *e)
 {
         char name[QEMU_NAME_MAX + 1];
-        uint32_t version;
+        uint32_t version = 0;
         int rc = take(in, 1) ? 0 : -EAGAIN;
 
         if (rc == 0)
