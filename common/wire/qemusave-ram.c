@@ -201,7 +201,7 @@ int qemusave_footer(struct qemusave *p, struct qemusave_in *in, struct qemusave_
 
         bool footers = p->footers_known ? p->ram.footers : in->at[0] == QEMU_FOOTER;
 
-        if (footers && in->left < QEMU_FOOTER_BYTES)
+        if (footers && in->at[0] == QEMU_FOOTER && in->left < QEMU_FOOTER_BYTES)
                 return QEMUSAVE_STEP_MORE;
         if (footers && (in->at[0] != QEMU_FOOTER || get_be32(in->at + 1) != p->ram.id))
                 return err_msg(e, EBADMSG, "a section of RAM ends without its footer");
