@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +15,23 @@
 #define PROGRAM "qemu-snapshot"
 #define EXIT_USAGE 2
 
+/* People who try it out see what is wrong, and no bytes of a stream. */
+static int open_transport(const struct command *c, struct transport *ret, struct err *e)
+{
+        int rc = transport_open(&c->transport, ret, e);
+
+        if (rc < 0 || !isatty(c->mode == MODE_SAVE ? ret->in : ret->out))
+                return rc;
+        transport_close(ret);
+        return err_msg(e, EINVAL, "standard %s is a terminal: it is QEMU that starts this "
+                       "program, see '" PROGRAM " --help'",
+                       c->mode == MODE_SAVE ? "input" : "output");
+}
+
 static int save(const struct command *c, struct err *e)
 {
         struct transport t = TRANSPORT_NONE;
-        int rc = transport_open(&c->transport, &t, e);
+        int rc = open_transport(c, &t, e);
 
         if (rc == 0) {
                 transport_enlarge(&t);
@@ -31,7 +45,7 @@ static int save(const struct command *c, struct err *e)
 static int revert(const struct command *c, struct err *e)
 {
         struct transport t = TRANSPORT_NONE;
-        int rc = transport_open(&c->transport, &t, e);
+        int rc = open_transport(c, &t, e);
 
         if (rc == 0) {
                 if (!c->revert.postcopy)
@@ -72,7 +86,8 @@ static void refuse_unread(int argc, char **argv)
         struct transport_options o;
         struct transport t = TRANSPORT_NONE;
 
-        if (options_revert_of(argc, argv, &o) && transport_open(&o, &t, NULL) == 0)
+        if (options_revert_of(argc, argv, &o) && transport_open(&o, &t, NULL) == 0 &&
+            !isatty(t.out))
                 transport_refuse(&t);
 }
 

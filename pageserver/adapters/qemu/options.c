@@ -382,6 +382,8 @@ static int take(int argc, char **argv, struct words *w, struct err *e)
         if (rc == 0 && argc - optind != 1)
                 rc = err_msg(e, EINVAL, "%s: see '" PROGRAM " --help'",
                              argc == optind ? "IMAGE is missing" : "one IMAGE is expected");
+        if (rc == 0 && !argv[optind][0])
+                rc = err_msg(e, EINVAL, "the name of IMAGE is empty");
         if (rc < 0)
                 return rc;
         w->c.image = w->c.save.image = w->c.revert.image = argv[optind];

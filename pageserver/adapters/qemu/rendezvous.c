@@ -46,7 +46,7 @@ static bool parse_tcp(const char *text, struct place *ret)
         const char *host = text;
         size_t bytes = colon ? (size_t)(colon - text) : 0;
 
-        if (bytes > 2 && host[0] == '[' && host[bytes - 1] == ']') {
+        if (bytes > 1 && host[0] == '[' && host[bytes - 1] == ']') {
                 host++;
                 bytes -= 2;
         } else if (memchr(host, ':', bytes)) {
