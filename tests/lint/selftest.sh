@@ -42,11 +42,13 @@ plant_programs() {
 		esac
 	END
 	printf '#!/bin/sh\necho "  --socket PATH  where"\n' >"$tree/pageserver-program"
-	chmod +x "$tree/vmm-program" "$tree/pageserver-program"
+	printf '#!/bin/sh\necho "  --revert  back"\n' >"$tree/qemu-program"
+	chmod +x "$tree/vmm-program" "$tree/pageserver-program" "$tree/qemu-program"
 	page vmm 1 '.Ss vmm run Ar NAME' 'Fl -fast' >"$tree/man/vmm.1"
 	printf '.Ss vmm image check\n.Bl -tag -width Ds\n.It Fl -hard\nText.\n.El\n' \
 		>>"$tree/man/vmm.1"
 	page pageserver 8 '.Ss Options' 'Fl -socket Ar path' >"$tree/man/pageserver.8"
+	page qemu-snapshot 1 '.Ss Options' 'Fl -revert' >"$tree/man/qemu-snapshot.1"
 	cat >"$tree/contrib/completion/vmm.bash" <<-'END'
 		_vmm() {
 			case $COMP_CWORD${COMP_WORDS[1]} in
@@ -57,7 +59,8 @@ plant_programs() {
 		complete -F _vmm vmm
 	END
 	echo 'complete -W "--socket" pageserver' >"$tree/contrib/completion/pageserver.bash"
-	for f in vmm pageserver; do
+	echo 'complete -W "--revert" qemu-snapshot' >"$tree/contrib/completion/qemu-snapshot.bash"
+	for f in vmm pageserver qemu-snapshot; do
 		sed -i '1i # SPDX-License-Identifier: Apache-2.0' "$tree/contrib/completion/$f.bash"
 	done
 }
@@ -84,7 +87,7 @@ page() {
 # lint LINT: runs it on the tree as it is
 lint() {
 	srcdir=$tree VMM=$tree/vmm-program PAGESERVER=$tree/pageserver-program \
-		"$lints/$1.sh" >"$lint_tmp/out" 2>&1
+		QEMU_SNAPSHOT=$tree/qemu-program "$lints/$1.sh" >"$lint_tmp/out" 2>&1
 }
 
 # must_fail LINT WORDS: the tree has a fault; then it is made clean again
@@ -158,6 +161,8 @@ rm "$tree/vmm-program";                         must_fail manuals 'is not there'
 sed -i 's/-fast/-slow/' "$tree/man/vmm.1";      must_fail manuals 'vmm run: --fast'
 sed -i 's/-fast/-slow/' "$tree/man/vmm.1";      must_fail manuals 'vmm run: --slow'
 sed -i 's/-socket/-plug/' "$tree/man/pageserver.8"; must_fail manuals 'pageserver: --plug'
+sed -i 's/-revert/-return/' "$tree/man/qemu-snapshot.1"
+must_fail manuals 'qemu-snapshot: --return'
 sed -i 's/--fast//' "$tree/contrib/completion/vmm.bash"
 must_fail manuals '--fast is in --help but not in completion'
 sed -i 's/--hard/--hard --odd/' "$tree/contrib/completion/vmm.bash"

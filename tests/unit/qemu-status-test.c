@@ -2,8 +2,7 @@
 /* Goal: who asks hears what became of a save: at work, done, failed or killed; whoever
  *       waits is woken by each of these ends and by its time; of two savers one is
  *       refused (INV-ONESAVER); a failure is said on a full disk too (INV-SAID).
- * Method: savers are children that are told by a pipe when to go on, or are killed; the
- *         content is held against a table of what must be refused. */
+ * Method: savers are children that are told by a pipe when to go on, or are killed. */
 #include <CUnit/CUnit.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +22,6 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
-#include "pageserver/adapters/qemu/said.h"
 #include "pageserver/adapters/qemu/status.h"
 #include "tests/unit/expect.h"
 #include "tests/unit/suite.h"
@@ -442,42 +440,6 @@ static void in_the_way(void)
         box_close(&b);
 }
 
-#define HEAD "{\"version\":1,\"pid\":7,\"bytes\":5,"
-
-static void parsed(void)
-{
-        static const struct {
-                const char *text;
-                int rc;
-        } rows[] = {
-                { HEAD "\"state\":\"reading\"}", 0 },
-                { HEAD "\"state\":\"writing\",\"tag\":\"monday\"}\n", 0 },
-                { HEAD "\"state\":\"failed\",\"error\":\"x\"}", 0 },
-                { HEAD "\"state\":\"failed\"}", -EBADMSG },
-                { HEAD "\"state\":\"failed\",\"error\":\"\"}", -EBADMSG },
-                { HEAD "\"state\":\"failed\",\"error\":\"a\\u001b[2Jb\"}", -EBADMSG },
-                { HEAD "\"state\":\"failed\",\"error\":7}", -EBADMSG },
-                { HEAD "\"state\":\"dancing\"}", -EBADMSG },
-                { HEAD "\"state\":1}", -EBADMSG },
-                { HEAD "\"state\":\"reading\",\"tag\":\"0123456789012345678901234567890123456789"
-                  "012345678901234567890123\"}", -EBADMSG },
-                { "{\"version\":2,\"pid\":7,\"bytes\":5,\"state\":\"reading\"}", -EBADMSG },
-                { "{\"version\":1,\"pid\":-7,\"bytes\":5,\"state\":\"reading\"}", -EBADMSG },
-                { "{\"version\":1,\"pid\":7,\"state\":\"reading\"}", -EBADMSG },
-                { "", -EBADMSG },
-                { "\n", -EBADMSG },
-                { "[]", -EBADMSG },
-        };
-
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                struct said s;
-                struct err e;
-
-                EXPECT_EQUAL(rows[i].text,
-                             said_parse(rows[i].text, strlen(rows[i].text), &s, &e), rows[i].rc);
-        }
-}
-
 /* what is in the folder may be anybody's */
 static void damaged(void)
 {
@@ -502,7 +464,6 @@ static const CU_TestInfo cases[] = {
         { "many savers at once", many_savers },
         { "a failure is said on a full disk", full_disk },
         { "other things in the way", in_the_way },
-        { "contents, good and bad", parsed },
         { "a damaged file", damaged },
         CU_TEST_INFO_NULL,
 };
