@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* window.h - how much of the background may lie between us and QEMU.
+ *
+ * Theory of operation
+ *
+ * What was written and not read yet stands in front of the next page that the guest waits
+ * for. So the background writes only while less than a window's bytes lie there. While
+ * requests come the window is what QEMU takes in WINDOW_DELAY_NS, as measured; it
+ * doubles for each WINDOW_CALM_NS without one, because a long queue costs fewer switches
+ * between two processes. Half of the window must be free before the background goes on.
+ *
+ * Threads: one at a time. Pure: the caller brings the time.
+ */
+#ifndef PAGESERVER_ADAPTERS_QEMU_WINDOW_H
+#define PAGESERVER_ADAPTERS_QEMU_WINDOW_H
+
+#include <stdint.h>
+
+#define WINDOW_DELAY_NS 100000ull
+#define WINDOW_CALM_NS 5000000ull
+/* Below that QEMU's own reads (32 KiB) would run dry; above it nothing is gained. */
+#define WINDOW_BYTES_MIN (32u << 10)
+#define WINDOW_BYTES_MAX (512u << 10)
+/* looks at a QEMU that does not read, the last of a growing row */
+#define WINDOW_WAIT_MIN_NS 20000ull
+#define WINDOW_WAIT_MAX_NS 50000000ull
+
+struct window {
+        uint64_t bytes;                 /* the window */
+        uint64_t calm_ns;               /* the last request, or doubling */
+        uint64_t speed;                 /* bytes a second that QEMU takes; 0 = not known yet */
+        uint64_t looked_ns;             /* the last look: when, and what had been read then */
+        uint64_t taken_bytes;
+        uint64_t queued_bytes;
+        uint64_t wait_ns;
+};
+
+void window_init(struct window *w, uint64_t now_ns);
+/* The guest waits for a page. */
+void window_request(struct window *w, uint64_t now_ns);
+/* How much the background may write now, when of so many bytes written in all so many
+ * are not read yet. 0: nothing before *ret_until_ns. */
+uint64_t window_room(struct window *w, uint64_t written_bytes, uint64_t queued_bytes,
+                     uint64_t now_ns, uint64_t *ret_until_ns);
+
+#endif
