@@ -77,8 +77,8 @@ struct fetch_stats {
 enum fetch_next {
         FETCH_BATCH,            /* *ret: to be written now, before the next call         */
         FETCH_WAITED,           /* until_ns has come                                     */
-        FETCH_DONE,             /* the background's work, as far as it was let, is done
-                                 * and no request is open                                */
+        FETCH_DONE,             /* the background may work, has nothing left to do, and no
+                                 * request is open                                       */
         FETCH_CLOSED,           /* fetch_close()                                         */
         FETCH_FAILED,           /* *e                                                    */
 };
