@@ -14,7 +14,9 @@
  *   6. placer->lock       (qcowstore: file offsets during a save)
  *   7. audit->lock        (qcowstore: findings of a check)
  *   8. build->lock        (qcowstore: contents of a pool without index)
- *   9. progress->lock     (the line on the terminal)
+ *   9. session->lock      (qemu-snapshot: whether pages may be pushed)
+ *  10. fetch->lock        (qemu-snapshot: requests and loads)
+ *  11. progress->lock     (the line on the terminal)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H
