@@ -10,32 +10,54 @@
 void ramplan_fini(struct ramplan *p)
 {
         free(p->ahead);
+        free(p->stretch);
 }
 
-/* A chunk that [from, to) shares with what came before is there already; *done
- * is where that ends. */
-static void add_stretch(struct ramplan *p, uint64_t from, uint64_t to, uint64_t *done)
+int ramplan_check(const struct qs_writer *w, const struct qs_ram_range *r, size_t n,
+                  struct err *e)
 {
-        uint64_t start = MAX(ALIGN_DOWN(from, p->step), *done);
+        uint64_t end = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (!IS_ALIGNED(r[i].gpa | r[i].bytes, LAYOUT_PAGE_BYTES) || r[i].gpa < end ||
+                    r[i].gpa > w->options.disk_bytes || r[i].bytes == 0 ||
+                    r[i].bytes > w->options.disk_bytes - r[i].gpa)
+                        return err_msg(e, EINVAL, "the ranges of guest memory are not sorted, "
+                                       "overlap or exceed its size");
+                end = r[i].gpa + r[i].bytes;
+        }
+        return 0;
+}
+
+static int begin(struct ramplan *p, const struct qs_writer *w, size_t stretches, struct err *e)
+{
+        *p = (struct ramplan){ .step = chunk_bytes(w->cluster_bits) };
+        p->stretch = calloc(stretches, sizeof(*p->stretch));
+        return p->stretch ? 0 : err_set(e, ENOMEM, "plan the order of guest memory");
+}
+
+/* A chunk that [from, to) shares with what came before is there already. */
+static void add_stretch(struct ramplan *p, uint64_t from, uint64_t to)
+{
+        uint64_t start = MAX(ALIGN_DOWN(from, p->step), p->done);
         uint64_t end = ALIGN_UP(to, p->step);
 
         if (start >= end)
                 return;
-        ASSERT(p->n_stretches < RAMPLAN_STRETCHES_MAX);
-        p->stretch[p->n_stretches++] =
-                (struct ramplan_stretch){ start, (end - start) / p->step };
+        if (p->n_stretches == 0 || start > p->done)
+                p->stretch[p->n_stretches++] = (struct ramplan_stretch){ start, p->chunks };
         p->chunks += (end - start) / p->step;
-        *done = end;
+        p->done = end;
 }
 
 /* Where there is no RAM, zeros are read: a parent must not show through. */
 static int add_gap(struct ramplan *p, const struct delta *delta, uint64_t from, uint64_t to,
-                   uint64_t *done, struct err *e)
+                   struct err *e)
 {
         int rc = delta ? delta_find_data(delta, from, to, &from, e) : 0;
 
         if (rc == 0 && delta && from < to)
-                add_stretch(p, from, to, done);
+                add_stretch(p, from, to);
         return rc;
 }
 
@@ -73,37 +95,68 @@ static int plan_ahead(struct ramplan *p, const struct qs_writer *w, struct err *
 int ramplan_init(struct ramplan *p, const struct qs_writer *w, const struct qs_ram_range *ranges,
                  size_t n, struct err *e)
 {
-        uint64_t done = 0;
         uint64_t end = 0;
+        /* each range, and each gap before and behind one */
+        int rc = begin(p, w, 2 * n + 1, e);
 
-        *p = (struct ramplan){ .step = chunk_bytes(w->cluster_bits) };
-
-        int rc = plan_ahead(p, w, e);
-
+        if (rc == 0)
+                rc = plan_ahead(p, w, e);
         for (size_t i = 0; rc == 0 && i < n; i++) {
-                rc = add_gap(p, w->delta, end, ranges[i].gpa, &done, e);
+                rc = add_gap(p, w->delta, end, ranges[i].gpa, e);
                 end = ranges[i].gpa + ranges[i].bytes;
                 p->ram_bytes += ranges[i].bytes;
-                add_stretch(p, ranges[i].gpa, end, &done);
+                add_stretch(p, ranges[i].gpa, end);
         }
         if (rc == 0)
-                rc = add_gap(p, w->delta, end, w->options.disk_bytes, &done, e);
+                rc = add_gap(p, w->delta, end, w->options.disk_bytes, e);
         p->clusters += p->chunks * (p->step >> w->cluster_bits);
         p->chunks += p->n_ahead;
         return rc;
 }
 
+int ramplan_again(struct ramplan *p, const struct qs_writer *w, const struct qs_ram_range *ranges,
+                  size_t n, struct err *e)
+{
+        int rc = begin(p, w, n + 1, e);
+
+        for (size_t i = 0; rc == 0 && i < n; i++) {
+                uint64_t end = ranges[i].gpa + ranges[i].bytes;
+
+                add_stretch(p, ranges[i].gpa, end);
+                p->ram_bytes += ranges[i].bytes;
+                p->clusters += (ALIGN_UP(end, w->cluster_bytes) -
+                                ALIGN_DOWN(ranges[i].gpa, w->cluster_bytes)) >> w->cluster_bits;
+        }
+        /* several ranges may be of one cluster */
+        p->clusters = MIN(p->clusters, p->chunks * (p->step >> w->cluster_bits));
+        return rc;
+}
+
+/* The last stretch that has not more than i chunks before it. */
+static const struct ramplan_stretch *stretch_of(const struct ramplan *p, uint64_t i)
+{
+        size_t lo = 0;
+        size_t hi = p->n_stretches;
+
+        while (hi - lo > 1) {
+                size_t mid = lo + (hi - lo) / 2;
+
+                if (p->stretch[mid].before <= i)
+                        lo = mid;
+                else
+                        hi = mid;
+        }
+        return &p->stretch[lo];
+}
+
 struct ram_piece ramplan_at(const struct ramplan *p, uint64_t i)
 {
+        ASSERT(i < p->chunks);
         if (i < p->n_ahead)
                 return p->ahead[i];
         i -= p->n_ahead;
-        for (size_t s = 0; s < p->n_stretches; s++) {
-                if (i < p->stretch[s].chunks)
-                        return (struct ram_piece){ p->stretch[s].gpa + i * p->step, p->step,
-                                                   false };
-                i -= p->stretch[s].chunks;
-        }
-        ASSERT(!"chunk index in range");
-        return (struct ram_piece){ 0 };
+
+        const struct ramplan_stretch *s = stretch_of(p, i);
+
+        return (struct ram_piece){ s->gpa + (i - s->before) * p->step, p->step, false };
 }

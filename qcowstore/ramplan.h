@@ -8,6 +8,8 @@
  * chunk comes that they are part of, it finds the content in the file already
  * (dedup.h), and refers to it.
  *
+ * Of RAM that is taken again (qs_writer_again()): the chunks that it touches.
+ *
  * Threads: constant after ramplan_init().
  */
 #ifndef QCOWSTORE_RAMPLAN_H
@@ -26,9 +28,6 @@ struct ram_piece {
         bool ahead;
 };
 
-/* each range of RAM, and each gap before and behind one */
-#define RAMPLAN_STRETCHES_MAX (2 * QS_RAM_RANGES_MAX + 1)
-
 struct ramplan {
         uint64_t chunks;                /* pieces, in all */
         uint64_t clusters;              /* that they may need, in all */
@@ -37,17 +36,23 @@ struct ramplan {
         uint64_t step;
         struct ram_piece *ahead;
         size_t n_ahead;
-        /* neighbouring chunks to look at */
+        /* chunks that follow each other, ascending */
         struct ramplan_stretch {
                 uint64_t gpa;
-                uint64_t chunks;
-        } stretch[RAMPLAN_STRETCHES_MAX];
+                uint64_t before;        /* chunks in earlier stretches */
+        } *stretch;
         size_t n_stretches;
+        uint64_t done;                  /* where the last stretch ends */
 };
 
+/* The ranges ascend, do not overlap, are of whole pages and of the disk? */
+int ramplan_check(const struct qs_writer *w, const struct qs_ram_range *ranges, size_t n,
+                  struct err *e);
 /* ramplan_fini() also on failure */
 int ramplan_init(struct ramplan *p, const struct qs_writer *w, const struct qs_ram_range *ranges,
                  size_t n, struct err *e);
+int ramplan_again(struct ramplan *p, const struct qs_writer *w, const struct qs_ram_range *ranges,
+                  size_t n, struct err *e);
 void ramplan_fini(struct ramplan *p);
 struct ram_piece ramplan_at(const struct ramplan *p, uint64_t i);
 

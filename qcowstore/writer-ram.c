@@ -6,25 +6,6 @@
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/ramjob.h"
 
-static int check_ranges(const struct qs_writer *w, const struct qs_ram_range *r, size_t n,
-                        struct err *e)
-{
-        uint64_t end = 0;
-
-        if (n > QS_RAM_RANGES_MAX)
-                return err_msg(e, EINVAL, "more than %d ranges of guest memory",
-                               QS_RAM_RANGES_MAX);
-        for (size_t i = 0; i < n; i++) {
-                if (!IS_ALIGNED(r[i].gpa | r[i].bytes, LAYOUT_PAGE_BYTES) || r[i].gpa < end ||
-                    r[i].gpa > w->options.disk_bytes || r[i].bytes == 0 ||
-                    r[i].bytes > w->options.disk_bytes - r[i].gpa)
-                        return err_msg(e, EINVAL, "the ranges of guest memory are not sorted, "
-                                       "overlap or exceed its size");
-                end = r[i].gpa + r[i].bytes;
-        }
-        return 0;
-}
-
 /* What the file has already. */
 static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
 {
@@ -53,9 +34,13 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                   const struct qs_ram_source *source, qs_progress_fn *progress,
                   void *progress_ctx, struct err *e)
 {
-        int rc = check_ranges(w, ranges, n, e);
-
         ASSERT(!w->ram_done && !w->published);
+        if (n > QS_RAM_RANGES_MAX)
+                return err_msg(e, EINVAL, "more than %d ranges of guest memory",
+                               QS_RAM_RANGES_MAX);
+
+        int rc = ramplan_check(w, ranges, n, e);
+
         if (rc < 0)
                 return rc;
 
