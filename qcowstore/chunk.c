@@ -121,9 +121,11 @@ static enum chunk_kind classify(struct chunk *c, unsigned i)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
         struct chunk_cluster *k = &c->cluster[i];
-        const uint8_t *plain = nonzero(c, c->plain, i);
+        const uint8_t *plain = c->keep[i] ? NULL : nonzero(c, c->plain, i);
 
         *k = (struct chunk_cluster){ .kind = CHUNK_ZERO };
+        if (c->keep[i])
+                return CHUNK_KEPT;
         if (!plain && nonzero(c, c->base, i)) {
                 k->entry = L2ENTRY_ZERO;
                 return CHUNK_BLANK;

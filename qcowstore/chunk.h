@@ -21,7 +21,8 @@
 #define CHUNK_BYTES (1u << 20)
 #define CHUNK_CLUSTERS_MAX (CHUNK_BYTES >> QS_CLUSTER_BITS_MIN)
 
-/* ZERO    nothing is stored: zeros, and no parent has anything else there
+/* KEPT    not looked at: what was said of it before stays true
+ * ZERO    nothing is stored: zeros, and no parent has anything else there
  * SAME    nothing is stored: the parent has the same bytes there
  * BLANK   nothing but an entry: zeros where the parent has other bytes
  * RAW     to be stored as it is
@@ -31,7 +32,8 @@
  * RAW, PACKED -> SHARED and SHARED, PACKED -> RAW by the placer, which knows
  * what came before. */
 enum chunk_kind {
-        CHUNK_ZERO, CHUNK_SAME, CHUNK_BLANK, CHUNK_RAW, CHUNK_PACKED, CHUNK_SHARED, CHUNK_KINDS,
+        CHUNK_KEPT, CHUNK_ZERO, CHUNK_SAME, CHUNK_BLANK, CHUNK_RAW, CHUNK_PACKED, CHUNK_SHARED,
+        CHUNK_KINDS,
 };
 
 /* it refers to data in the file */
@@ -42,6 +44,7 @@ static inline bool chunk_stores(enum chunk_kind kind)
 
 struct chunk_cluster {
         enum chunk_kind kind;
+        enum chunk_kind was;            /* the caller's, of RAM that is taken again */
         uint32_t at;                    /* of the stream in chunk->streams */
         uint32_t bytes;                 /* of the stream */
         uint32_t same;                  /* SHARED, entry 0: with this cluster of the chunk */
@@ -82,6 +85,7 @@ struct chunk {
         /* the caller's, before chunk_fill(): what the parent has in these clusters;
          * NULL = zeros, or there is none */
         const uint8_t *base;
+        bool keep[CHUNK_CLUSTERS_MAX];  /* the caller's too: these are KEPT */
         bool ahead;                     /* placed, but nothing refers to it (ramplan.h) */
         /* of the present content */
         uint64_t first;                 /* guest cluster */

@@ -82,13 +82,19 @@ struct dedup_key dedup_key(const struct dedup *d, const void *plain, size_t byte
         return key;
 }
 
+/* Where the search for a key begins; the upper bits of a product: a number below
+ * slots, evenly spread. */
+static uint64_t home(const struct dedup *d, uint64_t first_word)
+{
+        return (first_word >> 32) * d->slots >> 32;
+}
+
 /* The slot of the key; not *ret_there: the free one where it would go, which
  * may be another key's by now unless the caller is the one who claims. */
 static struct dedup_slot *search(const struct dedup *d, const struct dedup_key *key,
                                  bool *ret_there)
 {
-        /* the upper bits of a product: a number below slots, evenly spread */
-        uint64_t i = (key->word[0] >> 32) * d->slots >> 32;
+        uint64_t i = home(d, key->word[0]);
 
         for (;; i = i + 1 < d->slots ? i + 1 : 0) {
                 struct dedup_slot *s = &d->slot[i];
@@ -135,6 +141,80 @@ bool dedup_preload(struct dedup *d, const struct dedup_key *key, uint64_t entry,
                 s->refs = MAX(refs, 1u);
         }
         return s != NULL;
+}
+
+static uint64_t word_at(const struct dedup *d, uint64_t i, unsigned word)
+{
+        return atomic_load_explicit(&d->slot[i].word[word], memory_order_relaxed);
+}
+
+static void copy_slot(struct dedup_slot *to, const struct dedup_slot *from)
+{
+        for (unsigned i = 0; i < 2; i++)
+                atomic_store_explicit(&to->word[i],
+                                      atomic_load_explicit(&from->word[i], memory_order_relaxed),
+                                      memory_order_relaxed);
+        to->entry = from->entry;
+        to->refs = from->refs;
+        to->owner = from->owner;
+        to->fresh = from->fresh;
+}
+
+bool dedup_reserve(struct dedup *d, uint64_t more)
+{
+        struct dedup larger = *d;
+        bool there;
+
+        larger.contents_max = MIN(d->contents + more, DEDUP_CONTENTS_MAX);
+        if (larger.contents_max <= d->contents_max)
+                return true;
+        larger.slots = SLOTS_FOR(larger.contents_max);
+        larger.slot = calloc(larger.slots, sizeof(*larger.slot));
+        if (!larger.slot)
+                return false;
+        for (uint64_t i = 0; i < d->slots; i++) {
+                struct dedup_key key = { { word_at(d, i, 0), word_at(d, i, 1) } };
+
+                if (key.word[0])
+                        copy_slot(search(&larger, &key, &there), &d->slot[i]);
+        }
+        free(d->slot);
+        *d = larger;
+        return true;
+}
+
+/* Empties a slot. What lies behind it, up to the next free one, and began its search
+ * at it or before would not be found any more: that moves up. */
+static void empty(struct dedup *d, uint64_t gap)
+{
+        uint64_t i = gap;
+
+        for (;;) {
+                i = i + 1 < d->slots ? i + 1 : 0;
+                if (word_at(d, i, 0) == 0)
+                        break;
+
+                uint64_t searched = (i + d->slots - home(d, word_at(d, i, 0))) % d->slots;
+
+                if (searched < (i + d->slots - gap) % d->slots)
+                        continue;
+                copy_slot(&d->slot[gap], &d->slot[i]);
+                gap = i;
+        }
+        d->slot[gap] = (struct dedup_slot){ 0 };
+        d->contents--;
+}
+
+void dedup_forget(struct dedup *d, bool (*gone)(const void *ctx, uint64_t entry),
+                  const void *ctx)
+{
+        for (uint64_t i = 0; i < d->slots;) {
+                /* another one may have taken its place */
+                if (word_at(d, i, 0) && gone(ctx, d->slot[i].entry))
+                        empty(d, i);
+                else
+                        i++;
+        }
 }
 
 const struct dedup_slot *dedup_next_fresh(const struct dedup *d, uint64_t *cursor)

@@ -8,7 +8,9 @@
  * decides with dedup_claim(). So of equal clusters the first one of the guest
  * is placed and the later ones refer to it, whatever the timing; two threads
  * that meet a new content at once both compress it, and the later one's stream
- * is dropped. Nothing is ever taken out: what was known stays known (INV-KNOWN).
+ * is dropped. While they work nothing is taken out: what was known stays known
+ * (INV-KNOWN). Between two passes over RAM dedup_forget() takes out what is not
+ * in the file any more.
  *
  * Bytes are not compared: the earlier ones are compressed, and perhaps not yet
  * written. So the key must withstand a guest that plants equal keys. A seed
@@ -74,6 +76,12 @@ struct dedup_key dedup_key(const struct dedup *d, const void *plain, size_t byte
 /* Before threads start: the file has this content at that L2 entry, referred to
  * so often. Of equal keys the first one stays. false = full. */
 bool dedup_preload(struct dedup *d, const struct dedup_key *key, uint64_t entry, uint32_t refs);
+/* When threads are done: room for so many more, if that does not make it larger than
+ * DEDUP_CONTENTS_MAX. false without memory; it is as it was then. */
+bool dedup_reserve(struct dedup *d, uint64_t more);
+/* Takes out the contents at L2 entries of which gone() is true. When threads are done. */
+void dedup_forget(struct dedup *d, bool (*gone)(const void *ctx, uint64_t entry),
+                  const void *ctx);
 /* The fresh contents, one after the other; *cursor is 0 at first. NULL = no
  * more. When threads are done. */
 const struct dedup_slot *dedup_next_fresh(const struct dedup *d, uint64_t *cursor);

@@ -7,8 +7,6 @@
 #include "common/lock.h"
 #include "qcowstore/l2entry.h"
 
-/* active layer and snapshot */
-#define REFS_PER_ENTRY 2
 #define NO_LIMIT UINT64_MAX
 
 struct placer {
@@ -82,7 +80,7 @@ static void count(struct placer *p, const struct chunk *c, uint64_t offset, uint
 
         ASSERT(last < p->space->room);          /* INV-ROOM */
         for (uint64_t i = offset >> p->cluster_bits; i <= last; i++)
-                p->space->refs[i] += REFS_PER_ENTRY;
+                p->space->refs[i] += PLACER_REFS_PER_ENTRY;
 }
 
 static bool joined_locked(struct placer *p) REQUIRES(p->lock)

@@ -44,6 +44,10 @@
 #include "qcowstore/chunk.h"
 #include "qcowstore/space.h"
 
+/* what a guest cluster's entry adds to the counts of its host clusters: active layer
+ * and snapshot */
+#define PLACER_REFS_PER_ENTRY 2
+
 struct placer;
 
 /* space and dedup are the caller's; space has room for a cluster per guest

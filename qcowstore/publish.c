@@ -145,6 +145,11 @@ int publish_fd(const struct publish *p)
         return p->fd;
 }
 
+const char *publish_path(const struct publish *p)
+{
+        return p->path;
+}
+
 void publish_free(struct publish *p)
 {
         if (!p)

@@ -21,6 +21,7 @@ struct publish;
 /* -EEXIST when path exists and !force; force replaces regular files only. */
 int publish_new(const char *path, bool force, struct publish **ret, struct err *e);
 int publish_fd(const struct publish *p);
+const char *publish_path(const struct publish *p);
 /* fdatasync, name, fsync of the folder. Once. */
 int publish_commit(struct publish *p, struct err *e);
 /* The first of these steps alone, where several files are to get their names together. */

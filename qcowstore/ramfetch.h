@@ -19,13 +19,16 @@
 #include "qcowstore/writer-priv.h"
 
 struct ramfetch {
-        const struct qs_writer *w;
+        struct qs_writer *w;
         const struct qs_ram_range *ranges;
         size_t n_ranges;
         const struct qs_ram_source *source;
+        bool again;                     /* the rest of the piece is as it was */
 };
 
-/* A piece of RAM, compared with what a parent has there; view NULL = none. */
+/* A piece of RAM, compared with what a parent has there; view NULL = none. If it is
+ * taken again, the chunk has only those of its clusters that ranges touch, and what
+ * they were; what is beside the ranges in these is read back. */
 int ramfetch(const struct ramfetch *f, struct delta_view *view, struct chunk *c,
              const struct ram_piece *piece, struct err *e);
 

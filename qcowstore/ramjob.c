@@ -11,6 +11,7 @@
 #include "common/io.h"
 #include "qcowstore/clone.h"
 #include "qcowstore/crew.h"
+#include "qcowstore/l2entry.h"
 #include "qcowstore/sum.h"
 
 static_assert(CREW_MAX + CHUNKPOOL_SPARE < PLACER_AHEAD_MAX, "each ticket has a chunk");
@@ -92,28 +93,46 @@ static uint64_t *table_of(struct qs_writer *w, uint64_t l1)
         if (present)
                 return present;
 
-        AUTO_FREE uint64_t *fresh = calloc(2, w->cluster_bytes);
+        AUTO_FREE uint64_t *fresh = calloc(1, writer_table_bytes(w->cluster_bits));
 
         if (fresh && atomic_compare_exchange_strong(&w->tables[l1], &present, fresh))
                 return ptr_take(&fresh);
         return present;
 }
 
-static int note_clusters(struct qs_writer *w, const struct chunk *c, struct err *e)
+static void note_old(struct ramjob *job, uint64_t entry)
 {
-        uint64_t entries = layout_l2_entries(c->cluster_bits);
+        if (entry != 0 && entry != L2ENTRY_ZERO)
+                job->old[atomic_fetch_add(&job->n_old, 1)] = entry;
+}
 
-        if (c->count[CHUNK_ZERO] + c->count[CHUNK_SAME] == c->n)
+static int note_clusters(struct ramjob *job, const struct chunk *c, struct err *e)
+{
+        struct qs_writer *w = job->w;
+        uint64_t entries = layout_l2_entries(c->cluster_bits);
+        uint64_t l1 = c->first / entries;
+        bool again = job->fetch.again;
+
+        if (c->count[CHUNK_ZERO] + c->count[CHUNK_SAME] + c->count[CHUNK_KEPT] == c->n &&
+            !(again && atomic_load(&w->tables[l1])))
                 return 0;
 
         /* a chunk is aligned to its size and never crosses an L2 table */
-        uint64_t *table = table_of(w, c->first / entries);
+        struct writer_table t = writer_table_at(table_of(w, l1), c->cluster_bits);
 
-        if (!table)
+        if (!t.entry)
                 return err_set(e, ENOMEM, "keep an L2 table");
         for (unsigned i = 0; i < c->n; i++) {
-                table[c->first % entries + i] = c->cluster[i].entry;
-                table[entries + c->first % entries + i] = c->cluster[i].sum;
+                const struct chunk_cluster *k = &c->cluster[i];
+                uint64_t at = c->first % entries + i;
+
+                if (k->kind == CHUNK_KEPT)
+                        continue;
+                if (again)
+                        note_old(job, t.entry[at]);
+                t.entry[at] = k->entry;
+                t.sum[at] = k->sum;
+                t.shared[at] = k->kind == CHUNK_SHARED;
         }
         return 0;
 }
@@ -122,6 +141,10 @@ static void add_stats(struct ramjob *job, const struct chunk *c)
 {
         for (unsigned k = 0; k < CHUNK_KINDS; k++)
                 job->count[k] += c->count[k];
+        for (unsigned i = 0; job->fetch.again && i < c->n; i++) {
+                if (c->cluster[i].kind != CHUNK_KEPT)
+                        job->count[c->cluster[i].was]--;
+        }
 }
 
 static int tell_progress(struct ramjob *job, uint64_t bytes, struct err *e)
@@ -166,7 +189,7 @@ static int write_chunk(struct ramjob *job, const struct chunk *c, struct err *e)
         start_writeback(w, c);
         if (c->ahead)                   /* it comes again, as RAM */
                 return 0;
-        rc = note_clusters(w, c, e);
+        rc = note_clusters(job, c, e);
         if (rc < 0)
                 return rc;
         add_stats(job, c);

@@ -35,6 +35,10 @@ struct ramjob {
         _Atomic uint64_t done_bytes;
         atomic_flag in_progress;        /* a thread is in the progress function */
         _Atomic uint64_t count[CHUNK_KINDS];    /* clusters that are of each kind now */
+        /* of RAM that is taken again, the caller's: room for the L2 entries of data that
+         * clusters had, one for each that the plan counts */
+        uint64_t *old;
+        _Atomic uint64_t n_old;
 };
 
 /* All of the plan. The writer has a dedup; its stats are right afterwards. */

@@ -126,6 +126,43 @@ int space_offer(struct space *s, struct err *e)
         return 0;
 }
 
+/* The runs of marked clusters into `to`, if that is not NULL; returns how many. */
+static size_t list_marked(const uint8_t *marked, uint64_t end, struct space_run *to)
+{
+        size_t runs = 0;
+
+        for (uint64_t i = 1; i < end; i++) {
+                if (!marked[i])
+                        continue;
+                if (!marked[i - 1])
+                        runs++;
+                if (to && !marked[i - 1])
+                        to[runs - 1] = (struct space_run){ i, 0 };
+                if (to)
+                        to[runs - 1].n++;
+        }
+        return runs;
+}
+
+int space_recycle(struct space *s, uint8_t *gone, struct err *e)
+{
+        ASSERT(!gone[0]);
+        for (size_t i = 0; i < s->free_runs; i++)
+                memset(gone + s->free[i].first, 1, s->free[i].n);
+
+        size_t runs = list_marked(gone, s->end, NULL);
+        struct space_run *all = calloc(runs + 1, sizeof(*all));
+
+        if (!all)
+                return err_set(e, ENOMEM, "list free clusters");
+        list_marked(gone, s->end, all);
+        free(s->free);
+        s->free = all;
+        s->free_runs = runs;
+        s->free_from = 0;
+        return 0;
+}
+
 static struct space_run *find(struct space *s, uint64_t min)
 {
         while (s->free_from < s->free_runs && s->free[s->free_from].n == 0)

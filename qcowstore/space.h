@@ -7,8 +7,8 @@
  * it does not use may be given out too, if the caller offers them.
  *
  * INV-SHADOW: no cluster that the published state uses is given out, whatever
- *             has become of its count meanwhile: the free runs are made once,
- *             before the first change.
+ *             has become of its count meanwhile: the free runs are made
+ *             before the first change, and what is recycled was given out since.
  *
  * Threads: one; but refs and sums of clusters given out may be written by
  *          those who write the clusters, as long as nothing is taken that
@@ -56,5 +56,9 @@ void space_extend(struct space *s, uint64_t end);
 struct space_run space_take_run(struct space *s, uint64_t min);
 /* gives back what is left of such a run */
 void space_return(struct space *s, struct space_run run);
+/* Clusters i with gone[i] are free again: they were given out by this writer, have
+ * count 0, and nobody knows their content any more. gone has `room` entries, and is
+ * scratch space from now on; no taken run may be outstanding. */
+int space_recycle(struct space *s, uint8_t *gone, struct err *e);
 
 #endif

@@ -240,6 +240,25 @@ void qs_writer_free(struct qs_writer *writer);
 int qs_writer_ram(struct qs_writer *writer, const struct qs_ram_range *ranges, size_t n,
                   const struct qs_ram_source *source, qs_progress_fn *progress,
                   void *progress_ctx, struct err *e);
+/* After qs_writer_ram(), any number of times before qs_writer_publish(): RAM in these
+ * ranges, of which there may be as many as pages, has other content now. They are as
+ * above, and what of them qs_writer_ram() was not told of is left out. The source is
+ * asked for exactly that, in spans that cross neither a range of either kind nor a
+ * boundary of 1 MiB (or a cluster that is larger), each byte once; what it returns must
+ * not change until this returns. What is beside the ranges in a cluster stays as it is.
+ * Whatever nothing refers to any more is not in the published file. Stats count each
+ * cluster as it was taken last, and the bytes of RAM once. A pass costs some time by
+ * itself: give many changes at once. When it fails, nothing can be published. */
+int qs_writer_again(struct qs_writer *writer, const struct qs_ram_range *ranges, size_t n,
+                    const struct qs_ram_source *source, qs_progress_fn *progress,
+                    void *progress_ctx, struct err *e);
+/* RAM as it has been taken so far, whole pages of the disk, checked against its sum; zeros
+ * where there is none. After qs_writer_ram(), before qs_writer_publish(); the source of
+ * qs_writer_again() may call it too, from all of its threads, for what lies in the same
+ * 1 MiB (or larger cluster) as the span it is asked for. Whole clusters are read each time:
+ * ask for many pages at once. -EBADMSG: the disk does not give back what was written. */
+int qs_writer_read_back(struct qs_writer *writer, uint64_t gpa, size_t bytes, void *buf,
+                        struct err *e);
 /* Once, before qs_writer_ram(): what shall lie in the file before all else, in
  * this order, as it will be wanted: a working set. Ranges may overlap; those
  * that are not of the disk are left out. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* guest RAM into the file */
 #include <errno.h>
+#include <string.h>
 
-#include "common/auto.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/ramjob.h"
 
@@ -45,7 +45,7 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                 return rc;
 
         struct ramjob job = {
-                .w = w, .fetch = { w, ranges, n, source }, .progress = progress,
+                .w = w, .fetch = { w, ranges, n, source, false }, .progress = progress,
                 .progress_ctx = progress_ctx, .in_progress = ATOMIC_FLAG_INIT,
         };
 
@@ -56,10 +56,10 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                 rc = ramjob_run(&job, e);
         if (rc == 0) {
                 w->stats.ram_bytes = job.plan.ram_bytes;
+                memcpy(w->ram, ranges, n * sizeof(*ranges));
+                w->n_ram = n;
                 w->ram_done = true;
         }
         ramjob_fini(&job);
-        if (!w->pool && !w->into)       /* else its fresh contents go into the index */
-                dedup_free(ptr_take(&w->dedup));
         return rc;
 }

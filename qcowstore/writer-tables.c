@@ -2,6 +2,7 @@
 /* publishing: what belongs to the tag, then what belongs to the file, header
  * last */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -323,18 +324,38 @@ static int switch_over(struct qs_writer *w, const struct imghdr *h, struct err *
         return rc;
 }
 
+/* What RAM had that was taken again, and nothing came to lie in. A hint: it is not
+ * counted, so that it may stay as well. */
+static void punch_free(const struct qs_writer *w)
+{
+        const struct space *s = &w->space;
+
+        for (size_t i = 0; w->again && i < s->free_runs; i++) {
+                const struct space_run *run = &s->free[i];
+
+                if (run->n && fallocate(writer_fd(w), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                        (off_t)(run->first << s->cluster_bits),
+                                        (off_t)(run->n << s->cluster_bits)) < 0)
+                        return;
+        }
+}
+
 int qs_writer_publish(struct qs_writer *w, struct err *e)
 {
         struct plan p = { 0 };
         struct snapshot last;
         struct commit c = { 0 };
 
-        ASSERT(!w->published);
+        ASSERT(!w->published && !w->torn);
+        if (!w->pool && !w->into)       /* else its fresh contents go into the index */
+                dedup_free(ptr_take(&w->dedup));
 
         int rc = write_tag(w, &p, &last, e);
 
         if (rc == 0)
                 rc = write_file(w, &p, &last, &c, e);
+        if (rc == 0)
+                punch_free(w);
         if (rc == 0)
                 rc = switch_over(w, &c.header, e);
         if (rc == 0) {

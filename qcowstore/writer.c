@@ -189,8 +189,10 @@ static int writer_new(struct writer_into *into, const char *path,
 
         struct qs_writer *w = calloc(1, sizeof(*w));
 
-        if (w)
+        if (w) {
                 w->into = into;
+                readback_shelf_init(&w->readbacks);
+        }
         rc = w ? init(w, path, options, e) : err_set(e, ENOMEM, "create '%s'", path);
         if (rc < 0) {
                 qs_writer_free(w);
@@ -249,6 +251,7 @@ void qs_writer_free(struct qs_writer *w)
         if (!w->into)
                 dedup_free(w->dedup);
         free(w->first);
+        readback_shelf_fini(&w->readbacks);
         delta_free(w->delta);
         free(w->tables);
         free(w);
@@ -257,6 +260,11 @@ void qs_writer_free(struct qs_writer *w)
 int writer_fd(const struct qs_writer *w)
 {
         return w->pool ? w->pool->fd : publish_fd(w->publish);
+}
+
+const char *writer_path(const struct qs_writer *w)
+{
+        return w->pool ? w->pool->path : publish_path(w->publish);
 }
 
 int writer_write_error(const struct qs_writer *w, int rc, struct err *e)

@@ -14,6 +14,7 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/io.h"
+#include "tests/unit/store-draft.h"
 
 #define TOUCH_MAX 64                    /* clusters */
 
@@ -64,7 +65,6 @@ int kit_save(const char *path, const struct qs_writer_options *o, struct kit_ram
              struct err *e)
 {
         struct qs_writer *w = NULL;
-        struct qs_ram_source source = kit_source(ram);
         int rc = qs_writer_new(path, o, &w, e);
 
         if (rc == 0)
@@ -72,7 +72,7 @@ int kit_save(const char *path, const struct qs_writer_options *o, struct kit_ram
         if (rc == 0)
                 rc = qs_writer_section(w, "EMPTY", NULL, 0, e);
         if (rc == 0)
-                rc = qs_writer_ram(w, ram->range, ram->ranges, &source, NULL, NULL, e);
+                rc = draft_take(w, ram, e);
         if (rc == 0)
                 rc = qs_writer_section(w, "DEVICES", ram->bytes, 9000, e);
         if (rc == 0)

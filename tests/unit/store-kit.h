@@ -17,6 +17,8 @@ struct kit_ram {
         struct qs_ram_range range[QS_RAM_RANGES_MAX];
         size_t ranges;
         int copies;                     /* spans are handed out in the caller's buffer */
+        unsigned drafts;                /* other RAM is taken before, so often (store-draft.h) */
+        uint64_t seed;                  /* of these */
 };
 
 /* "PATH" in a fresh folder; kit_gone() removes the folder if it is empty and

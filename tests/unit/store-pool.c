@@ -121,6 +121,9 @@ static void add(struct history *h, unsigned i)
         if (there)
                 EXPECT_EQUAL(h->row, tank_add(&h->t, i, false, &e), -EEXIST);
 
+        h->t.ram.drafts = h->t.births % 3;
+        h->t.ram.seed = h->t.births;
+
         int rc = tank_add(&h->t, i, true, &e);
 
         EXPECT_EQUAL(h->row, rc, there && h->watcher.tag == (int)i ? -EBUSY : 0);

@@ -12,6 +12,7 @@
 #include "common/check.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/writer-priv.h"
+#include "tests/unit/store-draft.h"
 #include "tests/unit/store-ram.h"
 #include "tests/unit/suite.h"
 
@@ -113,7 +114,6 @@ int tank_latest(const struct tank *t)
 
 int tank_write(struct tank *t, unsigned i, bool force, struct qs_writer **ret, struct err *e)
 {
-        struct qs_ram_source source = kit_source(&t->ram);
         struct qs_writer *w = NULL;
 
         t->o.force = force;
@@ -130,7 +130,7 @@ int tank_write(struct tank *t, unsigned i, bool force, struct qs_writer **ret, s
         if (rc == 0 && t->extra)
                 rc = qs_writer_section(w, QS_SECTION_WORKING_SET, t->extra, t->extra_bytes, e);
         if (rc == 0)
-                rc = qs_writer_ram(w, t->ram.range, t->ram.ranges, &source, NULL, NULL, e);
+                rc = draft_take(w, &t->ram, e);
         if (rc < 0) {
                 qs_writer_free(w);
                 return rc;
