@@ -11,12 +11,13 @@
  *   3. machine->lock      (vmm: emulated devices)
  *   4. server->lock       (pageserver: table of sessions)
  *   5. fillmap->lock      (pageserver: waiters for clusters)
- *   6. placer->lock       (qcowstore: file offsets during a save)
- *   7. audit->lock        (qcowstore: findings of a check)
- *   8. build->lock        (qcowstore: contents of a pool without index)
- *   9. session->lock      (qemu-snapshot: whether pages may be pushed)
- *  10. fetch->lock        (qemu-snapshot: requests and loads)
- *  11. progress->lock     (the line on the terminal)
+ *   6. stage->lock        (qemu-snapshot: pages that wait to be written)
+ *   7. placer->lock       (qcowstore: file offsets during a save)
+ *   8. audit->lock        (qcowstore: findings of a check)
+ *   9. build->lock        (qcowstore: contents of a pool without index)
+ *  10. session->lock      (qemu-snapshot: whether pages may be pushed)
+ *  11. fetch->lock        (qemu-snapshot: requests and loads)
+ *  12. progress->lock     (the line on the terminal)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H
