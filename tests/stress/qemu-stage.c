@@ -145,21 +145,7 @@ static int send_all(struct world *w)
 
 /* ---- the writer ---------------------------------------------------------- */
 
-static int read_back(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
-                     struct err *e)
-{
-        struct world *w = ctx;
-
-        (void)e;
-        *ret_zero = true;
-        for (size_t i = 0; i < bytes; i++)
-                *ret_zero &= w->image[gpa + i] == 0;
-        if (!*ret_zero)
-                memcpy(buf, w->image + gpa, bytes);
-        return 0;
-}
-
-/* the i-th 2 MiB of the disk, that is two pieces; as writer-ram.c asks for it */
+/* the i-th 2 MiB of the disk, that is two pieces; as a qs_writer asks for it */
 static bool take_chunk(struct world *w, unsigned i)
 {
         uint64_t lo = (uint64_t)i * 2 * MIB, hi = lo + 2 * MIB;
@@ -208,7 +194,7 @@ static bool pass(struct world *w)
         return !w->failed;
 }
 
-/* a round: exactly its ranges, which are cut where a real writer's chunk is */
+/* exactly its ranges, cut where chunks are */
 static bool one_round(struct world *w, struct qs_ram_range *late, size_t n)
 {
         const struct qs_ram_range *all = w->range;
@@ -257,7 +243,6 @@ static void setup(struct world *w)
 {
         struct stage_options o = {
                 .blocks = &w->blocks, .page_bytes = PAGE, .memory_bytes = STAGE_MEMORY_MIN,
-                .back = read_back, .back_ctx = w,
         };
 
         w->blocks.disk_bytes = DISK;

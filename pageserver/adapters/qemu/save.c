@@ -2,9 +2,213 @@
 #include "pageserver/adapters/qemu/save.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/io.h"
+#include "pageserver/adapters/qemu/imager.h"
+#include "pageserver/adapters/qemu/saver.h"
+#include "pageserver/adapters/qemu/status.h"
+
+/* Theory of operation
+ *
+ * QEMU waits for the program that it started, with its main loop, and does not look how it
+ * ended. So we fork at once. The child, in a session of its own, does all of the save.
+ * The parent ends when QEMU's stream was read to its end, while the child still
+ * compresses, writes and makes durable; with --sync, or when QEMU waits for an answer
+ * anyway, when the image is there. How it ended then stands in the status file, in
+ * syslog and on standard error.
+ *
+ *     before the first byte was read     the parent fails without reading, QEMU at once
+ *     later                              INV-DRAIN (saver.c)
+ *     the child is killed                the parent has the input too, and drains it
+ *     the parent is killed               the child goes on
+ */
+
+#define PROGRAM "qemu-snapshot"
+
+/* from the child to the parent, in a pipe; the end of the pipe: it was killed */
+struct note {
+        enum note_kind {
+                NOTE_RETURN_PATH,       /* QEMU's stream may be broken */
+                NOTE_READ,              /* the stream was read to its end */
+                NOTE_DONE,              /* the image is there */
+                NOTE_FAILED,            /* why says it */
+        } kind;
+        struct err why;
+};
+
+/* ---- the child ----------------------------------------------------------- */
+
+struct child {
+        const struct save_options *options;
+        int notes;
+        bool alone;                     /* the parent has ended */
+};
+
+static void tell(struct child *c, enum note_kind kind, const struct err *why)
+{
+        struct note note = { .kind = kind };
+
+        if (why)
+                note.why = *why;
+        io_write_full(c->notes, &note, sizeof(note));
+}
+
+static void on_return_path(void *ctx)
+{
+        tell(ctx, NOTE_RETURN_PATH, NULL);
+}
+
+static void on_all_read(void *ctx)
+{
+        struct child *c = ctx;
+
+        tell(c, NOTE_READ, NULL);
+        c->alone = !c->options->sync;
+}
+
+static void say_failed(struct child *c, const struct err *why)
+{
+        openlog(PROGRAM, LOG_PID, LOG_DAEMON);
+        syslog(LOG_ERR, "%s", why->text);
+        closelog();
+        if (c->alone)
+                err_print(PROGRAM, why);
+        else
+                tell(c, NOTE_FAILED, why);
+}
+
+/* Whoever waits for the parent's output must not wait for us. */
+static void leave_terminal(const struct transport *t)
+{
+        AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        setsid();
+        for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++) {
+                if (null >= 0 && fd != t->in && fd != t->out)
+                        dup2(null, fd);
+        }
+}
+
+static int save_as_child(struct child *c, struct transport *t, struct err *e)
+{
+        const struct saver_hooks hooks = { on_return_path, on_all_read, c };
+        const struct save_options *o = c->options;
+        struct status *status;
+        int rc = imager_probe(o, e);
+
+        if (rc == 0)
+                rc = status_begin(o->image, o->writer.append ? o->writer.tag : NULL, &status, e);
+        if (rc < 0)
+                return rc;
+        rc = saver_run(o, t, status, &hooks, e);
+        if (rc < 0)
+                status_failed(status, e);
+        else
+                status_done(status);
+        return rc;
+}
+
+static _Noreturn void child(const struct save_options *o, struct transport *t, int notes)
+{
+        struct child c = { .options = o, .notes = notes };
+        struct err e = { 0 };
+
+        leave_terminal(t);
+        if (save_as_child(&c, t, &e) < 0)
+                say_failed(&c, &e);
+        else
+                tell(&c, NOTE_DONE, NULL);
+        _exit(EXIT_SUCCESS);
+}
+
+/* ---- the parent ---------------------------------------------------------- */
+
+/* INV-DRAIN: QEMU's stream must not break, though nobody wants it any more. */
+static void drain(int in)
+{
+        static const size_t room = 1 << 16;
+        AUTO_FREE void *buf = malloc(room);
+        ssize_t n = 1;
+
+        while (buf && (n > 0 || (n < 0 && errno == EINTR)))
+                n = read(in, buf, room);
+}
+
+static int child_was_killed(const struct save_options *o, const struct transport *t,
+                            bool return_path, struct err *e)
+{
+        if (!return_path)
+                drain(t->in);
+        return err_msg(e, ECHILD, "the process that saved to '%s' was killed: nothing was saved",
+                       o->image);
+}
+
+static int parent(const struct save_options *o, const struct transport *t, int notes,
+                  struct err *e)
+{
+        bool return_path = false;
+        struct note note;
+
+        while (io_read_full(notes, &note, sizeof(note)) == 0) {
+                switch (note.kind) {
+                case NOTE_RETURN_PATH:
+                        return_path = true;
+                        break;
+                case NOTE_READ:
+                        if (!o->sync)
+                                return 0;
+                        break;
+                case NOTE_DONE:
+                        return 0;
+                case NOTE_FAILED:
+                        if (e)
+                                *e = note.why;
+                        return note.why.code;
+                }
+        }
+        return child_was_killed(o, t, return_path, e);
+}
+
+/* ---- both ---------------------------------------------------------------- */
+
+static void ignore(void *ctx)
+{
+        (void)ctx;
+}
+
+static int save_here(const struct save_options *o, struct transport *t, struct err *e)
+{
+        static const struct saver_hooks none = { ignore, ignore, NULL };
+        int rc = imager_probe(o, e);
+
+        return rc < 0 ? rc : saver_run(o, t, NULL, &none, e);
+}
 
 int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
 {
-        (void)t;
-        return err_msg(e, ENOTSUP, "'%s': this build cannot save yet", o->image);
+        int notes[2];
+
+        if (o->foreground)
+                return save_here(o, t, e);
+        if (pipe2(notes, O_CLOEXEC) < 0)
+                return err_set(e, errno, "save to '%s'", o->image);
+
+        AUTO_FD from = notes[0];
+        AUTO_FD to = notes[1];
+        pid_t pid = fork();
+
+        if (pid < 0)
+                return err_set(e, errno, "save to '%s': start a process", o->image);
+        if (pid == 0) {
+                fd_close(&from);
+                child(o, t, fd_take(&to));
+        }
+        fd_close(&to);
+        return parent(o, t, from, e);
 }

@@ -100,14 +100,17 @@ static void set_page(struct stage *s, struct piece *p, unsigned page, uint32_t *
         else
                 p->table = ptr_take(&s->spare);
         p->table[page] = *value;
+        p->pages += old == PAGE_NONE;
         p->stored = (uint16_t)(p->stored + (*value >= PAGE_SLOT) - (old >= PAGE_SLOT));
         *value = old;
 }
 
 static void complete(struct stage *s, struct piece *p)
 {
-        if (p->stored == 0)
+        if (p->stored == 0) {
                 free(ptr_take(&p->table));
+                p->pages = 0;
+        }
         lock_acquire(&s->lock);
         p->state = PIECE_READY;
         cond_broadcast(&s->ready);

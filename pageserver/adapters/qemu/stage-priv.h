@@ -14,20 +14,20 @@
  * large as it may get; a piece has a table of its pages' slots, while it has pages at all.
  * Slots are used again, the last one first: memory that was touched is fast. The reader
  * owns a piece while it fills, without a lock; from then on its table is under the lock,
- * and whoever takes the piece takes the table away with it.
+ * and whoever takes pages removes them from it.
  *
- *     page of a PIECE_FILLING or PIECE_READY piece, again      replaces the one before
- *     page of a PIECE_TAKEN one                          is late: waits for a round
+ *     page of a FILLING, READY or LATE piece, again    replaces the one before
+ *     page of a TAKEN one                              is late: waits for a round
  *
- * INV-LATEST: what the writer got last of a page is what came last: a table is taken under
- * the lock, and a page that comes after that is late.
+ * INV-LATEST: what the writer got last of a page is what came last: pages are taken under
+ * the lock, and what comes after that is late.
  *
  * INV-FORWARD: the reader waits for room only while the writer can go on without it. The
  * writer takes pieces in order (qcowstore/ramplan.h), several at a time; so it can as long
- * as the first piece that was not taken is PIECE_READY. If that one is PIECE_FILLING and the pool is
- * full, it is made PIECE_READY as it is, and what it lacks will be late: such memory is written
- * twice, but what is kept stays bounded whatever the order of the stream.
- * After the first pass a full pool is full of late pages, and the next round takes them.
+ * as the first piece that was not taken is READY. If that one is FILLING and the pool is
+ * full, it is made READY as it is, and what it lacks will be late: such memory is written
+ * twice, but what is kept stays bounded whatever the order of the stream. After the first
+ * pass a full pool is full of late pages, and the next round takes them.
  *
  * What is missing is counted for each piece, so that a stream that left out a page is
  * known (INV-NOHALF of save.c). */
@@ -37,23 +37,24 @@
 /* slots that the reader has in hand: one lock for so many pages */
 #define HAND_MAX 256
 
-/* PIECE_FILLING  the reader's; pages are missing
- *          -> PIECE_READY   it is complete, or was hurried (INV-FORWARD); reader
- * PIECE_READY    to be taken
- *          -> PIECE_TAKEN   stage_span()
- * PIECE_TAKEN    no table
- *          -> PIECE_LATE    a page came again; reader
- * PIECE_LATE     has pages for the next round
- *          -> PIECE_TAKEN   stage_span()                                              */
+/* FILLING  the reader's; pages are missing
+ *          -> READY   it is complete, or was hurried (INV-FORWARD); reader
+ * READY    to be taken
+ *          -> TAKEN   stage_span()
+ * TAKEN    no table
+ *          -> LATE    a page came again; reader
+ * LATE     has pages for the next round
+ *          -> TAKEN   stage_span(), with the last of them                       */
 enum piece_state { PIECE_FILLING, PIECE_READY, PIECE_TAKEN, PIECE_LATE };
 
-/* in a table; else a slot's number + PAGE_SLOT */
+/* in a table; what is not less than PAGE_SLOT is that + a slot's number */
 enum { PAGE_NONE, PAGE_ZERO, PAGE_SLOT };
 
 struct piece {
         /* written by the reader while PIECE_FILLING, else under the lock */
         _Atomic uint8_t state;
-        uint16_t stored;                /* pages in slots */
+        uint16_t pages;                 /* that the table has */
+        uint16_t stored;                /* those of them in slots */
         uint32_t *table;                /* NULL = PAGE_NONE throughout */
         /* reader only */
         uint16_t missing;               /* pages that never came */
@@ -70,8 +71,6 @@ struct stage {
         uint64_t n_pieces;
         uint8_t *pool;
         size_t n_slots;
-        stage_back_fn *back;
-        void *back_ctx;
         /* reader only */
         size_t last_range;
         uint32_t hand[HAND_MAX];        /* free slots */

@@ -68,8 +68,6 @@ int stage_new(const struct stage_options *o, struct stage **ret, struct err *e)
                 cond_init(&s->room);
                 s->page_bytes = o->page_bytes;
                 s->piece_pages = (unsigned)(PIECE_BYTES / o->page_bytes);
-                s->back = o->back;
-                s->back_ctx = o->back_ctx;
                 rc = init_pieces(s, o->blocks);
         }
         if (rc == 0)
@@ -109,88 +107,88 @@ const struct qs_ram_range *stage_ranges(const struct stage *s, size_t *ret_n)
 
 /* ---- the writer's side --------------------------------------------------- */
 
-/* The table of the piece is the caller's then; NULL = it has none. */
-static int take_locked(struct stage *s, struct piece *p, uint32_t **ret) REQUIRES(s->lock)
+/* n pages of the piece, which are the caller's then. -EINVAL: a round asks for pages that
+ * did not come again. */
+static int take_locked(struct stage *s, struct piece *p, unsigned page, size_t n, uint32_t *ret)
+        REQUIRES(s->lock)
 {
         while (!s->stopped && p->state == PIECE_FILLING)
                 cond_wait(&s->ready, &s->lock);
-        if (s->stopped || (p->state == PIECE_TAKEN && !s->again))
-                return s->stopped ? -ECANCELED : -EALREADY;
-        if (p->state == PIECE_LATE) {
-                s->late_stored -= p->stored;
-                s->late_pieces--;
+        if (s->stopped)
+                return -ECANCELED;
+
+        bool late = p->state == PIECE_LATE;
+
+        for (size_t i = 0; i < n; i++) {
+                ret[i] = p->table ? p->table[page + i] : PAGE_NONE;
+                if (ret[i] == PAGE_NONE && s->again)
+                        return -EINVAL;
+                if (ret[i] == PAGE_NONE)
+                        continue;
+                p->table[page + i] = PAGE_NONE;
+                p->pages--;
+                p->stored -= ret[i] >= PAGE_SLOT;
+                s->late_stored -= late && ret[i] >= PAGE_SLOT;
         }
-        *ret = ptr_take(&p->table);
-        p->stored = 0;
-        p->state = PIECE_TAKEN;
+        if (p->pages == 0 && p->state != PIECE_TAKEN) {
+                s->late_pieces -= late;
+                p->state = PIECE_TAKEN;
+                free(ptr_take(&p->table));
+        }
         while (s->untaken < s->n_pieces && s->pieces[s->untaken].state >= PIECE_TAKEN)
                 s->untaken++;
         cond_broadcast(&s->room);       /* the first one may have changed */
         return 0;
 }
 
-static void give_back(struct stage *s, uint32_t *table)
+static void give_back(struct stage *s, const uint32_t *value, size_t n)
 {
-        if (!table)
-                return;
         lock_acquire(&s->lock);
-        for (unsigned i = 0; i < s->piece_pages; i++) {
-                if (table[i] >= PAGE_SLOT)
-                        stage_give_locked(s, table[i]);
+        for (size_t i = 0; i < n; i++) {
+                if (value[i] >= PAGE_SLOT)
+                        stage_give_locked(s, value[i]);
         }
         cond_broadcast(&s->room);
         lock_release(&s->lock);
-        free(table);
 }
 
-static bool lacks_pages(const uint32_t *table, unsigned page, size_t n)
+/* in slots, or zero; returns whether any was in a slot */
+static bool copy_out(const struct stage *s, const uint32_t *value, size_t n, uint8_t *buf)
 {
-        for (size_t i = 0; i < n; i++) {
-                if (!table || table[page + i] == PAGE_NONE)
-                        return true;
-        }
-        return false;
-}
+        size_t first = 0;
 
-/* Pages of the table into buf; where it has none, zeros, or what buf has already. */
-static void copy_out(const struct stage *s, const uint32_t *table, unsigned page, size_t n,
-                     uint8_t *buf, bool keep)
-{
+        while (first < n && value[first] < PAGE_SLOT)
+                first++;
+        if (first == n)
+                return false;
         for (size_t i = 0; i < n; i++, buf += s->page_bytes) {
-                uint32_t value = table ? table[page + i] : PAGE_NONE;
-
-                if (value >= PAGE_SLOT)
-                        memcpy(buf, stage_slot_at(s, value), s->page_bytes);
-                else if (value == PAGE_ZERO || !keep)
+                if (value[i] >= PAGE_SLOT)
+                        memcpy(buf, stage_slot_at(s, value[i]), s->page_bytes);
+                else
                         memset(buf, 0, s->page_bytes);
         }
+        return true;
 }
 
-/* one piece; *ret_zero: buf is not touched */
-static int take_piece(struct stage *s, struct piece *p, uint64_t gpa, size_t bytes, uint8_t *buf,
-                      bool *ret_zero, struct err *e)
+/* Of one piece. 1: all zero, buf is not touched. */
+static int take_pages(struct stage *s, struct piece *p, uint64_t gpa, size_t bytes, uint8_t *buf,
+                      struct err *e)
 {
-        unsigned page = stage_page_of(s, gpa);
+        uint32_t value[PIECE_PAGES_MAX];
         size_t n = bytes / s->page_bytes;
-        uint32_t *table;
-        bool zero = true;
 
         lock_acquire(&s->lock);
 
-        bool again = s->again;
-        int rc = take_locked(s, p, &table);
+        int rc = take_locked(s, p, stage_page_of(s, gpa), n, value);
 
         lock_release(&s->lock);
         if (rc < 0)
-                return err_msg(e, -rc, rc == -EALREADY ? "guest memory was asked for twice"
-                               : "the save was stopped");
-        if (again && lacks_pages(table, page, n))
-                rc = s->back(s->back_ctx, gpa, bytes, buf, &zero, e);
-        *ret_zero = zero && !table;
-        if (rc == 0 && !*ret_zero)
-                copy_out(s, table, page, n, buf, !zero);
-        give_back(s, table);
-        return rc;
+                return err_msg(e, -rc, rc == -ECANCELED ? "the save was stopped"
+                               : "memory was asked for again that did not come again");
+        if (!copy_out(s, value, n, buf))
+                return 1;
+        give_back(s, value, n);
+        return 0;
 }
 
 const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
@@ -204,15 +202,15 @@ const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool 
         ASSERT(range < s->n_ranges && bytes <= stage_end_of(&s->range[range]) - gpa);
         for (uint64_t end = gpa + bytes; gpa < end;) {
                 uint64_t next = MIN(ALIGN_DOWN(gpa, PIECE_BYTES) + PIECE_BYTES, end);
-                size_t n = next - gpa;
-                bool zero = true;
+                struct piece *p = &s->pieces[stage_piece_of(s, range, gpa)];
+                int rc = take_pages(s, p, gpa, next - gpa, to, e);
 
-                if (take_piece(s, &s->pieces[stage_piece_of(s, range, gpa)], gpa, n, to, &zero, e) < 0)
+                if (rc < 0)
                         return NULL;
-                if (zero && n < bytes)
-                        memset(to, 0, n);
-                any |= !zero;
-                to += n;
+                if (rc == 1 && next - gpa < bytes)
+                        memset(to, 0, next - gpa);
+                any |= rc == 0;
+                to += next - gpa;
                 gpa = next;
         }
         *ret_zero = !any;
@@ -221,25 +219,40 @@ const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool 
 
 /* ---- rounds -------------------------------------------------------------- */
 
-/* pieces that are late, neighbours in one range; ret NULL: only counts */
+/* Late pages in order, neighbours together; at: how many there are so far. ret NULL: only
+ * counts. */
+static size_t list_piece_locked(struct stage *s, const struct piece *p, uint64_t gpa,
+                                uint64_t bytes, struct qs_ram_range *ret, size_t at)
+        REQUIRES(s->lock)
+{
+        bool before = false;
+
+        for (uint64_t end = gpa + bytes; gpa < end; gpa += s->page_bytes) {
+                bool late = p->table[stage_page_of(s, gpa)] != PAGE_NONE;
+
+                if (late && !before && ret)
+                        ret[at] = (struct qs_ram_range){ .gpa = gpa };
+                at += late && !before;
+                if (late && ret)
+                        ret[at - 1].bytes += s->page_bytes;
+                before = late;
+        }
+        return at;
+}
+
 static size_t list_locked(struct stage *s, struct qs_ram_range *ret) REQUIRES(s->lock)
 {
         size_t n = 0;
 
         for (size_t k = 0; k < s->n_ranges; k++) {
-                const struct qs_ram_range *r = &s->range[k];
-                bool before = false;
+                uint64_t end = stage_end_of(&s->range[k]);
 
-                for (uint64_t gpa = r->gpa; gpa < stage_end_of(r);) {
-                        uint64_t next = MIN(ALIGN_DOWN(gpa, PIECE_BYTES) + PIECE_BYTES, stage_end_of(r));
-                        bool late = s->pieces[stage_piece_of(s, k, gpa)].state == PIECE_LATE;
+                for (uint64_t gpa = s->range[k].gpa; gpa < end;) {
+                        uint64_t next = MIN(ALIGN_DOWN(gpa, PIECE_BYTES) + PIECE_BYTES, end);
+                        const struct piece *p = &s->pieces[stage_piece_of(s, k, gpa)];
 
-                        if (late && !before && ret)
-                                ret[n] = (struct qs_ram_range){ .gpa = gpa };
-                        n += late && !before;
-                        if (late && ret)
-                                ret[n - 1].bytes = next - ret[n - 1].gpa;
-                        before = late;
+                        if (p->state == PIECE_LATE)
+                                n = list_piece_locked(s, p, gpa, next - gpa, ret, n);
                         gpa = next;
                 }
         }

@@ -3,7 +3,7 @@
  *
  * One thread, the reader, puts pages in the order in which QEMU sends them; the threads of
  * a qs_writer take them a piece of 1 MiB at a time, in guest-physical order. What comes
- * again is kept until it can be written over what was written before.
+ * again is kept until it can be written in place of what was written before.
  *
  * Ownership: pages are copied in and out.
  * Threads:   stage_page(), stage_zeros(), stage_end(): the reader. stage_span(): any
@@ -24,16 +24,10 @@
 
 struct stage;
 
-/* What was taken before of [gpa, gpa + bytes) into buf, as qs_writer_read_back(). */
-typedef int stage_back_fn(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
-                          struct err *e);
-
 struct stage_options {
         const struct qemu_blocks *blocks;       /* sealed: all their pages must come; borrowed */
         uint32_t page_bytes;                    /* of the target */
         uint64_t memory_bytes;                  /* for pages that wait; STAGE_MEMORY_MIN */
-        stage_back_fn *back;
-        void *back_ctx;
 };
 
 /* enough for what a few threads have in hand */
@@ -58,9 +52,9 @@ int stage_end(struct stage *s, struct err *e);
 /* the span function of struct qs_ram_source, the stage its ctx; waits for the pages */
 const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
                        struct err *e);
-/* All pages were taken once, or all of the last round: waits until many have come again, or
- * no more will, then says where they are; the caller frees *ret. 1: to be taken
- * again; 0: that was all. */
+/* All pages were taken once, then those of the last round: waits until many have come again,
+ * or no more will, and says which; the caller frees *ret. 1: to be
+ * taken with qs_writer_again(); 0: that was all. */
 int stage_round(struct stage *s, struct qs_ram_range **ret, size_t *ret_n, struct err *e);
 
 /* One side has failed: the other is woken and not waited for any more. */

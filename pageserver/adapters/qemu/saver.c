@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pageserver/adapters/qemu/saver.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/io.h"
+#include "common/wire/qemurp.h"
+#include "common/wire/qemusave.h"
+#include "common/wire/qemutail.h"
+#include "pageserver/adapters/qemu/imager.h"
+
+/* Theory of operation
+ *
+ * A window over the input; qemusave says what is in it; pages go to the imager, the rest
+ * is kept. From the first device on all input is the tail, which has no end of its own:
+ * QEMU closes, or, if it opened a return path, waits for our answer without closing.
+ *
+ * INV-DRAIN: once a byte of the stream was read, an error only makes the save fail: the
+ * input is read to its end. QEMU that saves a running guest in the background leaves a
+ * virtual CPU hanging for ever when its stream breaks. Only a stream with a return path
+ * may be broken: QEMU does not take live snapshots with one, and resumes the guest.
+ *
+ * INV-NOHALF: the image is published only when every page of every block came, the tail
+ * has its end, and all is durable. */
+
+/* what a pipe gives at once, behind what the parser may leave */
+#define WINDOW_BYTES ((1u << 20) + QEMUSAVE_WINDOW_MIN)
+/* A tail without description may end at any byte that looks like it: then silence decides.
+ * QEMU pauses within its device state for less than that. */
+#define SILENCE_MS 1000
+
+struct saver {
+        const struct save_options *options;
+        struct transport *transport;
+        struct status *status;
+        const struct saver_hooks *hooks;
+        struct qemusave *parser;
+        struct imager *imager;          /* from the blocks on */
+        uint8_t *window;
+        size_t bytes;                   /* in it */
+        uint64_t read_bytes;            /* in all */
+        uint8_t *head;
+        size_t head_bytes;
+        bool in_tail;
+        uint8_t *tail;
+        size_t tail_bytes, tail_room;
+        struct qemutail at;             /* of a tail that has its end */
+        bool return_path;
+        bool ended;                     /* there is no more input */
+};
+
+/* ---- input --------------------------------------------------------------- */
+
+static ssize_t read_some(struct saver *s, void *to, size_t bytes)
+{
+        ssize_t n;
+
+        do
+                n = read(s->transport->in, to, bytes);
+        while (n < 0 && errno == EINTR);
+        if (n <= 0)
+                s->ended = true;
+        else
+                s->read_bytes += (size_t)n;
+        if (s->status)
+                status_set(s->status, STATUS_READING, s->read_bytes);
+        return n;
+}
+
+/* INV-DRAIN */
+static void drain(struct saver *s)
+{
+        while (!s->ended)
+                read_some(s, s->window, WINDOW_BYTES);
+}
+
+static bool is_quiet(const struct saver *s, int wait_ms)
+{
+        struct pollfd p = { .fd = s->transport->in, .events = POLLIN };
+
+        return poll(&p, 1, wait_ms) == 0;
+}
+
+/* ---- what the stream says ------------------------------------------------ */
+
+static int keep_head(struct saver *s, const struct qemusave_item *item, struct err *e)
+{
+        s->head = malloc(item->bytes);
+        if (!s->head)
+                return err_set(e, ENOMEM, "keep the head of the stream");
+        memcpy(s->head, item->data, item->bytes);
+        s->head_bytes = item->bytes;
+        return 0;
+}
+
+static int take_item(struct saver *s, const struct qemusave_item *item, struct err *e)
+{
+        switch (item->event) {
+        case QEMUSAVE_HEAD:
+                return keep_head(s, item, e);
+        case QEMUSAVE_BLOCKS:
+                return imager_new(s->options, s->parser, s->head, s->head_bytes, &s->imager, e);
+        case QEMUSAVE_PAGE:
+                return imager_page(s->imager, item->block, item->offset, item->data);
+        case QEMUSAVE_ZERO:
+                return imager_zeros(s->imager, item->block, item->offset, item->bytes);
+        case QEMUSAVE_RETURN_PATH:
+                s->return_path = true;
+                s->hooks->return_path(s->hooks->ctx);
+                return 0;
+        case QEMUSAVE_DEVICES:
+                s->in_tail = true;
+                return imager_end(s->imager, e);
+        case QEMUSAVE_PING:             /* QEMU does not wait for a PONG */
+        case QEMUSAVE_MORE:
+                break;
+        }
+        return 0;
+}
+
+/* All that is whole in the window; the rest goes to its beginning. */
+static int parse(struct saver *s, struct err *e)
+{
+        struct qemusave_item item = { .event = QEMUSAVE_HEAD };
+        size_t at = 0;
+        int rc = 0;
+
+        while (rc == 0 && !s->in_tail && item.event != QEMUSAVE_MORE) {
+                size_t used;
+
+                rc = qemusave_next(s->parser, s->window + at, s->bytes - at, &used, &item, e);
+                if (rc < 0)
+                        return rc;
+                rc = take_item(s, &item, e);
+                at += used;
+        }
+        s->bytes -= at;
+        memmove(s->window, s->window + at, s->bytes);
+        return rc;
+}
+
+static int read_ram(struct saver *s, struct err *e)
+{
+        int rc = 0;
+
+        while (rc == 0 && !s->in_tail) {
+                ssize_t n = read_some(s, s->window + s->bytes, WINDOW_BYTES - s->bytes);
+
+                if (n < 0)
+                        return err_set(e, errno, "read the stream of QEMU");
+                if (n == 0)
+                        return qemusave_cut(s->parser, e);
+                s->bytes += (size_t)n;
+                rc = parse(s, e);
+        }
+        return rc;
+}
+
+/* ---- the tail ------------------------------------------------------------ */
+
+static int grow_tail(struct saver *s, struct err *e)
+{
+        size_t room = MAX(2 * s->tail_room, (size_t)WINDOW_BYTES);
+        uint8_t *tail;
+
+        if (s->tail_room >= QEMUTAIL_BYTES_MAX)
+                return err_msg(e, EFBIG, "the state of the devices has more than %u MiB",
+                               QEMUTAIL_BYTES_MAX >> 20);
+        tail = realloc(s->tail, room);
+        if (!tail)
+                return err_set(e, ENOMEM, "keep the state of the devices");
+        s->tail = tail;
+        s->tail_room = room;
+        return 0;
+}
+
+static enum qemutail_end split(struct saver *s)
+{
+        bool footers = qemusave_ram(s->parser).footers;
+
+        return qemutail_split(s->tail, s->tail_bytes, footers, &s->at);
+}
+
+/* Does QEMU wait for an answer now? */
+static bool is_complete(struct saver *s)
+{
+        if (!s->return_path || !is_quiet(s, 0))
+                return false;
+        switch (split(s)) {
+        case QEMUTAIL_WHOLE:
+                return true;
+        case QEMUTAIL_BARE:
+                return is_quiet(s, SILENCE_MS);
+        default:
+                return false;
+        }
+}
+
+static int read_tail(struct saver *s, struct err *e)
+{
+        int rc = grow_tail(s, e);
+
+        if (rc < 0)
+                return rc;
+        memcpy(s->tail, s->window, s->bytes);
+        s->tail_bytes = s->bytes;
+        while (!is_complete(s)) {
+                ssize_t n;
+
+                if (s->tail_bytes == s->tail_room)
+                        rc = grow_tail(s, e);
+                if (rc < 0)
+                        return rc;
+                n = read_some(s, s->tail + s->tail_bytes, s->tail_room - s->tail_bytes);
+                if (n < 0)
+                        return err_set(e, errno, "read the stream of QEMU");
+                if (n == 0)
+                        return split(s) == QEMUTAIL_OPEN ? qemusave_cut(s->parser, e) : 0;
+                s->tail_bytes += (size_t)n;
+        }
+        return 0;
+}
+
+/* ---- all of it ----------------------------------------------------------- */
+
+/* QEMU waits for that; who it is to is gone if it cannot be written. */
+static void answer(struct saver *s, uint32_t status)
+{
+        uint8_t buf[QEMURP_BYTES_MAX];
+        size_t n = qemurp_shut(buf, status);
+
+        if (!s->return_path)
+                return;
+        s->transport->wrote = true;
+        io_write_full(s->transport->out, buf, n);
+        transport_close(s->transport);
+}
+
+static int take_in(struct saver *s, struct err *e)
+{
+        int rc = read_ram(s, e);
+
+        if (rc == 0)
+                rc = read_tail(s, e);
+        if (rc < 0 && s->imager)
+                rc = imager_stop(s->imager, rc, e);
+        if (rc < 0 && !e->code)
+                err_set(e, -rc, "save to '%s'", s->options->image);
+        if (rc < 0 && !s->return_path && !s->options->foreground)
+                drain(s);
+        if (!s->return_path) {
+                transport_close(s->transport);
+                s->hooks->all_read(s->hooks->ctx);
+        }
+        return rc;
+}
+
+static int publish(struct saver *s, struct err *e)
+{
+        if (s->status)
+                status_set(s->status, STATUS_WRITING, s->read_bytes);
+        return imager_publish(s->imager, s->parser, s->tail, &s->at, e);
+}
+
+static int run(struct saver *s, struct err *e)
+{
+        s->parser = qemusave_new();
+        s->window = malloc(WINDOW_BYTES);
+        if (!s->parser || !s->window)
+                return err_set(e, ENOMEM, "save to '%s'", s->options->image);
+
+        int rc = take_in(s, e);
+
+        if (rc == 0)
+                rc = publish(s, e);
+        answer(s, rc < 0);
+        return rc;
+}
+
+int saver_run(const struct save_options *o, struct transport *t, struct status *status,
+              const struct saver_hooks *hooks, struct err *e)
+{
+        struct saver s = { .options = o, .transport = t, .status = status, .hooks = hooks };
+        struct err why = { 0 };         /* imager_stop() needs one */
+        int rc = run(&s, &why);
+
+        imager_free(s.imager);
+        qemusave_free(s.parser);
+        free(s.window);
+        free(s.head);
+        free(s.tail);
+        if (rc < 0 && e)
+                *e = why;
+        return rc;
+}

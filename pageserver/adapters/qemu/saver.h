@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* saver.h - takes one stream of QEMU's in, from its first byte to its last, and makes an
+ * image of it. What process does that, and who is told how it ended, is save.c's.
+ *
+ * Threads: one at a time.
+ */
+#ifndef PAGESERVER_ADAPTERS_QEMU_SAVER_H
+#define PAGESERVER_ADAPTERS_QEMU_SAVER_H
+
+#include "common/err.h"
+#include "pageserver/adapters/qemu/save.h"
+#include "pageserver/adapters/qemu/status.h"
+#include "pageserver/adapters/qemu/transport.h"
+
+/* What others want to know while it goes on. */
+struct saver_hooks {
+        void (*return_path)(void *ctx);         /* QEMU waits for an answer at the end */
+        void (*all_read)(void *ctx);            /* of a stream without one */
+        void *ctx;
+};
+
+/* 0: the image is there, and QEMU knows, if it wants to. t is closed as soon as QEMU needs
+ * it no more. status may be NULL; it stays the caller's. */
+int saver_run(const struct save_options *o, struct transport *t, struct status *status,
+              const struct saver_hooks *hooks, struct err *e);
+
+#endif
