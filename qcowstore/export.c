@@ -8,10 +8,10 @@
 
 #include "common/auto.h"
 #include "common/io.h"
+#include "common/publish.h"
 #include "qcowstore/chunk.h"
 #include "qcowstore/crew.h"
 #include "qcowstore/image-priv.h"
-#include "qcowstore/publish.h"
 #include "qcowstore/sum.h"
 #include "qcowstore/tally.h"
 

@@ -12,11 +12,11 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/publish.h"
 #include "qcowstore/commit.h"
 #include "qcowstore/dedup.h"
 #include "qcowstore/delta.h"
 #include "qcowstore/pool.h"
-#include "qcowstore/publish.h"
 #include "qcowstore/readback.h"
 #include "qcowstore/sectoc.h"
 #include "qcowstore/space.h"

@@ -14,7 +14,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/io.h"
-#include "qcowstore/publish.h"
+#include "common/publish.h"
 #include "tests/unit/store-kit.h"
 #include "tests/unit/store-ram.h"
 #include "tests/unit/suite.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "qcowstore/publish.h"
+#include "common/publish.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,8 +9,8 @@
  * Threads: publish_fd() may be used by many; the rest by one at a time.
  * Errors:  a sentence that names the file.
  */
-#ifndef QCOWSTORE_PUBLISH_H
-#define QCOWSTORE_PUBLISH_H
+#ifndef COMMON_PUBLISH_H
+#define COMMON_PUBLISH_H
 
 #include <stdbool.h>
 
