@@ -127,7 +127,7 @@ int session_open_map(struct session *s, uint32_t page_bytes, struct err *e)
 int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
                       struct err *e)
 {
-        int rc = source_open(files, s->host->threads, &s->source, e);
+        int rc = source_open(files, s->host->hands, &s->source, e);
 
         return rc < 0 ? rc : session_open_map(s, page_bytes, e);
 }

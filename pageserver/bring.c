@@ -115,6 +115,21 @@ static int look(struct session *s, struct qs_reader *reader, uint64_t unit, uint
         return 0;
 }
 
+/* What begins at a unit, as look() says it, and the reader for it. */
+static int look_up(struct session *s, struct serve_ctx *ctx, uint64_t unit, uint64_t max,
+                   struct qs_reader **ret, enum qs_kind *ret_kind, uint64_t *ret_n,
+                   struct err *e)
+{
+        int rc;
+
+        busy_image(&ctx->busy, true);
+        rc = source_reader(s->source, ctx->hand, ret, e);
+        if (rc == 0)
+                rc = look(s, *ret, unit, max, ret_kind, ret_n, e);
+        busy_image(&ctx->busy, false);
+        return rc;
+}
+
 /* One unit into the buffer, at place i. */
 static int read_unit(struct session *s, struct serve_ctx *ctx, struct qs_reader *reader,
                      uint64_t unit, uint64_t i, struct err *e)
@@ -132,9 +147,8 @@ static int read_unit(struct session *s, struct serve_ctx *ctx, struct qs_reader 
         return rc;
 }
 
-/* Of n units of a kind; returns how many could be read, or an error for the first. */
-static int64_t read_run(struct session *s, struct serve_ctx *ctx, struct qs_reader *reader,
-                        uint64_t unit, uint64_t n, enum qs_kind kind, struct err *e)
+static int64_t read_units(struct session *s, struct serve_ctx *ctx, struct qs_reader *reader,
+                          uint64_t unit, uint64_t n, enum qs_kind kind, struct err *e)
 {
         if (kind == QS_RAW && n > 1 && s->unit_bits == s->cluster_bits &&
             qs_clusters_read(reader, unit, n, ctx->buf, e) == 0)
@@ -146,6 +160,18 @@ static int64_t read_run(struct session *s, struct serve_ctx *ctx, struct qs_read
                         return i > 0 ? (int64_t)i : rc;
         }
         return (int64_t)n;
+}
+
+/* Of n units of a kind; returns how many could be read, or an error for the first. */
+static int64_t read_run(struct session *s, struct serve_ctx *ctx, struct qs_reader *reader,
+                        uint64_t unit, uint64_t n, enum qs_kind kind, struct err *e)
+{
+        busy_image(&ctx->busy, true);
+
+        int64_t had = read_units(s, ctx, reader, unit, n, kind, e);
+
+        busy_image(&ctx->busy, false);
+        return had;
 }
 
 /* ---- demand ----------------------------------------------------------------- */
@@ -172,7 +198,7 @@ static enum brought fetch(struct session *s, struct serve_ctx *ctx, struct qs_re
 {
         uint64_t unit = gpa >> s->unit_bits;
 
-        if (read_unit(s, ctx, reader, unit, 0, e) < 0)
+        if (read_run(s, ctx, reader, unit, 1, QS_PACKED, e) < 0)
                 return BROUGHT_BAD;
 
         uint64_t bytes = session_unit_bytes(s);
@@ -193,8 +219,8 @@ static enum claim claim_to_wait(struct session *s, uint64_t unit)
 
         /* counted first: whoever wakes us counts down */
         atomic_fetch_add(&s->count.queued, 1);
-        /* a claim lasts no longer than another worker's one read */
-        while ((c = fillmap_claim(s->map, unit, s)) == CLAIM_FULL)
+        /* a claim lasts no longer than another worker's one read, unless that hangs */
+        while ((c = fillmap_claim(s->map, unit, s)) == CLAIM_FULL && !session_withheld(s))
                 sched_yield();
         if (c != CLAIM_QUEUED)
                 atomic_fetch_sub(&s->count.queued, 1);
@@ -213,6 +239,8 @@ static enum brought bring_data(struct session *s, struct serve_ctx *ctx,
                 return fetch(s, ctx, reader, gpa, e);
         case CLAIM_FILLED:
                 return BROUGHT_PRESENT;
+        case CLAIM_FULL:
+                return BROUGHT_RETRY;           /* nobody looks before the image answers */
         default:
                 return BROUGHT_QUEUED;
         }
@@ -244,8 +272,7 @@ enum brought bring_fault(struct session *s, struct serve_ctx *ctx, uint64_t gpa,
                 return bring_removed(s, gpa, e);
         if (filled && !s->sink.ops->in_client)
                 return BROUGHT_PRESENT;
-        if (source_reader(s->source, ctx->worker, &reader, e) < 0 ||
-            look(s, reader, unit, 1, &kind, &n, e) < 0)
+        if (look_up(s, ctx, unit, 1, &reader, &kind, &n, e) < 0)
                 return BROUGHT_BAD;
         if (kind == QS_ZERO)
                 return bring_zeros(s, unit, 1, true, e);
@@ -297,8 +324,7 @@ enum brought bring_run(struct session *s, struct serve_ctx *ctx, uint64_t first,
         *ret_n = 1;
         if (fillmap_filled(s->map, first))
                 return BROUGHT_PRESENT;
-        if (source_reader(s->source, ctx->worker, &reader, e) < 0 ||
-            look(s, reader, first, max, &kind, ret_n, e) < 0)
+        if (look_up(s, ctx, first, max, &reader, &kind, ret_n, e) < 0)
                 return BROUGHT_BAD;
         if (kind == QS_ZERO)
                 return bring_zeros(s, first, *ret_n, false, e);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pageserver/busy.h"
 #include "pageserver/session.h"
 
 /* Taken at once where nobody waits: a few times the cost of its system calls. More gained
@@ -20,7 +21,9 @@
 #define BRING_BUF_BYTES (1u << QS_CLUSTER_BITS_MAX)
 
 struct serve_ctx {
-        unsigned worker;
+        unsigned worker;                /* whose work it is */
+        unsigned hand;                  /* and which thread's: its readers */
+        struct busy busy;
         void *buf;                      /* BRING_BUF_BYTES, page aligned */
         uint64_t woken_ns;              /* when the thread of the last fault was, if before
                                            its unit was whole; else 0 */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/check.h"
+#include "pageserver/watch.h"
 
 /* A connection is not kept for ever without a hello, whole and in time. */
 #define HELLO_SECONDS 10
@@ -35,14 +36,7 @@ struct member {
 
 void members_kick(struct members *t)
 {
-        for (unsigned i = 0; i < t->host->threads; i++)
-                worker_kick(t->worker[i]);
-}
-
-static void give_to_workers(struct member *m)
-{
-        for (unsigned i = 0; i < m->table->host->threads; i++)
-                worker_give(m->table->worker[i], m->session);
+        crew_kick(t->crew);
 }
 
 /* ---- the end of one ------------------------------------------------------ */
@@ -226,7 +220,8 @@ static void take_breath(struct member *m)
 
 static void attached(struct member *m)
 {
-        give_to_workers(m);
+        watch_wake(m->table->watch);
+        crew_give(m->table->crew, m->session);
         if (m->peer->tick)
                 watch_process(m);
 }
@@ -392,6 +387,18 @@ unsigned members_list(const struct members *t, struct session **ret)
         for (const struct member *m = t->first; m; m = m->next)
                 ret[n++] = m->session;
         return n;
+}
+
+void members_refuse(struct members *t, const struct session *s, const struct err *why)
+{
+        struct member *m = t->first;
+
+        while (m && m->session != s)
+                m = m->next;
+        if (!m || m->hung_up)
+                return;
+        m->peer->refuse(m->session, why);
+        hung_up(m);
 }
 
 void members_hang_up(struct members *t)

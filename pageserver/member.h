@@ -15,14 +15,16 @@
 
 #include "common/err.h"
 #include "pageserver/peer.h"
-#include "pageserver/worker.h"
+#include "pageserver/crew.h"
 
 struct member;
+struct watch;
 
 struct members {
         struct session_host *host;
         struct event_base *base;
-        struct worker *const *worker;   /* host->workers of them */
+        struct crew *crew;
+        struct watch *watch;            /* watch.h */
         struct member *first;
         unsigned n;                     /* at most SESSIONS_MAX */
         unsigned next_id;
@@ -39,6 +41,8 @@ int members_resume(struct members *t, const struct peer_ops *peer, const void *o
 void members_look(struct members *t);
 /* All there are, in no order; ret has SESSIONS_MAX places. Returns how many. */
 unsigned members_list(const struct members *t, struct session **ret);
+/* Ends one of them, which is told why. */
+void members_refuse(struct members *t, const struct session *s, const struct err *why);
 /* Rates have changed: the workers look again. */
 void members_kick(struct members *t);
 /* No message any more, from or to anyone. */

@@ -40,7 +40,7 @@ static int open_shared(struct session *s, const struct psmsg_hello *h, const int
                        struct err *e)
 {
         struct cache_request q = {
-                .files = files_of(h, fds), .uid = s->uid, .workers = s->host->threads,
+                .files = files_of(h, fds), .uid = s->uid, .workers = s->host->hands,
         };
         struct psmsg_hello_at at = psmsg_hello_at(h);
         int rc;

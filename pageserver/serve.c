@@ -220,15 +220,17 @@ static void announce(struct session *s, struct serve_ctx *ctx)
 
         if (atomic_load(&s->announced) >= p->firsts ||
             prefetch_rate_now(&s->prefetch) != PREFETCH_UNLIMITED ||
-            source_reader(s->source, ctx->worker, &reader, NULL) < 0)
+            source_reader(s->source, ctx->hand, &reader, NULL) < 0)
                 return;
 
         size_t i = atomic_fetch_add(&s->announced, ANNOUNCE_EXTENTS);
 
+        busy_image(&ctx->busy, true);
         for (size_t end = i + ANNOUNCE_EXTENTS; i < MIN(end, p->firsts); i++)
                 qs_read_soon(reader, session_gpa(s, p->first[i].first),
                              MIN((p->first[i].end - p->first[i].first) << s->unit_bits,
                                  ANNOUNCE_BYTES_MAX));
+        busy_image(&ctx->busy, false);
 }
 
 static uint64_t background_serving(struct session *s, struct serve_ctx *ctx, uint64_t now_ns)
@@ -303,7 +305,7 @@ void serve_prepare(struct session *s, struct serve_ctx *ctx)
         struct qs_reader *reader;
 
         /* a failure comes again, and is told, at the first fault */
-        (void)source_reader(s->source, ctx->worker, &reader, NULL);
+        (void)source_reader(s->source, ctx->hand, &reader, NULL);
 }
 
 uint64_t serve_background(struct session *s, struct serve_ctx *ctx, uint64_t now_ns)

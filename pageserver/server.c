@@ -27,11 +27,14 @@
 #include "pageserver/http.h"
 #include "pageserver/keeper.h"
 #include "pageserver/member.h"
+#include "pageserver/watch.h"
 
 /* How long an ending server waits for dead clients to be gone: their kernel work
  * is a few faults, which are being served. */
 #define LINGER_NS (2 * NS_PER_SEC)
 #define LINGER_LOOK_MS 5
+/* and for threads that hang: as long as one that is only slow may take */
+#define STOP_NS (2 * NS_PER_SEC)
 /* more serve no single guest better, and each VM may have a server of its own */
 #define WORKERS_DEFAULT_MAX 8u
 
@@ -58,7 +61,6 @@ struct server {
         struct event *linger;
         uint64_t linger_end_ns;         /* 0 = not ending */
         int poke_fd;
-        struct worker *worker[2 * WORKERS_MAX];
 };
 
 static void poke(struct session_host *host)
@@ -83,6 +85,7 @@ static void on_poked(evutil_socket_t fd, short what, void *arg)
 
         (void)what;
         io_read_full((int)fd, &pokes, sizeof(pokes));
+        watch_poked(server->members.watch);
         members_look(&server->members);
 }
 
@@ -171,22 +174,11 @@ static int start_workers(struct server *server, const struct server_options *o, 
         server->host.workers = o->workers;
         server->host.threads = 2 * o->workers;
         server->host.pinned = placement_pins(o->placement, placement_cpus());
-        for (unsigned i = 0; i < server->host.threads; i++) {
-                int rc = worker_start(&server->host, i, &server->worker[i], e);
+        server->host.hands = server->host.threads + HANDS_SPARE;
 
-                if (rc < 0)
-                        return rc;
-        }
-        return 0;
-}
+        int rc = crew_start(&server->host, &server->members.crew, e);
 
-static int await_workers(struct server *server, struct err *e)
-{
-        int rc = 0;
-
-        for (unsigned i = 0; i < server->host.threads && rc == 0; i++)
-                rc = worker_ready(server->worker[i], e);
-        return rc;
+        return rc < 0 ? rc : watch_new(&server->members, &server->members.watch, e);
 }
 
 static int admit_private(struct server *server, int fd, struct err *e)
@@ -211,7 +203,7 @@ static int open_fc_images(struct server *server, const struct server_options *o,
 
                 offer->on_bad = o->fc_on_bad;
                 offer->kill_on_error = o->fc_kill_on_error;
-                rc = fcimage_open(o->fc[i].image_path, server->host.threads, &offer->image, e);
+                rc = fcimage_open(o->fc[i].image_path, server->host.hands, &offer->image, e);
         }
         return rc;
 }
@@ -286,7 +278,7 @@ static int confine(struct server *server, struct err *e)
         int rc = sandbox_enter(server->host.sandbox, SANDBOX_MAIN, e);
 
         server->host.confined = rc == 0;
-        return rc < 0 ? rc : await_workers(server, e);
+        return rc < 0 ? rc : crew_ready(server->members.crew, e);
 }
 
 /* Once nothing can fail any more: an error is one sentence. */
@@ -360,12 +352,10 @@ static int open_doors(struct server *server, struct err *e)
         return rc < 0 ? rc : server->open_rc;
 }
 
-static void server_fini(struct server *server)
+static void server_free(struct server *server)
 {
-        close_doors(server);
-        keeper_leave(server->keeper);
-        for (unsigned i = 0; i < server->host.threads; i++)
-                worker_stop(server->worker[i]);
+        crew_free(server->members.crew);
+        watch_free(server->members.watch);
         sandbox_free(server->host.sandbox);
         members_fini(&server->members);
         while (server->stays) {
@@ -387,38 +377,69 @@ static void server_fini(struct server *server)
         fd_close(&server->poke_fd);
         fd_close(&server->host.bell_fd);
         log_fini(&server->host.log);
+        free(server);
+}
+
+/* A thread that hangs may come back at any time until the process has ended: then all that
+ * it could touch stays, and what the world sees of us goes. */
+static void server_end(struct server *server)
+{
+        close_doors(server);
+        keeper_leave(server->keeper);
+
+        unsigned hang = crew_stop(server->members.crew, STOP_NS);
+
+        if (hang == 0) {
+                server_free(server);
+                return;
+        }
+        members_hang_up(&server->members);
+        log_line(&server->host.log, "ends without %u threads that hang, in images that do not "
+                 "answer or in their clients' memory", hang);
+}
+
+static struct server *server_new(const struct server_options *options, struct err *e)
+{
+        struct server *server = calloc(1, sizeof(*server));
+
+        if (!server) {
+                err_set(e, ENOMEM, "server");
+                return NULL;
+        }
+        server->host = (struct session_host){
+                .is_private = options->is_private,
+                .prefetch_limit = options->prefetch_limit,
+                .around_bytes = options->around_bytes,
+                .caches.keep_bytes = options->is_private ? 0 : options->cache_keep,
+                .poke = poke,
+                .bell_fd = -1,
+        };
+        server->options = options;
+        server->poke_fd = -1;
+        server->members.host = &server->host;
+        log_init(&server->host.log, server->host.is_private);
+        return server;
 }
 
 int server_run(const struct server_options *options, struct err *e)
 {
-        struct server server = {
-                .host = {
-                        .is_private = options->is_private,
-                        .prefetch_limit = options->prefetch_limit,
-                        .around_bytes = options->around_bytes,
-                        .caches.keep_bytes = options->is_private ? 0 : options->cache_keep,
-                        .poke = poke,
-                        .bell_fd = -1,
-                },
-                .options = options,
-                .poke_fd = -1,
-        };
+        struct server *server = server_new(options, e);
 
-        server.members = (struct members){ .host = &server.host, .worker = server.worker };
-        log_init(&server.host.log, server.host.is_private);
+        if (!server)
+                return -ENOMEM;
 
-        int rc = make_loop(&server, e);
+        int rc = make_loop(server, e);
 
         if (rc == 0)
-                rc = sandbox_new(options->sandbox, &server.host.sandbox, e);
+                rc = sandbox_new(options->sandbox, &server->host.sandbox, e);
         if (rc == 0)
-                rc = start_workers(&server, options, e);
+                rc = start_workers(server, options, e);
         if (rc == 0)
-                rc = open_doors(&server, e);
-        if (rc == 0 && event_base_dispatch(server.base) < 0)
+                rc = open_doors(server, e);
+        if (rc == 0 && event_base_dispatch(server->base) < 0)
                 rc = err_msg(e, EIO, "the event loop failed");
         if (rc == 0)
-                rc = server.open_rc;
-        server_fini(&server);
+                rc = server->open_rc;
+        server_end(server);
         return rc;
 }

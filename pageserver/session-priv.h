@@ -39,6 +39,7 @@ struct session {
         int sock;
         bool hung_up;
         void *peer_state;                       /* its peer's (peer.h) */
+        uint64_t hanging_since_ns;              /* 0 = it does not, or not for long */
 
         /* set by the main thread before SERVING, constant after */
         char *path;                             /* of the image, as the client calls it */
@@ -67,7 +68,8 @@ struct session {
 
         /* any thread, atomic or with a lock of their own */
         _Atomic enum session_state state;
-        _Atomic unsigned holders;               /* workers that know it */
+        _Atomic unsigned holders;               /* workers that know it, threads that hang */
+        _Atomic enum withheld withheld;
         _Atomic bool holding;                   /* ATTACHED is held back */
         _Atomic uint64_t asked_rate;            /* of prefetch, before the host's limit */
         _Atomic int feed_error;                 /* negative errno of a broken feed */

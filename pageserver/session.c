@@ -152,7 +152,7 @@ void session_host_ring(struct session_host *host)
 {
         uint64_t one = 1;
 
-        if (atomic_load(&host->resting) == host->threads - host->workers)
+        if (atomic_load(&host->resting) >= host->threads - host->workers)
                 io_write_full(host->bell_fd, &one, sizeof(one));
 }
 
@@ -179,6 +179,16 @@ void session_feed_broken(struct session *s, int rc)
 {
         atomic_store(&s->feed_error, rc);
         s->host->poke(s->host);
+}
+
+enum withheld session_withheld(const struct session *s)
+{
+        return atomic_load_explicit(&s->withheld, memory_order_relaxed);
+}
+
+void session_withhold(struct session *s, enum withheld why)
+{
+        atomic_store(&s->withheld, why);
 }
 
 void session_hold(struct session *s)

@@ -58,6 +58,7 @@ struct session_host {
         struct log log;
         unsigned workers;               /* threads that serve faults */
         unsigned threads;               /* and, behind them, those that work ahead */
+        unsigned hands;                 /* numbers of threads, with those that hang (crew.h) */
         bool pinned;                    /* each on its CPU; every worker polls all feeds */
         int bell_fd;                    /* eventfd: wakes one that works ahead */
         _Atomic unsigned resting;       /* of those; INV-RING */
@@ -106,6 +107,15 @@ struct peer_process session_peer_process(int sock);
 
 /* any thread: there may be work ahead of faults */
 void session_host_ring(struct session_host *host);
+
+/* Why no worker does anything for a session for a while: a thread hangs in what it did for
+ * it, and so would the next (watch.h). One that reads an image hangs for all its sessions. */
+enum withheld { WITHHELD_NO, WITHHELD_BY_IMAGE, WITHHELD_BY_CLIENT };
+
+/* any thread */
+enum withheld session_withheld(const struct session *s);
+/* main thread; the workers are to be kicked */
+void session_withhold(struct session *s, enum withheld why);
 
 /* worker threads: the feeds that worker polls, by i = 0, 1, ...; NULL = no more */
 struct feed *session_feed(struct session *s, unsigned worker, unsigned i);

@@ -3,21 +3,16 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/io.h"
-#include "pageserver/placement.h"
-#include "pageserver/serve.h"
 
 /* feeds looked at per round; epoll goes round robin over the rest */
 #define EVENTS_MAX 32
@@ -25,25 +20,25 @@
 #define NAP_NS 100000
 #define NAPS 20
 
+/* a session, and whether its feeds are in the epoll set */
+struct known {
+        struct session *session;
+        bool polled;
+};
+
 struct worker {
-        /* set before the thread starts, constant after */
+        /* constant */
         struct session_host *host;
+        unsigned index;
         bool ahead;                     /* serves no faults */
-        bool inherits;                  /* the main thread has entered its sandbox */
-        pthread_t thread;
         int epoll_fd;
         int kick_fd;
 
-        /* worker thread only */
-        struct serve_ctx ctx;
-        struct session *session[SESSIONS_MAX];
+        /* of the thread that serves */
+        struct known known[SESSIONS_MAX];
         unsigned sessions;
         unsigned turn;                  /* whose background comes first */
         unsigned naps;                  /* before a rest */
-
-        /* worker thread until it has posted, then the main thread */
-        sem_t entered;
-        struct err enter_err;           /* code 0: it has entered its sandbox */
 
         /* any thread */
         _Atomic bool stop;
@@ -75,7 +70,7 @@ static int poll_own(struct worker *w, int fd, uint32_t how)
 
 static struct feed *feed_of(const struct worker *w, struct session *s, unsigned i)
 {
-        return w->ahead ? NULL : session_feed(s, w->ctx.worker, i);
+        return w->ahead ? NULL : session_feed(s, w->index, i);
 }
 
 static void poll_drop(struct worker *w, int fd)
@@ -83,29 +78,41 @@ static void poll_drop(struct worker *w, int fd)
         epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static void take_in(struct worker *w, struct session *s)
+static void poll_session(struct worker *w, struct known *k)
 {
         struct feed *f;
 
-        ASSERT(w->sessions < SESSIONS_MAX);
-        w->session[w->sessions++] = s;
-        serve_prepare(s, &w->ctx);
-        for (unsigned i = 0; (f = feed_of(w, s, i)); i++) {
+        k->polled = true;
+        for (unsigned i = 0; (f = feed_of(w, k->session, i)); i++) {
                 int rc = poll_feed(w, f);
 
                 if (rc < 0)
-                        session_feed_broken(s, rc);
+                        session_feed_broken(k->session, rc);
         }
+}
+
+static void drop_session(struct worker *w, struct known *k)
+{
+        struct feed *f;
+
+        k->polled = false;
+        for (unsigned i = 0; (f = feed_of(w, k->session, i)); i++)
+                poll_drop(w, f->fd);
+}
+
+static void take_in(struct worker *w, struct serve_ctx *ctx, struct session *s)
+{
+        ASSERT(w->sessions < SESSIONS_MAX);
+        w->known[w->sessions++] = (struct known){ .session = s };
+        serve_prepare(s, ctx);
 }
 
 static void let_go(struct worker *w, unsigned at)
 {
-        struct session *s = w->session[at];
-        struct feed *f;
+        struct session *s = w->known[at].session;
 
-        for (unsigned i = 0; (f = feed_of(w, s, i)); i++)
-                poll_drop(w, f->fd);
-        w->session[at] = w->session[--w->sessions];
+        drop_session(w, &w->known[at]);
+        w->known[at] = w->known[--w->sessions];
         session_release(s);
 }
 
@@ -121,60 +128,103 @@ static unsigned empty_inbox(struct worker *w, struct session **ret)
         return n;
 }
 
-static void come_and_go(struct worker *w)
+static void come_and_go(struct worker *w, struct serve_ctx *ctx)
 {
         struct session *arrived[SESSIONS_MAX];
         unsigned n = empty_inbox(w, arrived);
 
         for (unsigned i = 0; i < n; i++)
-                take_in(w, arrived[i]);
+                take_in(w, ctx, arrived[i]);
         for (unsigned i = w->sessions; i-- > 0;) {
-                if (session_state(w->session[i]) == SESSION_GONE)
+                struct known *k = &w->known[i];
+
+                if (session_state(k->session) == SESSION_GONE)
                         let_go(w, i);
+                else if (session_withheld(k->session) && k->polled)
+                        drop_session(w, k);
+                else if (!session_withheld(k->session) && !k->polled)
+                        poll_session(w, k);
         }
 }
 
 /* ---- work ----------------------------------------------------------------- */
 
-static void serve_feed(struct worker *w, struct feed *f, uint32_t events)
+/* What a batch of messages asks for. Negative errno: the feed is broken. */
+static int serve_batch(struct feed *f, struct serve_ctx *ctx, uint32_t events)
 {
         uint64_t gpa[FEED_BATCH_MAX];
-
-        if (atomic_load(&f->broken)) {
-                poll_drop(w, f->fd);
-                return;
-        }
-
         /* an error without input: reading could block */
-        int n = events & EPOLLIN ? f->ops->read(f, w->ctx.worker, gpa) : -EIO;
+        int n = events & EPOLLIN ? f->ops->read(f, ctx->worker, gpa) : -EIO;
         uint64_t now_ns = clock_now_ns();
 
+        for (int i = 0; i < n; i++) {
+                busy_next(&ctx->busy);
+                serve_fault(f->session, ctx, gpa[i], now_ns);
+        }
         if (n < 0) {
                 atomic_store(&f->broken, true);
-                poll_drop(w, f->fd);
                 session_feed_broken(f->session, n);
-                return;
         }
-        for (int i = 0; i < n; i++)
-                serve_fault(f->session, &w->ctx, gpa[i], now_ns);
+        return n;
 }
 
-/* One step for the next session that has something to do. Returns when there
- * will be more: 0, SERVE_NEVER or a time. */
-static uint64_t background(struct worker *w)
+/* Whose thread comes out of what it hung in says so: others wait for that. */
+static bool end_work(struct worker *w, struct serve_ctx *ctx, const struct session *s)
+{
+        bool withheld = session_withheld(s) != WITHHELD_NO;
+        struct session_host *host = w->host;
+        bool mine = busy_end(&ctx->busy);
+
+        if (mine && withheld)
+                host->poke(host);
+        return mine;
+}
+
+/* Nothing is done for a client that is withheld, but look whether one that has ended is
+ * gone: that asks its memory, not its image. */
+static bool passed_over(const struct session *s)
+{
+        enum withheld why = session_withheld(s);
+
+        return why == WITHHELD_BY_CLIENT ||
+               (why == WITHHELD_BY_IMAGE && session_state(s) != SESSION_DRAINING);
+}
+
+/* false: relieved. Whoever is not finds the broken feed at his next look. */
+static bool serve_feed(struct worker *w, struct serve_ctx *ctx, struct feed *f, uint32_t events)
+{
+        if (atomic_load(&f->broken)) {
+                poll_drop(w, f->fd);
+                return true;
+        }
+        if (session_withheld(f->session))       /* the kick that says so is on its way */
+                return true;
+        busy_begin(&ctx->busy, f->session);
+        serve_batch(f, ctx, events);
+        return end_work(w, ctx, f->session);
+}
+
+/* One step for the next session that has something to do. *ret_next: when there will be
+ * more: 0, SERVE_NEVER or a time. False: relieved. */
+static bool background(struct worker *w, struct serve_ctx *ctx, uint64_t *ret_next)
 {
         uint64_t now = clock_now_ns();
-        uint64_t next = SERVE_NEVER;
 
-        for (unsigned i = 0; i < w->sessions; i++) {
-                struct session *s = w->session[w->turn++ % w->sessions];
-                uint64_t t = serve_background(s, &w->ctx, now);
+        *ret_next = SERVE_NEVER;
+        for (unsigned i = 0; i < w->sessions && *ret_next > 0; i++) {
+                struct session *s = w->known[w->turn++ % w->sessions].session;
 
-                if (t == 0)
-                        return 0;
-                next = MIN(next, t);
+                if (passed_over(s))
+                        continue;
+                busy_begin(&ctx->busy, s);
+
+                uint64_t t = serve_background(s, ctx, now);
+
+                if (!end_work(w, ctx, s))
+                        return false;
+                *ret_next = MIN(*ret_next, t);
         }
-        return next;
+        return true;
 }
 
 static int timeout_ms(uint64_t next_ns)
@@ -187,15 +237,15 @@ static int timeout_ms(uint64_t next_ns)
         return next_ns <= now ? 0 : (int)MIN(DIV_ROUND_UP(next_ns - now, NS_PER_MS), 1000u);
 }
 
-static void take_kick(struct worker *w)
+static void take_kick(struct worker *w, struct serve_ctx *ctx)
 {
         uint64_t kicks;
 
         io_read_full(w->kick_fd, &kicks, sizeof(kicks));
-        come_and_go(w);
+        come_and_go(w, ctx);
 }
 
-static void serve_faults(struct worker *w)
+static bool serve_faults(struct worker *w, struct serve_ctx *ctx)
 {
         struct epoll_event ev[EVENTS_MAX];
         int n = epoll_wait(w->epoll_fd, ev, EVENTS_MAX, -1);
@@ -203,24 +253,34 @@ static void serve_faults(struct worker *w)
         ASSERT(n >= 0 || errno == EINTR);
         for (int i = 0; i < n; i++) {
                 if (!ev[i].data.ptr) {
-                        take_kick(w);
-                        return;                 /* other events may be of those that went */
+                        take_kick(w, ctx);
+                        return true;            /* other events may be of those that went */
                 }
-                serve_feed(w, ev[i].data.ptr, ev[i].events);
+                if (!serve_feed(w, ctx, ev[i].data.ptr, ev[i].events))
+                        return false;
         }
+        return true;
 }
 
 /* ---- ahead of faults --------------------------------------------------------- */
 
 /* INV-RING: who has pushed work looks afterwards whether all are resting; who rests says
- * so before his last look for work. So one of them sees the other. */
-static uint64_t last_look(struct worker *w)
+ * so before his last look for work. So one of them sees the other. One that hangs in that
+ * look does not rest: whoever relieves him looks anew. */
+static bool last_look(struct worker *w, struct serve_ctx *ctx, uint64_t *ret_next)
 {
-        atomic_fetch_add(&w->host->resting, 1);
-        return background(w);
+        struct session_host *host = w->host;
+
+        atomic_fetch_add(&host->resting, 1);
+
+        bool mine = background(w, ctx, ret_next);
+
+        if (!mine || *ret_next == 0)
+                atomic_fetch_sub(&host->resting, 1);
+        return mine;
 }
 
-static void rest(struct worker *w, uint64_t next_ns)
+static void rest(struct worker *w, struct serve_ctx *ctx, uint64_t next_ns)
 {
         struct epoll_event ev[2];
         uint64_t rings;
@@ -229,138 +289,106 @@ static void rest(struct worker *w, uint64_t next_ns)
         ASSERT(n >= 0 || errno == EINTR);
         atomic_fetch_sub(&w->host->resting, 1);
         (void)!read(w->host->bell_fd, &rings, sizeof(rings));
-        take_kick(w);
+        take_kick(w, ctx);
 }
 
 /* While faults come there is always more in a moment, and being woken for each would cost
  * the demand worker, and the guest behind it, more than what comes is worth. */
-static void nap(struct worker *w)
+static void nap(struct worker *w, struct serve_ctx *ctx)
 {
         const struct timespec t = { .tv_nsec = NAP_NS };
         struct pollfd p = { .fd = w->epoll_fd, .events = POLLIN };
 
         w->naps--;
         if (ppoll(&p, 1, &t, NULL) > 0)
-                take_kick(w);
+                take_kick(w, ctx);
 }
 
-static void work_ahead(struct worker *w)
+static bool work_ahead(struct worker *w, struct serve_ctx *ctx)
 {
-        if (background(w) == 0) {
+        uint64_t next_ns;
+
+        if (!background(w, ctx, &next_ns))
+                return false;
+        if (next_ns == 0) {
                 w->naps = NAPS;
-                return;
+                return true;
         }
         if (w->naps > 0) {
-                nap(w);
-                return;
+                nap(w, ctx);
+                return true;
         }
-
-        uint64_t next_ns = last_look(w);
-
-        if (next_ns == 0)
-                atomic_fetch_sub(&w->host->resting, 1);
-        else
-                rest(w, next_ns);
+        if (!last_look(w, ctx, &next_ns))
+                return false;
+        if (next_ns > 0)
+                rest(w, ctx, next_ns);
+        return true;
 }
 
-/* INV-CONFINED */
-static bool enter(struct worker *w)
+/* Also after another that was relieved, before he had done all that a kick had told him. */
+bool worker_serve(struct worker *w, struct serve_ctx *ctx)
 {
-        const struct sandbox *sandbox = w->host->sandbox;
-        int rc = w->inherits ? sandbox_narrow(sandbox, &w->enter_err)
-                             : sandbox_enter(sandbox, SANDBOX_WORKER, &w->enter_err);
+        bool mine = true;
 
-        sem_post(&w->entered);
-        return rc == 0;
-}
-
-static void *run(void *arg)
-{
-        struct worker *w = arg;
-
-        if (w->ahead)
-                place_ahead();
-        else
-                place_demand(w->ctx.worker, w->host->pinned);
-        if (!enter(w))
-                return NULL;
-        while (!atomic_load(&w->stop)) {
-                if (w->ahead)
-                        work_ahead(w);
-                else
-                        serve_faults(w);
-        }
-        return NULL;
+        come_and_go(w, ctx);
+        while (mine && !atomic_load(&w->stop))
+                mine = w->ahead ? work_ahead(w, ctx) : serve_faults(w, ctx);
+        return mine;
 }
 
 /* ---- start and stop -------------------------------------------------------- */
 
-static void worker_free(struct worker *w)
-{
-        if (w->ctx.buf && w->ctx.buf != MAP_FAILED)
-                munmap(w->ctx.buf, BRING_BUF_BYTES);
-        fd_close(&w->epoll_fd);
-        fd_close(&w->kick_fd);
-        sem_destroy(&w->entered);
-        lock_fini(&w->lock);
-        free(w);
-}
-
-/* signals are the main thread's */
-static int start_thread(struct worker *w)
-{
-        sigset_t all, before;
-
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-
-        int rc = pthread_create(&w->thread, NULL, run, w);
-
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        return -rc;
-}
-
-int worker_start(struct session_host *host, unsigned index, struct worker **ret,
-                 struct err *e)
+int worker_new(struct session_host *host, unsigned index, struct worker **ret, struct err *e)
 {
         struct worker *w = calloc(1, sizeof(*w));
 
         if (!w)
                 return err_set(e, ENOMEM, "worker");
         lock_init(&w->lock);
-        sem_init(&w->entered, 0, 0);
         w->host = host;
+        w->index = index;
         w->ahead = index >= host->workers;
-        w->inherits = host->confined;
-        w->ctx.worker = index;
         w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         w->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        w->ctx.buf = mmap(NULL, BRING_BUF_BYTES, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-        int rc = w->epoll_fd < 0 || w->kick_fd < 0 || w->ctx.buf == MAP_FAILED ? -errno : 0;
+        int rc = w->epoll_fd < 0 || w->kick_fd < 0 ? -errno : 0;
 
         if (rc == 0)
                 rc = poll_own(w, w->kick_fd, 0);
         if (rc == 0 && w->ahead)
                 rc = poll_own(w, host->bell_fd, EPOLLEXCLUSIVE);
-        if (rc == 0)
-                rc = start_thread(w);
         if (rc < 0) {
                 worker_free(w);
-                return err_set(e, -rc, "cannot start worker %u", index);
+                return err_set(e, -rc, "cannot make worker %u", index);
         }
         *ret = w;
         return 0;
 }
 
-int worker_ready(struct worker *w, struct err *e)
+void worker_free(struct worker *w)
 {
-        while (sem_wait(&w->entered) < 0)
-                ASSERT(errno == EINTR);
-        if (w->enter_err.code < 0 && e)
-                *e = w->enter_err;
-        return w->enter_err.code;
+        struct session *arrived[SESSIONS_MAX];
+
+        if (!w)
+                return;
+        for (unsigned n = empty_inbox(w, arrived); n > 0; n--)
+                session_release(arrived[n - 1]);
+        while (w->sessions > 0)
+                let_go(w, w->sessions - 1);
+        fd_close(&w->epoll_fd);
+        fd_close(&w->kick_fd);
+        lock_fini(&w->lock);
+        free(w);
+}
+
+bool worker_is_ahead(const struct worker *w)
+{
+        return w->ahead;
+}
+
+unsigned worker_index(const struct worker *w)
+{
+        return w->index;
 }
 
 void worker_kick(struct worker *w)
@@ -373,15 +401,8 @@ void worker_kick(struct worker *w)
 
 void worker_stop(struct worker *w)
 {
-        if (!w)
-                return;
         atomic_store(&w->stop, true);
         worker_kick(w);
-        pthread_join(w->thread, NULL);
-        come_and_go(w);
-        while (w->sessions > 0)
-                let_go(w, w->sessions - 1);
-        worker_free(w);
 }
 
 void worker_give(struct worker *w, struct session *s)

@@ -25,6 +25,8 @@ struct fake_image {
         uint64_t disk_bytes;
         uint32_t cluster_bits;
         uint32_t slow_us;               /* for each cluster read */
+        uint32_t hangs;                 /* no read of a cluster returns before this is 0 */
+        uint32_t opens_never;           /* nor does opening it before this is */
         uint32_t packed;                /* QS_PACKED is what it says its data are */
         uint32_t bads;
         uint64_t bad[FAKE_BAD_MAX];     /* clusters whose read fails */

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: a client whose image hangs keeps the others waiting once and not for long
+ *       (INV-APART), however many there are; it goes on with the right bytes when its image
+ *       answers again; and the server ends while it hangs.
+ * Method: made-up images that do not answer as long as their file says so, read by more
+ *         threads than there are workers; beside them a guest that touches page after page
+ *         and notes what each took. */
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "pageserver/watch.h"
+#include "tests/stress/ps-guest.h"
+#include "tests/stress/ps-server.h"
+
+#define PAGE 4096u
+#define PATIENCE_MS 60000
+#define WORKERS 2
+#define TOUCHERS 4
+#define HANGING_BYTES (4u << 20)
+#define GOOD_BYTES (64u << 20)
+/* between two touches */
+#define STEP_NS (2 * NS_PER_MS)
+/* once, until it is seen that threads hang */
+#define STALL_NS (2500 * NS_PER_MS)
+/* nobody waits for another's disk: what a busy machine may take */
+#define CALM_NS (200 * NS_PER_MS)
+/* of ten clients the last one begins in a server that nine have taken threads of */
+#define MANY 10
+#define TEST_SECONDS 300
+
+static void sleep_ns(uint64_t ns)
+{
+        struct timespec t = { .tv_sec = (time_t)(ns / NS_PER_SEC),
+                              .tv_nsec = (long)(ns % NS_PER_SEC) };
+
+        nanosleep(&t, NULL);
+}
+
+/* ---- a guest whose image hangs -------------------------------------------------------- */
+
+struct hanging {
+        struct guest guest;
+        struct toucher toucher[TOUCHERS];
+};
+
+static void set_hangs(struct hanging *h, bool hangs)
+{
+        h->guest.image.hangs = hangs;
+        fake_image_update(h->guest.image_fd, &h->guest.image);
+}
+
+static void connect_to(const char *path, struct guest *g)
+{
+        struct err e;
+
+        MUST(ps_client_connect(path, &g->client, &e), &e);
+}
+
+static void hanging_start(struct hanging *h, const char *path, uint64_t seed, enum ps_lane lane)
+{
+        *h = (struct hanging){ .guest.image = {
+                .seed = seed, .disk_bytes = HANGING_BYTES, .cluster_bits = 12 } };
+        h->guest.image_fd = fake_image_file(&h->guest.image);
+        connect_to(path, &h->guest);
+        guest_map(&h->guest, lane, PS_PREFETCH_UNLIMITED, 0);
+        set_hangs(h, true);
+        guest_attach(&h->guest, false);
+        for (unsigned i = 0; i < TOUCHERS; i++) {
+                h->toucher[i] = (struct toucher){ .guest = &h->guest, .seed = seed * 7 + i };
+                toucher_start(&h->toucher[i]);
+        }
+}
+
+/* all of its pages, with the right bytes */
+static void hanging_answers(struct hanging *h)
+{
+        set_hangs(h, false);
+        for (unsigned i = 0; i < TOUCHERS; i++)
+                TEST(toucher_join(&h->toucher[i], PATIENCE_MS) && h->toucher[i].wrong == 0);
+}
+
+static void hanging_end(struct hanging *h)
+{
+        guest_free(&h->guest);
+        close(h->guest.image_fd);
+}
+
+/* ---- a guest that is watched ------------------------------------------------------------ */
+
+struct good {
+        struct guest guest;
+        pthread_t thread;
+        _Atomic bool stop;
+        uint64_t pages;                 /* touched */
+        uint64_t wrong;
+        uint64_t max_ns;
+        unsigned stalls;                /* longer than CALM_NS */
+};
+
+static void *touch_slowly(void *arg)
+{
+        struct good *g = arg;
+        struct guest *guest = &g->guest;
+
+        for (uint64_t gpa = 0; gpa < guest->image.disk_bytes && !atomic_load(&g->stop);
+             gpa += PAGE) {
+                if (!guest_has(guest, gpa))
+                        continue;
+
+                uint64_t begin_ns = clock_now_ns();
+
+                g->wrong += !fake_page_ok(&guest->image, gpa,
+                                          (volatile uint64_t *)(guest->ram + gpa));
+
+                uint64_t ns = clock_now_ns() - begin_ns;
+
+                g->pages++;
+                g->max_ns = MAX(g->max_ns, ns);
+                g->stalls += ns > CALM_NS;
+                sleep_ns(STEP_NS);
+        }
+        return NULL;
+}
+
+static void good_start(struct good *g, const char *path, enum ps_lane lane)
+{
+        *g = (struct good){ .guest.image = {
+                .seed = 5, .disk_bytes = GOOD_BYTES, .cluster_bits = 12 } };
+        g->guest.image_fd = fake_image_file(&g->guest.image);
+        connect_to(path, &g->guest);
+        guest_map(&g->guest, lane, PS_PREFETCH_OFF, 0);
+        guest_attach(&g->guest, false);
+        TEST(pthread_create(&g->thread, NULL, touch_slowly, g) == 0);
+}
+
+static void good_end(struct good *g)
+{
+        atomic_store(&g->stop, true);
+        TEST(pthread_join(g->thread, NULL) == 0);
+        TEST(g->wrong == 0);
+        guest_free(&g->guest);
+        close(g->guest.image_fd);
+}
+
+/* ---- cases -------------------------------------------------------------------------------- */
+
+static void one_stall(enum ps_lane lane, const char *name)
+{
+        struct test_server server;
+        struct hanging bad;
+        struct good good;
+
+        test_server_start(&server, WORKERS);
+        good_start(&good, server.path, lane);
+        sleep_ns(NS_PER_SEC / 5);
+        hanging_start(&bad, server.path, 11, lane);
+        sleep_ns(4 * NS_PER_SEC);
+        hanging_answers(&bad);
+        good_end(&good);
+        printf("ok: %s lane, %llu pages, longest %llu ms, %u stalls\n", name,
+               (unsigned long long)good.pages, (unsigned long long)(good.max_ns / NS_PER_MS),
+               good.stalls);
+        TEST(good.max_ns < STALL_NS && good.stalls <= 1);
+        TEST(good.pages > 200);
+        hanging_end(&bad);
+        test_server_stop(&server);
+}
+
+/* The second one of an image that hangs already costs nobody anything. */
+static void a_clone_too(void)
+{
+        struct test_server server;
+        struct hanging first;
+        struct guest clone;
+        struct toucher t = { .guest = &clone, .seed = 3 };
+        struct good good;
+
+        test_server_start(&server, WORKERS);
+        hanging_start(&first, server.path, 12, PS_LANE_SHARED);
+        clone = (struct guest){ .image = first.guest.image, .image_fd = first.guest.image_fd };
+        sleep_ns(3 * NS_PER_SEC);
+        good_start(&good, server.path, PS_LANE_SHARED);
+        connect_to(server.path, &clone);
+        guest_map(&clone, PS_LANE_SHARED, PS_PREFETCH_UNLIMITED, 0);
+        guest_attach(&clone, false);
+        toucher_start(&t);
+        sleep_ns(NS_PER_SEC);
+        good_end(&good);
+        TEST(good.stalls == 0);
+        hanging_answers(&first);
+        TEST(toucher_join(&t, PATIENCE_MS) && t.wrong == 0);
+        guest_free(&clone);
+        hanging_end(&first);
+        test_server_stop(&server);
+        printf("ok: a clone of an image that hangs\n");
+}
+
+static void many(void)
+{
+        static struct hanging bad[MANY];
+        struct test_server server;
+        struct good good;
+
+        test_server_start(&server, WORKERS);
+        good_start(&good, server.path, PS_LANE_COPY);
+        for (unsigned i = 0; i < MANY; i++) {
+                hanging_start(&bad[i], server.path, 100 + i, PS_LANE_COPY);
+                sleep_ns(NS_PER_SEC / 2);
+        }
+        sleep_ns(3 * NS_PER_SEC);
+        for (unsigned i = 0; i < MANY; i++)
+                hanging_answers(&bad[i]);
+        good_end(&good);
+        printf("ok: %u at a time, longest %llu ms, %u stalls\n", MANY,
+               (unsigned long long)(good.max_ns / NS_PER_MS), good.stalls);
+        TEST(good.max_ns < STALL_NS && good.stalls <= MANY);
+        for (unsigned i = 0; i < MANY; i++)
+                hanging_end(&bad[i]);
+        test_server_stop(&server);
+}
+
+/* Its client leaves; the thread that hangs keeps what it needs until it comes out. */
+static void left_behind(void)
+{
+        struct test_server server;
+        struct hanging bad;
+        struct good good;
+
+        test_server_start(&server, WORKERS);
+        hanging_start(&bad, server.path, 13, PS_LANE_SHARED);
+        good_start(&good, server.path, PS_LANE_SHARED);
+        sleep_ns(3 * NS_PER_SEC);
+        guest_lose_server(&bad.guest);
+        sleep_ns(NS_PER_SEC);
+        hanging_answers(&bad);          /* a session that drains is served (INV-HOLE) */
+        good_end(&good);
+        TEST(good.stalls <= 1);
+        hanging_end(&bad);
+        test_server_stop(&server);
+        printf("ok: a client that leaves\n");
+}
+
+/* In a process of its own, for its threads cannot be joined. */
+static void ends_all_the_same(void)
+{
+        struct test_server server;
+        struct hanging bad;
+        uint64_t begin_ns;
+        int status;
+        pid_t pid;
+
+        test_server_name(&server);
+        pid = guest_run_self("--daemon", server.path, -1);
+        test_server_await(&server);
+        hanging_start(&bad, server.path, 14, PS_LANE_COPY);
+        sleep_ns(NS_PER_SEC);
+        begin_ns = clock_now_ns();
+        TEST(kill(pid, SIGTERM) == 0);
+        TEST(waitpid(pid, &status, 0) == pid);
+        printf("ended after %llu ms, status %#x\n",
+               (unsigned long long)((clock_now_ns() - begin_ns) / NS_PER_MS), (unsigned)status);
+        TEST(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        TEST(clock_now_ns() - begin_ns < 6 * NS_PER_SEC);
+        TEST(access(server.path, F_OK) < 0);
+
+        /* the next server serves what this one left */
+        pid = guest_run_self("--daemon", server.path, -1);
+        test_server_await(&server);
+        guest_lose_server(&bad.guest);
+        connect_to(server.path, &bad.guest);
+        guest_reattach(&bad.guest, PS_LANE_COPY, PS_PREFETCH_OFF);
+        hanging_answers(&bad);
+        hanging_end(&bad);
+        TEST(kill(pid, SIGTERM) == 0);
+        TEST(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        test_server_unname(&server);
+        printf("ok: SIGTERM while it hangs\n");
+}
+
+int main(int argc, char **argv)
+{
+        test_server_role(argc, argv);
+        setbuf(stdout, NULL);
+        guest_need_uffd();
+        alarm(TEST_SECONDS);
+        one_stall(PS_LANE_COPY, "copy");
+        one_stall(PS_LANE_SHARED, "shared");
+        a_clone_too();
+        left_behind();
+        many();
+        ends_all_the_same();
+        return 0;
+}
