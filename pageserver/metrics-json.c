@@ -45,16 +45,12 @@ static void put_prefetch(struct json_object *o, const struct metrics_client *c)
         json_object_object_add(o, "prefetch", p);
 }
 
-static void put_times(struct json_object *o, const struct metrics_client *c)
+static void put_us_or_null(struct json_object *o, const char *key, uint64_t ns)
 {
-        if (c->attached_for_ns)
-                put_us(o, "attached_for_us", c->attached_for_ns);
+        if (ns)
+                put_us(o, key, ns);
         else
-                json_put_null(o, "attached_for_us");
-        if (c->resident_after_ns)
-                put_us(o, "resident_after_us", c->resident_after_ns);
-        else
-                json_put_null(o, "resident_after_us");
+                json_put_null(o, key);
 }
 
 struct json_object *metrics_client_json(const struct metrics_client *c)
@@ -78,7 +74,9 @@ struct json_object *metrics_client_json(const struct metrics_client *c)
         json_put_u64(o, "bad_units", c->bad_units);
         json_put_u64(o, "queued_faults", c->queued_faults);
         put_prefetch(o, c);
-        put_times(o, c);
+        put_us_or_null(o, "attached_for_us", c->attached_for_ns);
+        put_us_or_null(o, "resident_after_us", c->resident_after_ns);
+        put_us_or_null(o, "hanging_for_us", c->hanging_for_ns);
         put_latency(o, "demand_us", &c->demand);
         put_latency(o, "prefetch_us", &c->prefetch);
         return o;

@@ -67,6 +67,8 @@ static const struct family client_seconds[] = {
         CLIENT("attached_seconds", "gauge", attached_for_ns, "Time since the client attached."),
         CLIENT("resident_seconds", "gauge", resident_after_ns,
                "Time from attaching until all memory was in place; only then shown."),
+        CLIENT("hanging_seconds", "gauge", hanging_for_ns,
+               "Time since its image or its memory answers no more; only then shown."),
 };
 
 static const struct family client_latencies[] = {
@@ -150,6 +152,8 @@ static void put_server(FILE *out, const struct metrics *m)
 {
         put_head(out, "workers", "gauge", "Threads that serve faults.");
         fprintf(out, PREFIX "workers %u\n", m->workers);
+        put_head(out, "hanging_threads", "gauge", "Threads that wait for what does not answer.");
+        fprintf(out, PREFIX "hanging_threads %u\n", m->hanging);
         put_head(out, "clients", "gauge", "Clients that are connected or not yet gone.");
         fprintf(out, PREFIX "clients %zu\n", m->clients);
         put_head(out, "clients_seen_total", "counter", "Clients since the server began.");

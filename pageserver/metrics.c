@@ -14,6 +14,7 @@
 #include "pageserver/member.h"
 #include "pageserver/removed.h"
 #include "pageserver/session-priv.h"
+#include "pageserver/watch.h"
 
 /* what fstat() counts in */
 #define BLOCK_BYTES 512u
@@ -75,6 +76,8 @@ void metrics_look_at_client(struct session *s, uint64_t now_ns, struct metrics_c
                 look_at_image(s, ret);
         if (state >= SESSION_SERVING)
                 look_at_memory(s, now_ns, ret);
+        if (s->hanging_since_ns)
+                ret->hanging_for_ns = now_ns - MIN(now_ns, s->hanging_since_ns);
         look_at_counters(&s->count, ret);
 }
 
@@ -156,6 +159,7 @@ int metrics_print(const struct members *members, char **ret_text, size_t *ret_by
 {
         struct metrics m = {
                 .workers = members->host->workers, .clients_ever = members->next_id,
+                .hanging = watch_hanging(members->watch),
         };
         int rc = look_at_clients(members, &m);
 

@@ -46,6 +46,7 @@ struct metrics_client {
         bool prefetch_paused;
         uint64_t attached_for_ns;       /* 0 = not yet */
         uint64_t resident_after_ns;     /* since attaching; 0 = not yet */
+        uint64_t hanging_for_ns;        /* a thread, in what it does for it; 0 = none */
         struct histogram_view demand;
         struct histogram_view prefetch;
 };
@@ -63,6 +64,7 @@ struct metrics_cache {
 
 struct metrics {
         unsigned workers;
+        unsigned hanging;               /* threads */
         uint64_t clients_ever;
         struct session_sum all;         /* of all clients there ever were */
         struct metrics_client *client;

@@ -72,10 +72,11 @@ static struct metrics *sample(void)
         client[1].prefetch_rate = 1048576;
         client[1].prefetch_paused = true;
         client[1].resident_after_ns = 2000000;
+        client[1].hanging_for_ns = 3000000000;
         make_cache(&cache[0], 7, "/srv/a.qcow2");
         make_cache(&cache[1], 8, EVIL);
         m = (struct metrics){
-                .workers = 2, .clients_ever = 21,
+                .workers = 2, .hanging = 4, .clients_ever = 21,
                 .all = { .demand_faults = 30, .demand_bytes = 31, .prefetch_bytes = 32,
                          .zero_bytes = 33, .demand = client[0].demand },
                 .client = client, .clients = 2,
@@ -257,7 +258,7 @@ static void text_is_well_formed(void)
         struct reader r = read_text(text);
 
         CU_ASSERT(r.n > 100);
-        CU_ASSERT_EQUAL(r.families, 30);
+        CU_ASSERT_EQUAL(r.families, 32);
         free(r.series);
 }
 
@@ -267,7 +268,7 @@ static void nobody_is_well_formed_too(void)
         AUTO_FREE char *text = text_of(&none);
         struct reader r = read_text(text);
 
-        CU_ASSERT_EQUAL(r.n, 3 + 4 + 2 * 28);
+        CU_ASSERT_EQUAL(r.n, 4 + 4 + 2 * 28);
         CU_ASSERT_EQUAL(value_of(&r, "snapback_pageserver_clients"), 0);
         free(r.series);
 }
@@ -321,6 +322,8 @@ static const char *const golden[] = {
         "snapback_pageserver_client_removed_bytes{client=\"1\"} 7",
         "snapback_pageserver_client_bad_units{client=\"1\"} 8",
         "snapback_pageserver_client_queued_faults{client=\"1\"} 9",
+        "snapback_pageserver_hanging_threads 4",
+        "snapback_pageserver_client_hanging_seconds{client=\"20\"} 3",
         "snapback_pageserver_client_attached_seconds{client=\"1\"} 1.5",
         "snapback_pageserver_client_resident_seconds{client=\"20\"} 0.002",
         "snapback_pageserver_client_prefetch_rate_bytes{client=\"1\"} +Inf",
@@ -419,6 +422,7 @@ static void client_in_json(void)
         CU_ASSERT_PTR_NULL(member(prefetch, "rate"));
         CU_ASSERT_EQUAL(number(prefetch, "bytes"), 5);
         CU_ASSERT_PTR_NULL(member(o, "resident_after_us"));
+        CU_ASSERT_PTR_NULL(member(o, "hanging_for_us"));
         EXPECT_TEXT("attached", json_object_to_json_string(member(o, "attached_for_us")),
                     "1500000.000");
         CU_ASSERT_EQUAL(number(latency, "count"), 3);
@@ -438,6 +442,8 @@ static void odd_client_in_json(void)
         CU_ASSERT_EQUAL(number(prefetch, "rate"), 1048576);
         EXPECT_TEXT("resident", json_object_to_json_string(member(o, "resident_after_us")),
                     "2000.000");
+        EXPECT_TEXT("hanging", json_object_to_json_string(member(o, "hanging_for_us")),
+                    "3000000.000");
 }
 
 static void new_client_in_json(void)
