@@ -68,23 +68,18 @@ static int start_prefetch(struct session *s, uint64_t rate)
         return prefetch_init(&s->prefetch, &o);
 }
 
-/* Prefetch goes by what was wanted first the last time, if the image says so; without it
- * the guest gets all that it needs, too. */
+/* Prefetch goes by what was wanted first the last time, if the image says so. */
 static int use_working_set(struct session *s)
 {
-        AUTO_FREE struct qs_ram_range *set = NULL;
+        AUTO_FREE struct qs_ram_range *set = ptr_take(&s->working_set);
         AUTO_FREE struct prefetch_span *first = NULL;
-        size_t n = 0;
-        struct err e;
-        int rc = s->recording ? -ENOENT : source_working_set(s->source, &set, &n, &e);
+        size_t n = s->working_set_n;
 
-        if (rc < 0) {
-                if (rc != -ENOENT)
-                        log_line(&s->host->log, "client %u goes without a working set: %s", s->id,
-                                 e.text);
+        if (!set || s->recording)
                 return 0;
-        }
-        rc = workingset_spans(set, n, s->regions, s->unit_bits, &first, &n);
+
+        int rc = workingset_spans(set, n, s->regions, s->unit_bits, &first, &n);
+
         return rc < 0 ? rc : prefetch_first(&s->prefetch, first, n);
 }
 
@@ -124,14 +119,6 @@ int session_open_map(struct session *s, uint32_t page_bytes, struct err *e)
         return fillmap_open(&ident, -1, &s->map, e);
 }
 
-int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
-                      struct err *e)
-{
-        int rc = source_open(files, s->host->hands, &s->source, e);
-
-        return rc < 0 ? rc : session_open_map(s, page_bytes, e);
-}
-
 int session_describe(struct session *s, const struct session_memory *m, struct err *e)
 {
         unsigned page_bits = (unsigned)__builtin_ctz(m->page_bytes);
@@ -142,7 +129,8 @@ int session_describe(struct session *s, const struct session_memory *m, struct e
         s->clusters = source_ident(s->source).clusters;
         s->unit_bits = MAX(s->cluster_bits, page_bits);
         s->units = DIV_ROUND_UP(s->clusters << s->cluster_bits, 1ull << s->unit_bits);
-        s->path = strdup(m->path);
+        if (!s->path)
+                s->path = strdup(m->path);
         if (!s->path)
                 return err_set(e, ENOMEM, "image path");
         if (!m->removes)

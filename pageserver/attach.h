@@ -13,9 +13,6 @@
 /* For a client with pages of its own: the map of what is in place. The source is
  * known. */
 int session_open_map(struct session *s, uint32_t page_bytes, struct err *e);
-/* That, and the source. */
-int session_open_copy(struct session *s, const struct source_files *files, uint32_t page_bytes,
-                      struct err *e);
 
 struct session_memory {
         const char *path;               /* of the image, for messages */

@@ -119,36 +119,12 @@ static int take_files(struct cache *c, int given_fd, int given_filled_fd, struct
 
 static void cache_free(struct cache *c)
 {
-        if (!c)
-                return;
         alias_free(c->alias);
         fillmap_free(c->map);
-        source_close(c->source);
         fd_close(&c->fd);
         fd_close(&c->map_fd);
         fd_close(&c->filled_fd);
         free(c);
-}
-
-/* With an open image and nothing else yet. */
-static int cache_new(const struct cache_request *q, struct cache **ret, struct err *e)
-{
-        struct cache *c = calloc(1, sizeof(*c));
-
-        if (!c)
-                return err_set(e, ENOMEM, "image cache");
-        c->fd = c->map_fd = c->filled_fd = -1;
-        c->uid = q->uid;
-        c->refs = 1;
-
-        int rc = source_open(&q->files, q->workers, &c->source, e);
-
-        if (rc < 0) {
-                cache_free(c);
-                return rc;
-        }
-        *ret = c;
-        return 0;
 }
 
 /* ---- the list ------------------------------------------------------------------- */
@@ -187,21 +163,30 @@ static int know_inode(struct cache *c, struct err *e)
         return 0;
 }
 
-/* takes own, whatever comes of it */
-static int cache_start(struct cache_list *list, struct cache *own, int given_fd,
+/* given_fd: -1 = a new one */
+static int cache_start(struct cache_list *list, uid_t uid, struct source **own, int given_fd,
                        int given_filled_fd, struct cache **ret, struct err *e)
 {
-        int rc = take_files(own, given_fd, given_filled_fd, e);
+        struct cache *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return err_set(e, ENOMEM, "image cache");
+        *c = (struct cache){
+                .uid = uid, .refs = 1, .source = *own, .fd = -1, .map_fd = -1, .filled_fd = -1,
+        };
+
+        int rc = take_files(c, given_fd, given_filled_fd, e);
 
         if (rc == 0)
-                rc = know_inode(own, e);
+                rc = know_inode(c, e);
         if (rc < 0) {
-                cache_free(own);
+                cache_free(c);
                 return rc;
         }
-        own->alias = alias_new(own->fd, memfd_bytes(own->source));
-        link_first(list, own);
-        *ret = own;
+        *own = NULL;
+        c->alias = alias_new(c->fd, memfd_bytes(c->source));
+        link_first(list, c);
+        *ret = c;
         return 0;
 }
 
@@ -233,19 +218,21 @@ static void drop(struct cache_list *list, struct cache *c)
         ASSERT(c->refs == 0);
         unlink_cache(list, c);
         store_drop(list, c);
+        source_let_go(c->source, list->host);
         cache_free(c);
 }
 
-static int start_new(struct cache_list *list, struct cache *own, struct cache **ret,
-                     struct err *e)
+static int start_new(struct cache_list *list, uid_t uid, struct source **own,
+                     struct cache **ret, struct err *e)
 {
         struct cache *c;
-        int rc = cache_start(list, own, -1, -1, &c, e);
+        int rc = cache_start(list, uid, own, -1, -1, &c, e);
 
         if (rc < 0)
                 return rc;
         rc = store_put(list, c, e);
         if (rc < 0) {
+                *own = ptr_take(&c->source);
                 c->refs = 0;
                 drop(list, c);
                 return rc;
@@ -254,35 +241,38 @@ static int start_new(struct cache_list *list, struct cache *own, struct cache **
         return 0;
 }
 
-/* The image is opened before it is looked for: only then is it known what it is. That
- * costs a client whose image is served already a few reads of what is in the page
- * cache. */
-int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
+/* INV-SAMEUSER */
+static bool serves(const struct cache *c, uid_t uid, const struct source *own)
+{
+        return c->uid == uid && source_same(c->source, own);
+}
+
+/* another reads the same already */
+static struct cache *join(struct cache_list *list, struct cache *c, struct source **own)
+{
+        source_let_go(ptr_take(own), list->host);
+        return referenced(list, c);
+}
+
+/* That the image is opened before it is looked for costs a client whose image is served
+ * already a few reads of what is in the page cache. */
+int cache_get(struct cache_list *list, uid_t uid, struct source **own, struct cache **ret,
               struct err *e)
 {
-        struct cache *own;
-        int rc = cache_new(q, &own, e);
-
-        if (rc < 0)
-                return rc;
         for (struct cache *c = list->first; c; c = c->next) {
-                if (c->uid == own->uid && source_same(c->source, own->source)) {
-                        cache_free(own);        /* INV-SAMEUSER */
-                        *ret = referenced(list, c);
+                if (serves(c, uid, *own)) {
+                        *ret = join(list, c, own);
                         return 0;
                 }
         }
-        return start_new(list, own, ret, e);
+        return start_new(list, uid, own, ret, e);
 }
 
-int cache_adopt(struct cache_list *list, const struct cache_request *q, int given_fd,
+int cache_adopt(struct cache_list *list, uid_t uid, struct source **own, int given_fd,
                 int given_filled_fd, struct cache **ret, struct err *e)
 {
-        struct cache *own;
-        int rc = cache_new(q, &own, e);
-
         ASSERT(given_fd >= 0 && given_filled_fd >= 0);
-        return rc < 0 ? rc : cache_start(list, own, given_fd, given_filled_fd, ret, e);
+        return cache_start(list, uid, own, given_fd, given_filled_fd, ret, e);
 }
 
 /* ---- after a restart ---------------------------------------------------------------- */
@@ -311,17 +301,15 @@ static void punch_unfilled(struct cache *c)
         }
 }
 
-static int rejoin_orphan(struct cache_list *list, struct cache *own, const struct stat *st,
-                         struct cache **ret, struct err *e)
+static int rejoin_orphan(struct cache_list *list, uid_t uid, struct source **own,
+                         const struct stat *st, struct cache **ret, struct err *e)
 {
         struct orphan_files files;
 
-        if (!orphan_find(&list->orphans, own->uid, st, &files)) {
-                cache_free(own);
+        if (!orphan_find(&list->orphans, uid, st, &files))
                 return stale(e);
-        }
 
-        int rc = cache_start(list, own, files.cache_fd, files.filled_fd, ret, e);
+        int rc = cache_start(list, uid, own, files.cache_fd, files.filled_fd, ret, e);
 
         if (rc == -EBADMSG)             /* of another image; its own client may come yet */
                 return stale(e);
@@ -332,28 +320,21 @@ static int rejoin_orphan(struct cache_list *list, struct cache *own, const struc
         return 0;
 }
 
-int cache_rejoin(struct cache_list *list, const struct cache_request *q, int map_fd,
+int cache_rejoin(struct cache_list *list, uid_t uid, struct source **own, int map_fd,
                  struct cache **ret, struct err *e)
 {
-        struct cache *own;
         struct stat st;
-        int rc = cache_new(q, &own, e);
 
-        if (rc < 0)
-                return rc;
-        if (fstat(map_fd, &st) < 0) {
-                cache_free(own);
+        /* what has no seals is no memfd, and perhaps a file that does not answer */
+        if (fcntl(map_fd, F_GET_SEALS) < 0 || fstat(map_fd, &st) < 0)
                 return stale(e);
-        }
         for (struct cache *c = list->first; c; c = c->next) {
-                if (c->uid == own->uid && c->dev == st.st_dev && c->ino == st.st_ino &&
-                    source_same(c->source, own->source)) {
-                        cache_free(own);
-                        *ret = referenced(list, c);
+                if (c->dev == st.st_dev && c->ino == st.st_ino && serves(c, uid, *own)) {
+                        *ret = join(list, c, own);
                         return 0;
                 }
         }
-        return rejoin_orphan(list, own, &st, ret, e);
+        return rejoin_orphan(list, uid, own, &st, ret, e);
 }
 
 /* ---- keeping ------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ struct cache_list {
         struct orphan_list orphans;
         uint64_t keep_bytes;            /* for caches that nobody uses; 0 = none is kept */
         struct fdstore *store;          /* NULL = nothing outlives this process */
+        struct session_host *host;      /* of threads that close images; NULL = none */
 };
 
 /* Frees what the list owns. The store keeps all that it has: this process ends, and
@@ -61,25 +62,21 @@ struct cache_usage {
 };
 void cache_list_usage(const struct cache_list *list, struct cache_usage *ret);
 
-/* what to open */
-struct cache_request {
-        struct source_files files;
-        uid_t uid;
-        unsigned workers;
-};
+/* All of these: own is an open image, taken on success, and still the caller's on failure. It
+ * says what the cache is of: only who has opened it knows that. */
 
 /* The one that serves this image and uid already, or a new one. -ENOTSUP where
  * this host's memfds cannot be filled page by page. */
-int cache_get(struct cache_list *list, const struct cache_request *q, struct cache **ret,
+int cache_get(struct cache_list *list, uid_t uid, struct source **own, struct cache **ret,
               struct err *e);
 /* The one that the client is mapped from already: map_fd, which an earlier process of
  * this daemon gave it. -ESTALE when that cache did not outlive the process, is another
  * user's, or of another image. */
-int cache_rejoin(struct cache_list *list, const struct cache_request *q, int map_fd,
+int cache_rejoin(struct cache_list *list, uid_t uid, struct source **own, int map_fd,
                  struct cache **ret, struct err *e);
 /* Of an earlier private server; the descriptors are duplicated. -EBADMSG when
  * they are not what such a server made of this image. */
-int cache_adopt(struct cache_list *list, const struct cache_request *q, int cache_fd,
+int cache_adopt(struct cache_list *list, uid_t uid, struct source **own, int cache_fd,
                 int filled_fd, struct cache **ret, struct err *e);
 void cache_put(struct cache_list *list, struct cache *cache);
 

@@ -6,7 +6,6 @@
 
 #include "common/auto.h"
 #include "common/check.h"
-#include "common/clock.h"
 
 #define HANDS_MAX (2 * WORKERS_MAX + HANDS_SPARE)
 
@@ -69,9 +68,8 @@ int crew_ready(struct crew *c, struct err *e)
         return rc;
 }
 
-unsigned crew_stop(struct crew *c, uint64_t patience_ns)
+unsigned crew_stop(struct crew *c, uint64_t deadline_ns)
 {
-        uint64_t deadline_ns = clock_now_ns() + patience_ns;
         unsigned hang = 0;
 
         if (!c)

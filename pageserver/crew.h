@@ -17,9 +17,9 @@ struct crew;
 int crew_start(struct session_host *host, struct crew **ret, struct err *e);
 /* once: waits until all are in their sandbox */
 int crew_ready(struct crew *c, struct err *e);
-/* Stops all and joins them, for so long together. Returns how many hang still: then
+/* Stops all and joins them, for so long. Returns how many hang still: then
  * neither the crew nor any session may be freed, and the process is to end. */
-unsigned crew_stop(struct crew *c, uint64_t patience_ns);
+unsigned crew_stop(struct crew *c, uint64_t deadline_ns);
 /* After a stop that left none, or a failed start. Sessions that workers still know are let
  * go. */
 void crew_free(struct crew *c);

@@ -3,16 +3,29 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/wire/fcregions.h"
+#include "pageserver/errand.h"
 
 static_assert(FC_REGIONS_MAX <= PSMSG_REGIONS_MAX, "every handshake can be attached");
 
+/* how long its opening may take, and how often that is looked at */
+#define OPEN_NS (10 * NS_PER_SEC)
+#define LOOK_NS NS_PER_MS
+
 struct fcimage {
-        const char *path;
+        unsigned readers;
+        char *path;
         struct source *source;
+        struct qs_ram_range *set;       /* NULL = it does not say what is wanted first */
+        size_t set_n;
+        int rc;                         /* of opening it, and why */
+        struct err err;
         bool has_table;
         struct fc_regions table;
 };
@@ -60,7 +73,7 @@ static int read_table(struct fcimage *im, struct qs_image *image, struct err *e)
         return rc;
 }
 
-static int open_source(struct fcimage *im, unsigned threads, struct err *e)
+static int open_source(struct fcimage *im, struct err *e)
 {
         struct qs_image *image;
         int rc = qs_image_open_path(im->path, NULL, &image, e);
@@ -72,33 +85,110 @@ static int open_source(struct fcimage *im, unsigned threads, struct err *e)
                 qs_image_close(image);
                 return err_in(e, rc, "image '%s'", im->path);
         }
-        return source_new(image, im->path, threads, &im->source, e);
+        rc = source_new(image, im->path, im->readers, &im->source, e);
+        /* its guests get all that they need without it, too */
+        if (rc == 0)
+                (void)source_working_set(im->source, &im->set, &im->set_n, NULL);
+        return rc;
 }
 
-int fcimage_open(const char *path, unsigned threads, struct fcimage **ret, struct err *e)
+static void free_it(struct fcimage *im)
+{
+        free(im->set);
+        free(im->path);
+        free(im);
+}
+
+static void run(void *arg)
+{
+        struct fcimage *im = arg;
+
+        im->rc = open_source(im, &im->err);
+}
+
+static void drop(void *arg)
+{
+        struct fcimage *im = arg;
+
+        source_close(im->source);
+        free_it(im);
+}
+
+static int await(struct errand **errand, const char *path, struct err *e)
+{
+        const struct timespec moment = { .tv_nsec = LOOK_NS };
+        uint64_t end_ns = clock_now_ns() + OPEN_NS;
+
+        while (!errand_finish(errand)) {
+                if (clock_now_ns() >= end_ns) {
+                        errand_give_up(errand);
+                        return err_msg(e, ETIMEDOUT, "image '%s' does not open: its file system "
+                                       "does not answer", path);
+                }
+                nanosleep(&moment, NULL);
+        }
+        return 0;
+}
+
+static int open_within(struct session_host *host, struct fcimage *im, const char *path,
+                       struct err *e)
+{
+        static const struct errand_ops opening = { .run = run, .drop = drop };
+        struct errand *errand;
+        int rc = errand_start(host, &opening, im, &errand, e);
+
+        if (rc < 0) {
+                free_it(im);
+                return rc;
+        }
+        return await(&errand, path, e);
+}
+
+int fcimage_open(struct session_host *host, const char *path, struct fcimage **ret,
+                 struct err *e)
 {
         struct fcimage *im = calloc(1, sizeof(*im));
 
-        if (!im)
+        if (!im || !(im->path = strdup(path))) {
+                free(im);
                 return err_set(e, ENOMEM, "image '%s'", path);
-        im->path = path;
+        }
+        im->readers = host->hands;
 
-        int rc = open_source(im, threads, e);
+        int rc = open_within(host, im, path, e);
 
-        if (rc < 0) {
-                fcimage_close(im);
+        if (rc < 0)
+                return rc;
+        if (im->rc < 0) {
+                rc = im->rc;
+                if (e)
+                        *e = im->err;
+                drop(im);
                 return rc;
         }
         *ret = im;
         return 0;
 }
 
-void fcimage_close(struct fcimage *im)
+void fcimage_close(struct fcimage *im, struct session_host *host)
 {
         if (!im)
                 return;
-        source_close(im->source);
-        free(im);
+        source_let_go(im->source, host);
+        free_it(im);
+}
+
+int fcimage_working_set(const struct fcimage *im, struct qs_ram_range **ret, size_t *ret_n)
+{
+        *ret = NULL;
+        *ret_n = im->set_n;
+        if (im->set_n == 0)
+                return 0;
+        *ret = calloc(im->set_n, sizeof(**ret));
+        if (!*ret)
+                return -ENOMEM;
+        memcpy(*ret, im->set, im->set_n * sizeof(**ret));
+        return 0;
 }
 
 const char *fcimage_path(const struct fcimage *im)

@@ -18,15 +18,22 @@
 #include "common/err.h"
 #include "common/wire/fcuffd.h"
 #include "common/wire/psmsg.h"
+#include "pageserver/session.h"
 #include "pageserver/source.h"
 
 struct fcimage;
 
-/* By name, parents in the same folder; path is borrowed. */
-int fcimage_open(const char *path, unsigned threads, struct fcimage **ret, struct err *e);
-void fcimage_close(struct fcimage *im);
+/* By name, parents in the same folder. Waits for a file system that does not answer, but not
+ * longer than a client would. */
+int fcimage_open(struct session_host *host, const char *path, struct fcimage **ret,
+                 struct err *e);
+void fcimage_close(struct fcimage *im, struct session_host *host);
 const char *fcimage_path(const struct fcimage *im);
 struct source *fcimage_source(const struct fcimage *im);
+
+/* what its guests want first, as it was known when it was opened; the caller frees *ret,
+ * NULL = nothing. 0 or -ENOMEM. */
+int fcimage_working_set(const struct fcimage *im, struct qs_ram_range **ret, size_t *ret_n);
 
 /* The regions of a handshake at their guest-physical addresses, all of one
  * userfaultfd. -EINVAL when they are not those of a guest of this image. */

@@ -9,6 +9,8 @@
 
 /* A connection is not kept for ever without a hello, whole and in time. */
 #define HELLO_SECONDS 10
+/* Nor while its image does not open. */
+#define OPEN_SECONDS 10
 /* Nor after its welcome, which it only has to map. */
 #define ATTACH_SECONDS 20
 /* Long for a program that floods us, nothing for one that waits for an answer. */
@@ -29,6 +31,7 @@ struct member {
         struct event *breath;           /* until the next order is read */
         struct event *ended;            /* the process; with peer->tick only, as the next */
         struct event *tick;
+        bool waits;                     /* for its image to open */
         bool welcomed;
         bool hung_up;
         bool workers_told;              /* that it is GONE */
@@ -159,7 +162,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
-        if (m->welcomed)
+        if (m->waits)
+                err_msg(&e, ETIMEDOUT, "image '%s' does not open: its file system has not "
+                        "answered for %d seconds", session_path(m->session), OPEN_SECONDS);
+        else if (m->welcomed)
                 err_msg(&e, ETIMEDOUT, "no attach within %d seconds of its welcome",
                         ATTACH_SECONDS);
         else
@@ -226,15 +232,26 @@ static void attached(struct member *m)
                 watch_process(m);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg)
+/* Nothing is read from it before its image is open, and that not for ever. */
+static void await_image(struct member *m)
 {
-        struct member *m = arg;
+        struct timeval patience = { .tv_sec = OPEN_SECONDS };
 
-        (void)fd;
-        (void)what;
-        switch (m->peer->input(m->session)) {
+        m->waits = true;
+        event_del(m->readable);
+        event_base_update_cache_time(m->table->base);
+        event_add(m->deadline, &patience);      /* in the place it has: cannot fail */
+}
+
+/* what came of its input */
+static void act_on(struct member *m, enum peer what)
+{
+        switch (what) {
         case PEER_CLOSED:
                 hung_up(m);
+                return;
+        case PEER_WAITS:
+                await_image(m);
                 return;
         case PEER_ATTACHED:
                 attached(m);
@@ -251,6 +268,29 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         }
         look_at_deadline(m);
         flush(m);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+        struct member *m = arg;
+
+        (void)fd;
+        (void)what;
+        act_on(m, m->peer->input(m->session));
+}
+
+static void go_on(struct member *m)
+{
+        enum peer what = m->peer->go_on(m->session);
+
+        if (what == PEER_WAITS)
+                return;
+        m->waits = false;
+        if (event_add(m->readable, NULL) < 0) {
+                session_hang_up(m->session);    /* it could not even be seen to leave */
+                what = PEER_CLOSED;
+        }
+        act_on(m, what);
 }
 
 /* ---- admission ----------------------------------------------------------- */
@@ -355,6 +395,10 @@ int members_admit(struct members *t, const struct peer_ops *peer, const void *of
 
 static void look_at(struct member *m)
 {
+        if (m->waits && !m->hung_up) {
+                go_on(m);
+                return;
+        }
         if (!m->hung_up) {
                 flush(m);               /* may free m, but not while workers hold it */
                 return;

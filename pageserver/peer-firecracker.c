@@ -217,6 +217,8 @@ static int attach(struct session *s, struct fc_peer *p, const struct psmsg_attac
 
         s->source = fcimage_source(im);
         s->source_lent = true;
+        if (fcimage_working_set(im, &s->working_set, &s->working_set_n) < 0)
+                return err_set(e, ENOMEM, "working set");
         s->asked_rate = PREFETCH_UNLIMITED;
         rc = session_open_map(s, memory.page_bytes, e);
         if (rc == 0)

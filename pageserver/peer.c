@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "pageserver/attach.h"
 #include "pageserver/chan.h"
+#include "pageserver/hello.h"
 
 static void refuse(struct session *s, const struct err *e)
 {
@@ -25,145 +26,6 @@ static void refuse(struct session *s, const struct err *e)
         if (!s->hung_up)
                 (void)chan_send(s->sock, &m, NULL);     /* it may be gone already */
         session_hang_up(s);
-}
-
-/* ---- HELLO --------------------------------------------------------------- */
-
-static struct source_files files_of(const struct psmsg_hello *h, const int *fds)
-{
-        return (struct source_files){
-                .fds = fds, .n = h->nimages, .path = h->path, .tag = h->tag,
-        };
-}
-
-static int open_shared(struct session *s, const struct psmsg_hello *h, const int *fds,
-                       struct err *e)
-{
-        struct cache_request q = {
-                .files = files_of(h, fds), .uid = s->uid, .workers = s->host->hands,
-        };
-        struct psmsg_hello_at at = psmsg_hello_at(h);
-        int rc;
-
-        if (h->has_cache)
-                rc = cache_adopt(&s->host->caches, &q, fds[at.cache], fds[at.filled], &s->cache,
-                                 e);
-        else if (h->has_map)
-                rc = cache_rejoin(&s->host->caches, &q, fds[at.map], &s->cache, e);
-        else
-                rc = cache_get(&s->host->caches, &q, &s->cache, e);
-        if (rc < 0)
-                return rc;
-        s->source = cache_source(s->cache);
-        s->map = cache_map(s->cache);
-        return 0;
-}
-
-static int open_copy(struct session *s, const struct psmsg_hello *h, const int *fds,
-                     struct err *e)
-{
-        struct source_files files = files_of(h, fds);
-
-        return session_open_copy(s, &files, h->page_bytes, e);
-}
-
-/* What the image cache cannot do: it has small pages, and a page that is given back
- * would be the image's again; and what another client has filled nobody sees touched. */
-static const char *needs_copy(const struct psmsg_hello *h)
-{
-        if (h->page_bytes != PSMSG_PAGE_SMALL)
-                return "huge pages need the copy lane";
-        if (h->record)
-                return "recording needs the copy lane";
-        return h->removes ? "memory that gives pages back needs the copy lane" : NULL;
-}
-
-static int open_lane(struct session *s, const struct psmsg_hello *h, const int *fds,
-                     struct err *e)
-{
-        const char *why = needs_copy(h);
-
-        if (why && h->lane == PSMSG_LANE_SHARED)
-                return err_msg(e, EINVAL, "%s", why);
-        if (why || h->lane == PSMSG_LANE_COPY)
-                return open_copy(s, h, fds, e);
-
-        int rc = open_shared(s, h, fds, e);
-
-        if (rc != -ENOTSUP || h->lane != PSMSG_LANE_AUTO || h->has_cache)
-                return rc;
-        log_line(&s->host->log, "client %u: %s", s->id, e->text);
-        return open_copy(s, h, fds, e);
-}
-
-static int send_welcome(struct session *s, struct err *e)
-{
-        struct psmsg m = {
-                .type = PSMSG_WELCOME,
-                .welcome = {
-                        .lane = s->cache ? PSMSG_LANE_SHARED : PSMSG_LANE_COPY,
-                        .has_map = s->cache,
-                        .has_cache = s->cache && s->host->is_private,
-                        .has_removed = s->removed,
-                        .cluster_bytes = 1u << s->cluster_bits,
-                        .disk_bytes = source_info(s->source)->disk_bytes,
-                },
-        };
-        int fds[4];
-        unsigned n = 0;
-
-        if (m.welcome.has_map)
-                fds[n++] = cache_map_fd(s->cache);
-        if (m.welcome.has_cache) {
-                fds[n++] = cache_fd(s->cache);
-                fds[n++] = cache_filled_fd(s->cache);
-        }
-        if (m.welcome.has_removed)
-                fds[n++] = removed_fd(s->removed);
-
-        int rc = chan_send(s->sock, &m, fds);
-
-        return rc < 0 ? err_set(e, -rc, "cannot answer") : 0;
-}
-
-static int describe(struct session *s, const struct psmsg_hello *h, const int *fds,
-                    struct err *e)
-{
-        int at = psmsg_hello_at(h).removed;
-        const struct session_memory m = {
-                .path = h->path, .page_bytes = h->page_bytes, .removes = h->removes,
-                .removed_fd = at < 0 ? -1 : fds[at], .record = h->record,
-        };
-
-        return session_describe(s, &m, e);
-}
-
-static int hello(struct session *s, const struct psmsg_hello *h, const int *fds, struct err *e)
-{
-        if (session_state(s) != SESSION_HELLO)
-                return err_msg(e, EPROTO, "a second hello");
-        if (h->has_cache && !s->host->is_private)
-                return err_msg(e, EINVAL, "an image cache is taken over by a private server only: "
-                               "ask for the copy lane");
-        if (h->has_cache && h->lane == PSMSG_LANE_COPY)
-                return err_msg(e, EINVAL, "the copy lane has no use for an image cache");
-
-        int rc = open_lane(s, h, fds, e);
-
-        if (rc < 0)
-                return rc;
-        rc = describe(s, h, fds, e);
-        if (rc < 0)
-                return rc;
-        s->asked_rate = h->prefetch_rate;
-        s->hold_percent = h->hold_percent;
-        rc = send_welcome(s, e);
-        if (rc < 0)
-                return rc;
-        atomic_store(&s->state, SESSION_WELCOMED);
-        log_note(&s->host->log, "client %u: image '%s', tag '%s', %s lane", s->id, h->path,
-                 source_info(s->source)->tag, s->cache ? "shared" : "copy");
-        return 0;
 }
 
 /* ---- ATTACH --------------------------------------------------------------- */
@@ -213,7 +75,7 @@ static int act(struct session *s, const struct psmsg *m, int *fds, struct err *e
 {
         switch (m->type) {
         case PSMSG_HELLO:
-                return hello(s, &m->hello, fds, e);
+                return hello_begin(s, &m->hello, fds, e);
         case PSMSG_ATTACH:
                 return attach(s, &m->attach, fds, e);
         default:
@@ -268,12 +130,26 @@ static enum peer input(struct session *s)
         }
         switch (m.type) {
         case PSMSG_HELLO:
-                return PEER_OK;
+                return PEER_WAITS;
         case PSMSG_ATTACH:
                 return PEER_ATTACHED;
         default:
                 return PEER_ORDERED;
         }
+}
+
+static enum peer go_on(struct session *s)
+{
+        struct err e;
+        int rc = hello_go_on(s, &e);
+
+        if (rc == -EAGAIN)
+                return PEER_WAITS;
+        if (rc < 0) {
+                refuse(s, &e);
+                return PEER_CLOSED;
+        }
+        return PEER_OK;
 }
 
 static void fill_stats(struct session *s, struct psmsg_stats *ret)
@@ -377,7 +253,9 @@ static void turn_away(int sock, const void *offer, const struct err *e)
 
 const struct peer_ops peer_own = {
         .sock_type = SOCK_SEQPACKET,
+        .end = hello_end,
         .input = input,
+        .go_on = go_on,
         .output = output,
         .refuse = refuse,
         .turn_away = turn_away,

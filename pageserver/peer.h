@@ -18,6 +18,7 @@
 
 enum peer {
         PEER_OK,
+        PEER_WAITS,             /* go_on() is to be asked; it is not read from before     */
         PEER_ORDERED,           /* it asked for work: the workers look again, and the     */
                                 /* next order of the same client waits (INV-BREATH)       */
         PEER_ATTACHED,          /* SERVING from now on: the workers are to be given it    */
@@ -36,6 +37,8 @@ struct peer_ops {
         int (*resume)(struct session *s, void *stay, struct err *e);
         /* The socket is readable: takes one message and acts. */
         enum peer (*input)(struct session *s);
+        /* While it WAITS, whenever the server is poked; NULL = it never does. */
+        enum peer (*go_on)(struct session *s);
         /* Sends what the workers left in the outbox; *ret_full: the rest when the
          * socket can be written. */
         enum peer (*output)(struct session *s, bool *ret_full);

@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "pageserver/door.h"
+#include "pageserver/errand.h"
 #include "pageserver/http.h"
 #include "pageserver/keeper.h"
 #include "pageserver/member.h"
@@ -203,7 +204,7 @@ static int open_fc_images(struct server *server, const struct server_options *o,
 
                 offer->on_bad = o->fc_on_bad;
                 offer->kill_on_error = o->fc_kill_on_error;
-                rc = fcimage_open(o->fc[i].image_path, server->host.hands, &offer->image, e);
+                rc = fcimage_open(&server->host, o->fc[i].image_path, &offer->image, e);
         }
         return rc;
 }
@@ -352,11 +353,11 @@ static int open_doors(struct server *server, struct err *e)
         return rc < 0 ? rc : server->open_rc;
 }
 
-static void server_free(struct server *server)
+/* clients and images */
+static void free_served(struct server *server)
 {
         crew_free(server->members.crew);
         watch_free(server->members.watch);
-        sandbox_free(server->host.sandbox);
         members_fini(&server->members);
         while (server->stays) {
                 struct fcstay *stay = server->stays;
@@ -365,9 +366,14 @@ static void server_free(struct server *server)
                 fcstay_free(stay);
         }
         cache_list_fini(&server->host.caches);
-        keeper_stop(server->keeper);
         for (size_t i = 0; i < ARRAY_SIZE(server->fc); i++)
-                fcimage_close(server->fc[i].offer.image);
+                fcimage_close(server->fc[i].offer.image, &server->host);
+}
+
+static void server_free(struct server *server)
+{
+        keeper_stop(server->keeper);
+        sandbox_free(server->host.sandbox);
         free_event(&server->poked);
         free_event(&server->linger);
         for (size_t i = 0; i < ARRAY_SIZE(server->terminated); i++)
@@ -384,18 +390,23 @@ static void server_free(struct server *server)
  * it could touch stays, and what the world sees of us goes. */
 static void server_end(struct server *server)
 {
+        uint64_t deadline_ns = clock_now_ns() + STOP_NS;
+
         close_doors(server);
         keeper_leave(server->keeper);
+        members_hang_up(&server->members);
 
-        unsigned hang = crew_stop(server->members.crew, STOP_NS);
+        unsigned hang = crew_stop(server->members.crew, deadline_ns);
 
         if (hang == 0) {
-                server_free(server);
-                return;
+                free_served(server);
+                hang = errands_stop(&server->host, deadline_ns);
         }
-        members_hang_up(&server->members);
-        log_line(&server->host.log, "ends without %u threads that hang, in images that do not "
-                 "answer or in their clients' memory", hang);
+        if (hang == 0)
+                server_free(server);
+        else
+                log_line(&server->host.log, "ends without %u threads that hang, in images that "
+                         "do not answer or in their clients' memory", hang);
 }
 
 static struct server *server_new(const struct server_options *options, struct err *e)
@@ -414,6 +425,7 @@ static struct server *server_new(const struct server_options *options, struct er
                 .poke = poke,
                 .bell_fd = -1,
         };
+        server->host.caches.host = &server->host;
         server->options = options;
         server->poke_fd = -1;
         server->members.host = &server->host;

@@ -43,6 +43,8 @@ struct session {
 
         /* set by the main thread before SERVING, constant after */
         char *path;                             /* of the image, as the client calls it */
+        struct qs_ram_range *working_set;       /* as the image says it; NULL = it does not */
+        size_t working_set_n;
         struct cache *cache;                    /* shared lane */
         struct source *source;                  /* cache's, or of the copy lane: own, */
         bool source_lent;                       /* unless it is its door's */

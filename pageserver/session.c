@@ -81,7 +81,7 @@ void session_free(struct session *s)
         } else {
                 fillmap_free(s->map);
                 if (!s->source_lent)
-                        source_close(s->source);
+                        source_let_go(s->source, s->host);
         }
         for (unsigned i = 0; i < s->nuffds; i++)
                 fd_close(&s->uffd[i]);
@@ -90,6 +90,7 @@ void session_free(struct session *s)
         regions_free(s->regions);
         removed_free(s->removed);
         free(s->path);
+        free(s->working_set);
         prefetch_fini(&s->prefetch);
         record_fini(&s->record);
         bits_fini(&s->zeroed);
@@ -121,6 +122,11 @@ enum session_state session_state(const struct session *s)
 unsigned session_id(const struct session *s)
 {
         return s->id;
+}
+
+const char *session_path(const struct session *s)
+{
+        return s->path;
 }
 
 int session_pidfd(const struct session *s)

@@ -62,6 +62,7 @@ struct session_host {
         bool pinned;                    /* each on its CPU; every worker polls all feeds */
         int bell_fd;                    /* eventfd: wakes one that works ahead */
         _Atomic unsigned resting;       /* of those; INV-RING */
+        _Atomic unsigned errands;       /* under way (errand.h) */
         struct sandbox *sandbox;        /* of every thread (INV-CONFINED) */
         bool confined;                  /* main thread: it has entered, and threads inherit */
         bool is_private;                /* the client keeps the writable descriptors */
@@ -79,6 +80,9 @@ void session_free(struct session *s);
 
 enum session_state session_state(const struct session *s);
 unsigned session_id(const struct session *s);
+
+/* of its image, as the client calls it; NULL = it has not said yet */
+const char *session_path(const struct session *s);
 
 /* main thread: no message any more; SERVING becomes DRAINING. The socket is closed
  * by the second call, once nobody polls it. */

@@ -8,6 +8,7 @@
 
 #include "common/check.h"
 #include "common/wire/psmsg.h"
+#include "pageserver/errand.h"
 
 static_assert(QS_TAG_MAX < FILLMAP_TAG_BYTES, "a tag fits its filled map");
 static_assert(QS_LAYERS_MAX == PSMSG_IMAGES_MAX, "the wire carries every chain");
@@ -61,6 +62,21 @@ void source_close(struct source *source)
         qs_image_close(source->image);
         free(source->path);
         free(source);
+}
+
+static void close_it(void *source)
+{
+        source_close(source);
+}
+
+void source_let_go(struct source *source, struct session_host *host)
+{
+        static const struct errand_ops closing = { .run = close_it };
+
+        if (source && host)
+                errand_send(host, &closing, source);
+        else
+                source_close(source);
 }
 
 const struct qs_image_info *source_info(const struct source *source)

@@ -249,11 +249,95 @@ static void left_behind(void)
         printf("ok: a client that leaves\n");
 }
 
+/* ---- opening ------------------------------------------------------------------------------- */
+
+struct opener {
+        const char *path;
+        struct fake_image image;
+        int image_fd;
+        pthread_t thread;
+        int rc;
+        uint64_t ns;
+        struct err err;
+};
+
+static void *hello(void *arg)
+{
+        struct opener *o = arg;
+        uint64_t begin_ns = clock_now_ns();
+        struct ps_welcome welcome;
+        struct ps_client *c;
+        const struct ps_hello h = {
+                .image_fds = &o->image_fd, .nimages = 1, .image_path = "far away",
+                .cache_fd = -1, .filled_fd = -1, .map_fd = -1, .removed_fd = -1,
+        };
+
+        o->rc = ps_client_connect(o->path, &c, &o->err);
+        if (o->rc < 0)
+                return NULL;
+        o->rc = ps_client_hello(c, &h, &welcome, &o->err);
+        o->ns = clock_now_ns() - begin_ns;
+        ps_client_free(c);
+        return NULL;
+}
+
+static void opener_start(struct opener *o, const struct test_server *server, uint64_t seed)
+{
+        *o = (struct opener){ .path = server->path, .image = {
+                .seed = seed, .disk_bytes = HANGING_BYTES, .cluster_bits = 12,
+                .opens_never = true } };
+        o->image_fd = fake_image_file(&o->image);
+        TEST(pthread_create(&o->thread, NULL, hello, o) == 0);
+}
+
+static void opener_answers(struct opener *o)
+{
+        o->image.opens_never = false;
+        fake_image_update(o->image_fd, &o->image);
+}
+
+/* Most are turned away in time and by name, one is opened late, and the last one leaves;
+ * somebody else comes in meanwhile and notices nothing. */
+static void never_open(void)
+{
+        enum { OPENERS = 8 };
+        static struct opener o[OPENERS];
+        struct test_server server;
+        struct good good;
+
+        test_server_start(&server, WORKERS);
+        for (unsigned i = 0; i < OPENERS; i++)
+                opener_start(&o[i], &server, 200 + i);
+        sleep_ns(NS_PER_SEC / 2);
+
+        uint64_t begin_ns = clock_now_ns();
+
+        good_start(&good, server.path, PS_LANE_SHARED);
+        TEST(clock_now_ns() - begin_ns < NS_PER_SEC);
+        opener_answers(&o[0]);
+        TEST(pthread_join(o[0].thread, NULL) == 0);
+        TEST(o[0].rc == 0 && o[0].ns < 5 * NS_PER_SEC);
+        for (unsigned i = 1; i < OPENERS; i++) {
+                TEST(pthread_join(o[i].thread, NULL) == 0);
+                TEST(o[i].rc == -ETIMEDOUT && strstr(o[i].err.text, "far away"));
+                TEST(o[i].ns > 9 * NS_PER_SEC && o[i].ns < 14 * NS_PER_SEC);
+        }
+        good_end(&good);
+        TEST(good.stalls == 0 && good.pages > 1000);
+        for (unsigned i = 1; i < OPENERS; i++)
+                opener_answers(&o[i]);
+        test_server_stop(&server);
+        for (unsigned i = 0; i < OPENERS; i++)
+                close(o[i].image_fd);
+        printf("ok: images that do not open: %s\n", o[1].err.text);
+}
+
 /* In a process of its own, for its threads cannot be joined. */
 static void ends_all_the_same(void)
 {
         struct test_server server;
         struct hanging bad;
+        struct opener opener;
         uint64_t begin_ns;
         int status;
         pid_t pid;
@@ -262,6 +346,7 @@ static void ends_all_the_same(void)
         pid = guest_run_self("--daemon", server.path, -1);
         test_server_await(&server);
         hanging_start(&bad, server.path, 14, PS_LANE_COPY);
+        opener_start(&opener, &server, 15);
         sleep_ns(NS_PER_SEC);
         begin_ns = clock_now_ns();
         TEST(kill(pid, SIGTERM) == 0);
@@ -271,6 +356,8 @@ static void ends_all_the_same(void)
         TEST(WIFEXITED(status) && WEXITSTATUS(status) == 0);
         TEST(clock_now_ns() - begin_ns < 6 * NS_PER_SEC);
         TEST(access(server.path, F_OK) < 0);
+        TEST(pthread_join(opener.thread, NULL) == 0 && opener.rc < 0);
+        close(opener.image_fd);
 
         /* the next server serves what this one left */
         pid = guest_run_self("--daemon", server.path, -1);
@@ -297,6 +384,7 @@ int main(int argc, char **argv)
         a_clone_too();
         left_behind();
         many();
+        never_open();
         ends_all_the_same();
         return 0;
 }

@@ -90,13 +90,17 @@ static const struct fake_image fake = { .seed = 3, .disk_bytes = 1 << 20, .clust
 static struct cache *ask(struct cache_list *list, const int files[5], const struct asks *asks)
 {
         int fds[3] = { files[0], files[1 + asks->parents], files[2 + asks->parents] };
-        struct cache_request q = {
-                .files = { .fds = fds, .n = asks->layers, .path = "fake", .tag = asks->tag },
-                .uid = asks->uid, .workers = 1,
+        const struct source_files chain = {
+                .fds = fds, .n = asks->layers, .path = "fake", .tag = asks->tag,
         };
+        struct source *own = NULL;
         struct cache *c = NULL;
         struct err e = { 0 };
-        int rc = cache_get(list, &q, &c, &e);
+        int rc = source_open(&chain, 1, &own, &e);
+
+        CU_ASSERT_EQUAL_FATAL(rc, 0);
+        rc = cache_get(list, asks->uid, &own, &c, &e);
+        source_close(own);
 
         if (rc == -ENOTSUP)
                 return NULL;            /* shared memory in huge pages */

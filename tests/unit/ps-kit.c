@@ -18,26 +18,34 @@ int kit_image(uint64_t seed)
         return fake_image_file(&image);
 }
 
-static struct cache_request request(const int *image_fd, uid_t uid)
+static struct source *open_image(int image_fd)
 {
-        return (struct cache_request){
-                .files = { .fds = image_fd, .n = 1, .path = "fake", .tag = "" },
-                .uid = uid, .workers = 1,
-        };
+        const struct source_files files = { .fds = &image_fd, .n = 1, .path = "fake", .tag = "" };
+        struct source *source;
+        int rc = source_open(&files, 1, &source, NULL);
+
+        ASSERT(rc == 0);
+        return source;
 }
 
 int kit_get(struct cache_list *list, int image_fd, struct cache **ret)
 {
-        struct cache_request q = request(&image_fd, KIT_UID);
+        struct source *own = open_image(image_fd);
+        int rc = cache_get(list, KIT_UID, &own, ret, NULL);
 
-        return cache_get(list, &q, ret, NULL);
+        ASSERT((rc < 0) == (own != NULL));
+        source_close(own);
+        return rc;
 }
 
 int kit_rejoin(struct cache_list *list, int image_fd, uid_t uid, int map_fd, struct cache **ret)
 {
-        struct cache_request q = request(&image_fd, uid);
+        struct source *own = open_image(image_fd);
+        int rc = cache_rejoin(list, uid, &own, map_fd, ret, NULL);
 
-        return cache_rejoin(list, &q, map_fd, ret, NULL);
+        ASSERT((rc < 0) == (own != NULL));
+        source_close(own);
+        return rc;
 }
 
 static void not_called(void *waiter, uint64_t cluster)
