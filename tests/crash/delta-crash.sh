@@ -86,6 +86,8 @@ for tmpfile in yes no; do
         fi
         each_call "import, O_TMPFILE $tmpfile" made \
                 import -b "$box/parent" "$dir/child.raw" "$box/child" 12 zstd
+        each_call "taken again, O_TMPFILE $tmpfile" made \
+                draft -b "$box/parent" "$dir/parent.raw" "$dir/child.raw" "$box/child" 12 zstd
         each_call "flatten, O_TMPFILE $tmpfile" family rewrite "$box/child" 12 none
         each_call "rebase, O_TMPFILE $tmpfile" family \
                 rewrite -b "$box/parent" "$box/child" 13 zstd

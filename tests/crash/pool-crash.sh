@@ -151,6 +151,8 @@ every_call() {
 old="a=a b=b c=c"
 every_call add "$old d=d" $make import -a "$dir/d.raw" "$target" 12 zstd d
 every_call replace "a=a b=d c=c" $make import -a -f "$dir/d.raw" "$target" 12 none b
+every_call "add what is taken again" "$old d=d" \
+        $make draft -a "$dir/e.raw" "$dir/d.raw" "$target" 12 zstd d
 every_call delete "a=a c=c" $make delete "$target" b
 every_call "delete the latest" "a=a b=b" $make delete "$target" c
 every_call "working set" "$old" $make workset "$target" b 2

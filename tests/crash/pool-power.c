@@ -87,14 +87,17 @@ static uint8_t *next_ram(struct lab *l)
         return ram;
 }
 
-static int save(const char *path, const struct tag *tag, bool zstd, bool force)
+/* drafts: RAM is taken so often before (store-draft.h) */
+static int save(const char *path, const struct tag *tag, bool zstd, bool force,
+                unsigned drafts)
 {
         struct qs_writer_options o = {
                 .cluster_bits = 12, .compress = zstd ? QS_COMPRESS_ZSTD : QS_COMPRESS_NONE,
                 .zstd_level = 1, .threads = 2, .disk_bytes = RAM_BYTES, .append = true,
                 .force = force,
         };
-        struct kit_ram ram = { .bytes = tag->ram, .ranges = 1, .range = { { 0, RAM_BYTES } } };
+        struct kit_ram ram = { .bytes = tag->ram, .ranges = 1, .range = { { 0, RAM_BYTES } },
+                               .drafts = drafts, .seed = drafts };
         struct err e = { 0 };
 
         snprintf(o.tag, sizeof(o.tag), "%s", tag->name);
@@ -127,7 +130,7 @@ static int add(struct lab *l, bool replace)
         if (replace)
                 drop(&l->now, old);
         l->now.tag[l->now.n++] = t;
-        return save(l->pool, &t, zstd, replace);
+        return save(l->pool, &t, zstd, replace, l->names % 3);
 }
 
 static int delete(struct lab *l)
@@ -222,7 +225,7 @@ static int judge(struct lab *l, const char *when, const struct state *a, const s
         struct state more = *found;
 
         more.tag[more.n++] = (struct tag){ "next", l->now.tag[0].ram };
-        if (save(l->lost, &more.tag[more.n - 1], true, false) < 0)
+        if (save(l->lost, &more.tag[more.n - 1], true, false, 0) < 0)
                 return complain(l, when, "the next tag cannot be added");
         return holds(fd, &more) && kit_check(fd, 1) == 0
                ? 0 : complain(l, when, "the next tag breaks it");

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Goal: whichever call of an import fails, or is the last one before the
-#       process dies, under the target's name is either the old file or the
-#       complete new one; a failure leaves no other file and says one sentence.
+# Goal: whichever call of an import, or of taking RAM again, fails, or is the last
+#       one before the process dies, under the target's name is either the old file
+#       or the complete new one; a failure leaves no other file and says one sentence.
 # Method: failnth at every call; with and without --force, with and without
 #       O_TMPFILE.
 # shellcheck source=tests/crash/lib.sh
@@ -14,12 +14,16 @@ $make import "$dir/old.raw" "$dir/old" 12 zstd || fail "import"
 mkdir "$dir/box"
 target=$dir/box/image
 
+# draft = old.raw is taken first, then new.raw; empty = an import
+earlier=
+
 # one run: $1 call number, $2 mode, $3 "force" or ""; the shim's settings in env
 attempt() {
         rm -rf "$dir/box"; mkdir "$dir/box"
         test "$3" && cp "$dir/old" "$target"
         FAILNTH=$1 FAILNTH_MODE=$2 LD_PRELOAD=$shim \
-                $make import ${3:+-f} "$dir/new.raw" "$target" 12 zstd 2>"$dir/log"
+                $make ${earlier:-import} ${3:+-f} ${earlier:+"$dir/old.raw"} "$dir/new.raw" \
+                "$target" 12 zstd 2>"$dir/log"
         status=$?
         runs=$((runs + 1))
 }
@@ -51,10 +55,8 @@ judge() {
         fi
 }
 
-for tmpfile in yes no; do
-        if test $tmpfile = no; then
-                export FAILNTH_NO_TMPFILE=1
-        fi
+# every call, each way to fail; with and without --force
+each_call() {
         for force in "" force; do
                 FAILNTH_LOG=$dir/calls; export FAILNTH_LOG
                 rm -f "$dir/calls"
@@ -82,7 +84,17 @@ for tmpfile in yes no; do
                         done
                 done
         done
+}
+
+for tmpfile in yes no; do
+        if test $tmpfile = no; then
+                export FAILNTH_NO_TMPFILE=1
+        fi
+        each_call
 done
+unset FAILNTH_NO_TMPFILE
+earlier=draft tmpfile=yes
+each_call
 # all that can happen to names, once more without O_TMPFILE
 if test -x ./tests/unit/store-files; then
         FAILNTH_NO_TMPFILE=1 LD_PRELOAD=$shim ./tests/unit/store-files >"$dir/log" || {

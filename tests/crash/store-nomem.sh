@@ -58,6 +58,7 @@ a="a $dir/a.raw"
 b="b $dir/b.raw"
 c="c $dir/c.raw"
 each "$a $b" "$a $b $c" $make import -a "$dir/c.raw" "$target" 12 zstd c
+each "$a $b" "$a $b $c" $make draft -a "$dir/b.raw" "$dir/c.raw" "$target" 13 zstd c
 each "$a $b" "$b" $make delete "$target" a
 each "$a $b" "$a $b" $make compact "$target"
 each "$a $b" "$a $b" $make check "$target"

@@ -94,7 +94,9 @@ change() {
                 name=t$number
                 what="add $name $comp"
                 new_ram "$dir/ram.$name"
-                $make import -a "$dir/ram.$name" "$pool" "$1" $comp "$name" || fail "import"
+                new_ram "$dir/early"
+                $make draft -a "$dir/early" "$dir/ram.$name" "$pool" "$1" $comp "$name" ||
+                        fail "draft"
                 tags="$tags $name" ;;
         3)
                 any_tag

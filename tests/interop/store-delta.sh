@@ -94,8 +94,18 @@ while [ "$chains" -lt 2 ] || time_left; do
                         parent="-b layer.$((i - 1))"
                 fi
                 format
+                # at times other memory is taken first, and this where it differs
+                one_of import draft
+                verb=$w early=
+                if [ $verb = draft ]; then
+                        cp ram late
+                        evolve "$pages"
+                        mv ram early
+                        mv late ram
+                        early=early
+                fi
                 # shellcheck disable=SC2086 # words
-                "$make" import $parent ram layer.$i $format 2>log || fail "import layer.$i"
+                "$make" $verb $parent $early ram layer.$i $format 2>log || fail "$verb layer.$i"
                 cp ram ram.$i
                 i=$((i + 1))
         done

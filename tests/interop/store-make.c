@@ -2,6 +2,8 @@
 /* store-make - images with given parameters, for tests and fuzz corpora.
  *
  *   store-make import [-a] [-f] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
+ *   store-make draft [-a] [-f] [-b PARENT] EARLIER RAW IMAGE CLUSTER_BITS none|zstd [TAG]
+ *                                   RAM of EARLIER is taken first, then RAW where it differs
  *   store-make rewrite [-f] [-b PARENT] IMAGE CLUSTER_BITS none|zstd
  *   store-make export IMAGE RAW [TAG [PASSPHRASE]]
  *   store-make check IMAGE          contents too; status 2 with findings
@@ -20,10 +22,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/err.h"
+#include "common/io.h"
 #include "qcowstore/store.h"
 #include "tests/unit/store-ram.h"
 
@@ -82,6 +86,100 @@ static int import(int argc, char **argv, struct err *e)
         if (argc > 4)
                 snprintf(o.tag, sizeof(o.tag), "%s", argv[4]);
         return qs_import(argv[0], argv[1], &o, NULL, NULL, NULL, e);
+}
+
+/* RAM that changes while it is taken; both are `bytes` long. */
+struct draft {
+        struct qs_writer *w;
+        uint64_t bytes;
+        uint8_t *have;
+        uint8_t *give;
+        bool again;
+};
+
+static const void *draft_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+                              struct err *e)
+{
+        const struct draft *d = ctx;
+
+        (void)ret_zero;
+        if (!d->again)
+                return d->have + gpa;
+        if (qs_writer_read_back(d->w, gpa, bytes, buf, e) < 0)
+                return NULL;
+        if (memcmp(buf, d->have + gpa, bytes) != 0)
+                return err_msg(e, EIO, "what is read back is not what was taken"), NULL;
+        return memcpy(buf, d->give + gpa, bytes);
+}
+
+static int draft_take(struct draft *d, struct err *e)
+{
+        const struct qs_ram_range all = { 0, d->bytes };
+        const struct qs_ram_source source = { draft_span, d };
+        AUTO_FREE struct qs_ram_range *changed = calloc(d->bytes / 4096, sizeof(*changed));
+        size_t n = 0;
+
+        if (!changed)
+                return err_set(e, ENOMEM, "compare");
+        for (uint64_t at = 0; at < d->bytes; at += 4096) {
+                if (memcmp(d->have + at, d->give + at, 4096) != 0)
+                        changed[n++] = (struct qs_ram_range){ at, 4096 };
+        }
+
+        int rc = qs_writer_ram(d->w, &all, 1, &source, NULL, NULL, e);
+
+        d->again = true;
+        return rc < 0 ? rc : qs_writer_again(d->w, changed, n, &source, NULL, NULL, e);
+}
+
+/* whole pages, in a buffer of which the rest is zero; bytes 0 = as long as it is */
+static int load(const char *path, uint64_t *bytes, uint8_t **ret, struct err *e)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return err_set(e, errno, "open '%s'", path);
+        if (*bytes == 0)
+                *bytes = ALIGN_UP((uint64_t)st.st_size, 4096);
+        *ret = calloc(1, *bytes + 1);
+        if (!*ret)
+                return err_set(e, ENOMEM, "read '%s'", path);
+
+        int rc = io_pread_full(fd, *ret, MIN(*bytes, (uint64_t)st.st_size), 0);
+
+        return rc < 0 ? err_set(e, -rc, "read '%s'", path) : 0;
+}
+
+static int draft(int argc, char **argv, struct err *e)
+{
+        struct qs_writer_options o = { .zstd_level = 1 };
+        struct draft d = { .bytes = 0 };
+        int n = take_options(argc, argv, &o);
+
+        argc -= n;
+        argv += n;
+        if (argc < 5)
+                return err_msg(e, EINVAL, "draft needs EARLIER RAW IMAGE CLUSTER_BITS none|zstd");
+        take_format(argv + 3, &o);
+        if (argc > 5)
+                snprintf(o.tag, sizeof(o.tag), "%s", argv[5]);
+
+        int rc = load(argv[1], &d.bytes, &d.give, e);
+
+        if (rc == 0)
+                rc = load(argv[0], &d.bytes, &d.have, e);
+        o.disk_bytes = d.bytes;
+        if (rc == 0)
+                rc = qs_writer_new(argv[2], &o, &d.w, e);
+        if (rc == 0)
+                rc = draft_take(&d, e);
+        if (rc == 0)
+                rc = qs_writer_publish(d.w, e);
+        qs_writer_free(d.w);
+        free(d.have);
+        free(d.give);
+        return rc;
 }
 
 static int export(int argc, char **argv, struct err *e)
@@ -314,7 +412,8 @@ static const struct command {
         const char *name;
         int (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
-        { "import", import },   { "export", export },     { "check", check },
+        { "import", import },   { "draft", draft },
+        { "export", export },   { "check", check },
         { "list", list },       { "delete", delete },     { "compact", compact },
         { "holds", holds },     { "optimize", optimize }, { "keep", keep },
         { "ram", ram },         { "rewrite", rewrite },   { "workset", workset },

@@ -15,6 +15,11 @@ $make ram 7 9003008 "$dir/a.raw" || fail "ram"
 dd if="$dir/a.raw" of="$dir/a.raw" bs=2M count=2 seek=6 conv=notrunc status=none || fail "dd"
 truncate -s 20004864 "$dir/a.raw"               # 4 KiB-aligned, a hole at its end
 
+# what RAM was before it was taken again: other pages, and some that are the same
+$make ram 9 12003008 "$dir/earlier.raw" || fail "ram"
+dd if="$dir/a.raw" of="$dir/earlier.raw" bs=2M count=2 skip=1 seek=3 conv=notrunc status=none ||
+        fail "dd"
+
 for bits in 12 13 14 15 16 17 18 19 20 21; do
         for comp in none zstd; do
                 what="cluster_bits $bits, $comp"
@@ -38,6 +43,12 @@ for bits in 12 13 14 15 16 17 18 19 20 21; do
                         fail "$what: snapshot -l"
                 $make export "$image" "$dir/out.ours" || fail "$what: export"
                 cmp "$dir/a.raw" "$dir/out.ours" || fail "$what: export differs"
+                $make draft -f "$dir/earlier.raw" "$dir/a.raw" "$image" $bits $comp ||
+                        fail "$what: draft"
+                qemu-img check "$image" >"$dir/log" 2>&1 && $make check "$image" >"$dir/log" ||
+                        fail "$what, taken again: $(cat "$dir/log")"
+                qemu-img compare -f raw -F qcow2 "$dir/a.raw" "$image" >"$dir/log" ||
+                        fail "$what, taken again: compare"
         done
 done
 

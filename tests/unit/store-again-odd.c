@@ -136,6 +136,8 @@ static void nothing_is_left(void)
         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
         for (uint64_t i = 0; i < w->disk_l1; i++)
                 CU_ASSERT_PTR_NULL(writer_table(w, i).entry);
+        for (uint64_t i = 1; i < w->space.end; i++)
+                CU_ASSERT(w->space.refs[i] == 0 && w->space.sums[i] == 0);
         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
         publish(w, path, ram.bytes, &stats);
         CU_ASSERT_EQUAL(stats.clusters_zero, o.disk_bytes / PAGE);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: equal clusters are stored once, in a layout that does not depend on
  *       timing (INV-ORDER); keys cannot be planted; counts stay below their
- *       limit (INV-COUNT).
+ *       limit (INV-COUNT); what is forgotten is not found, and all else is.
  * Method: memory in which few contents come again and again is saved by
  *       different numbers of threads with one seed, and what was written is
  *       compared; a pair of pages that collides under seeded XXH3-128, in one file
@@ -321,7 +321,113 @@ static void index_limit(void)
         dedup_free(d);
 }
 
+/* ---- what is known, next to a list of it ---- */
+
+#define KEYS 700u
+#define ROOM 300u
+
+struct list {
+        struct dedup *dedup;
+        uint64_t room;
+        uint64_t n;                     /* known */
+        bool known[KEYS];
+        uint64_t random;
+        unsigned wrong;
+};
+
+/* Searches for many begin at the same places, the last ones among them. */
+static struct dedup_key key_of(unsigned i)
+{
+        return (struct dedup_key){ { (UINT32_MAX - (uint64_t)(i % 7) * (UINT32_MAX / 29)) << 32 | 1,
+                                     i } };
+}
+
+static void learn(struct list *l)
+{
+        unsigned i = (unsigned)(store_random(&l->random) % KEYS);
+        struct dedup_key key = key_of(i);
+        struct dedup_slot *slot = dedup_claim(l->dedup, &key);
+
+        l->wrong += !slot != (!l->known[i] && l->n == l->room);
+        if (!slot || l->known[i])
+                return;
+        l->wrong += slot->refs != 0;
+        *slot = (struct dedup_slot){ { key.word[0], key.word[1] }, i, 1, i, i % 2 };
+        l->known[i] = true;
+        l->n++;
+}
+
+static bool is_third(const void *ctx, uint64_t entry)
+{
+        return entry % 3 == *(const uint64_t *)ctx;
+}
+
+static void forget(struct list *l)
+{
+        uint64_t third = store_random(&l->random) % 4;
+
+        dedup_forget(l->dedup, is_third, &third);
+        for (unsigned i = 0; i < KEYS; i++) {
+                if (i % 3 == third && l->known[i]) {
+                        l->known[i] = false;
+                        l->n--;
+                }
+        }
+}
+
+static void reserve(struct list *l)
+{
+        uint64_t more = store_random(&l->random) % 40;
+
+        CU_ASSERT(dedup_reserve(l->dedup, more));
+        l->room = MAX(l->room, l->n + more);
+}
+
+static void compare_list(struct list *l)
+{
+        uint64_t cursor = 0;
+        uint64_t fresh = 0;
+
+        while (dedup_next_fresh(l->dedup, &cursor))
+                fresh++;
+        for (unsigned i = 0; i < KEYS; i++) {
+                struct dedup_key key = key_of(i);
+                const struct dedup_slot *slot = dedup_find(l->dedup, &key);
+
+                l->wrong += !slot == l->known[i] || dedup_known(l->dedup, &key) != l->known[i];
+                l->wrong += slot && (slot->entry != i || slot->refs != 1 || slot->owner != i);
+                fresh -= l->known[i] && i % 2;
+        }
+        CU_ASSERT_EQUAL(fresh, 0);
+        CU_ASSERT_EQUAL(l->wrong, 0);
+}
+
+static void forgotten(void)
+{
+        for (uint64_t seed = 1; seed <= 60; seed++) {
+                struct list l = { .room = seed % ROOM, .random = seed * 2 + 1 };
+
+                l.dedup = dedup_new(SEED, l.room, 1);
+                CU_ASSERT_PTR_NOT_NULL_FATAL(l.dedup);
+                for (unsigned i = 0; i < 3000; i++) {
+                        uint64_t what = store_random(&l.random) % 300;
+
+                        if (what == 0)
+                                forget(&l);
+                        else if (what == 1)
+                                reserve(&l);
+                        else
+                                learn(&l);
+                        if (what < 2)
+                                compare_list(&l);
+                }
+                compare_list(&l);
+                dedup_free(l.dedup);
+        }
+}
+
 static const CU_TestInfo cases[] = {
+        { "what is forgotten, and nothing else", forgotten },
         { "any number of threads, one layout", any_threads },
         { "equal clusters are stored once, up to the count", stored_once },
         { "counts of 32 bits suffice", count_limit },

@@ -3,7 +3,8 @@
  *       twice, and what is free is used before the file grows, from its start.
  * Method: random demands on a file with random holes, next to a map with one
  *       letter for each cluster; counts drop to 0 meanwhile, as they do when
- *       tables are superseded; arrays are compared after they grew. */
+ *       tables are superseded; what was given out is recycled; arrays are compared
+ *       after they grew. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,6 +159,25 @@ static void release(struct world *w)
         }
 }
 
+/* Nobody needs some of what was given out any more; it joins what is free. */
+static void recycle(struct world *w)
+{
+        AUTO_FREE uint8_t *gone = calloc(w->space.room, 1);
+
+        ASSERT(gone);
+        for (unsigned i = 0; i < OUT_MAX; i++) {
+                if (w->out[i].n)
+                        return;
+        }
+        for (uint64_t i = 1; i < w->end; i++) {
+                if (w->map[i] == TAKEN && below(w, 3) == 0) {
+                        gone[i] = 1;
+                        w->map[i] = FREE;
+                }
+        }
+        CU_ASSERT_EQUAL_FATAL(space_recycle(&w->space, gone, NULL), 0);
+}
+
 static void compare(struct world *w)
 {
         CU_ASSERT_EQUAL(w->space.end, w->end);
@@ -176,7 +196,7 @@ static void compare(struct world *w)
 static void history(uint64_t seed, bool offer)
 {
         static void (*const act[])(struct world *w) = {
-                take, take, take, take_run, give_back, extend, release,
+                take, take, take, take_run, give_back, extend, release, recycle,
         };
         struct world *w = malloc(sizeof(*w));
 
