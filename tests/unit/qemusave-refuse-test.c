@@ -40,6 +40,8 @@ static const struct {
         { "no machine name", FIRST, BYTES("QEVM\0\0\0\3\7" U32("\0")), EBADMSG, "machine type" },
         { "machine name with a bell", FIRST, BYTES("QEVM\0\0\0\3\7" U32("\2") "p\7"), EBADMSG,
           "machine type is not a name" },
+        { "machine name with a DEL", FIRST, BYTES("QEVM\0\0\0\3\7" U32("\2") "p\x7f"), EBADMSG,
+          "machine type is not a name" },
         { "machine name not UTF-8", FIRST, BYTES("QEVM\0\0\0\3\7" U32("\2") "p\xff"), EBADMSG,
           "machine type is not a name" },
         { "x-ignore-shared", FIRST, BYTES("QEVM\0\0\0\3" CONFIGURATION CAPABILITIES U32("\1")

@@ -47,6 +47,8 @@ static const struct {
           0, 0 },
         { "description cut", BYTES(DEVICE("") FOOTER "\0\6\0\0\0\10{\"a\": 1"), true,
           QEMUTAIL_OPEN, 0, 0 },
+        { "a length that is short", BYTES(DEVICE("") FOOTER "\0\6\0\0\0\7{\"a\": 1}"), true,
+          QEMUTAIL_OPEN, 0, 0 },
         { "a byte behind it", BYTES(DEVICE("") FOOTER JSON8 "\n"), true, QEMUTAIL_OPEN, 0, 0 },
         { "a NUL behind it", BYTES(DEVICE("") FOOTER JSON8 "\0"), true, QEMUTAIL_OPEN, 0, 0 },
         { "not JSON", BYTES(DEVICE("") FOOTER "\0\6\0\0\0\10[\"a\", 1]"), true, QEMUTAIL_OPEN,
