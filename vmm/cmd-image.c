@@ -15,6 +15,7 @@
 #include "vmm/image-compare.h"
 #include "vmm/image-firecracker.h"
 #include "vmm/image-info.h"
+#include "vmm/image-qemu.h"
 #include "vmm/image-workingset.h"
 #include "vmm/image-write.h"
 #include "vmm/job.h"
@@ -46,6 +47,10 @@ static const char help[] =
         "       vmm image import --firecracker MEM --vmstate FILE IMAGE [--layout v1.0|v1.13]\n"
         "                        [the options of import]\n"
         "                                            a snapshot of Firecracker's\n"
+        "       vmm image export --qemu IMAGE STREAM [--tag TAG] [--allow-parent DIR] [--force]\n"
+        "       vmm image import --qemu STREAM IMAGE [the options of import but --json]\n"
+        "                                            a migration stream of QEMU's, or a file\n"
+        "                                            that 'virsh save' wrote\n"
         "       vmm image flatten IMAGE [--allow-parent DIR] [--compress none|zstd[:LEVEL]]\n"
         "                        [--cluster-size N] [--force] [--json]\n"
         "                                            the same, without its parents\n"
@@ -66,6 +71,7 @@ static const char help[] =
         "  --vmstate FILE      its vmstate file\n"
         "  --layout v1.0|v1.13 how it places memory, where FILE cannot be asked: as\n"
         "                      Firecracker v1.0 to v1.12, or as v1.13 and later\n"
+        "  --qemu              the machine is one of QEMU's: see qemu-snapshot(1)\n"
         "  --passphrase-file FILE\n"
         "                      the first line decrypts an image that QEMU made with AES\n"
         "  --clear             take the working set out\n"
@@ -85,6 +91,7 @@ struct image_cmd {
         struct firecracker_files firecracker;
         struct workingset_change workingset;
         char *passphrase;               /* owned; NULL = none */
+        bool qemu;
         bool json;
         bool help;
         char **operands;
@@ -170,6 +177,16 @@ static int image_import_firecracker_cmd(const struct image_cmd *o, struct err *e
         return image_import_firecracker(&o->firecracker, o->operands[0], &w, o->json, e);
 }
 
+static int image_import_qemu_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_import_qemu(o->operands[0], o->operands[1], o->open.tag, &o->writer, e);
+}
+
+static int image_export_qemu_cmd(const struct image_cmd *o, struct err *e)
+{
+        return image_export_qemu(o->operands[0], o->operands[1], &o->open, o->writer.force, e);
+}
+
 static int image_flatten_cmd(const struct image_cmd *o, struct err *e)
 {
         return image_flatten(o->operands[0], &o->open, &o->writer, o->json, e);
@@ -210,21 +227,23 @@ static const struct action {
         int count;
         image_fn *run;
         image_fn *run_firecracker;      /* with --firecracker, of one operand; NULL = not so */
+        image_fn *run_qemu;             /* with --qemu, of as many; NULL = not so */
 } actions[] = {
-        { "check", "image check IMAGE", 1, image_check_cmd, NULL },
-        { "verify", "image verify IMAGE", 1, image_verify_cmd, NULL },
-        { "info", "image info IMAGE", 1, image_info_cmd, NULL },
-        { "list", "image list IMAGE", 1, image_list_cmd, NULL },
-        { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd, NULL },
-        { "export", "image export IMAGE RAW", 2, image_export, image_export_firecracker_cmd },
-        { "compact", "image compact IMAGE", 1, image_compact_cmd, NULL },
-        { "delete", "image delete IMAGE --tag TAG", 1, image_delete, NULL },
+        { "check", "image check IMAGE", 1, image_check_cmd, NULL, NULL },
+        { "verify", "image verify IMAGE", 1, image_verify_cmd, NULL, NULL },
+        { "info", "image info IMAGE", 1, image_info_cmd, NULL, NULL },
+        { "list", "image list IMAGE", 1, image_list_cmd, NULL, NULL },
+        { "compare", "image compare IMAGE_A IMAGE_B", 2, image_compare_cmd, NULL, NULL },
+        { "export", "image export IMAGE RAW", 2, image_export, image_export_firecracker_cmd,
+          image_export_qemu_cmd },
+        { "compact", "image compact IMAGE", 1, image_compact_cmd, NULL, NULL },
+        { "delete", "image delete IMAGE --tag TAG", 1, image_delete, NULL, NULL },
         { "import", "image import RAW IMAGE", 2, image_import_cmd,
-          image_import_firecracker_cmd },
-        { "flatten", "image flatten IMAGE", 1, image_flatten_cmd, NULL },
-        { "optimize", "image optimize IMAGE", 1, image_optimize_cmd, NULL },
-        { "workingset", "image workingset IMAGE", 1, image_workingset_cmd, NULL },
-        { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd, NULL },
+          image_import_firecracker_cmd, image_import_qemu_cmd },
+        { "flatten", "image flatten IMAGE", 1, image_flatten_cmd, NULL, NULL },
+        { "optimize", "image optimize IMAGE", 1, image_optimize_cmd, NULL, NULL },
+        { "workingset", "image workingset IMAGE", 1, image_workingset_cmd, NULL, NULL },
+        { "rebase", "image rebase IMAGE --backing PARENT", 1, image_rebase_cmd, NULL, NULL },
 };
 
 /* export and import have two forms; no other action knows Firecracker */
@@ -246,6 +265,26 @@ static int run_firecracker(const struct action *a, struct image_cmd *o, int argc
         return a->run_firecracker(o, e);
 }
 
+static int run_qemu(const struct action *a, struct image_cmd *o, int argc, char **argv,
+                    struct err *e)
+{
+        if (!a->run_qemu) {
+                err_msg(e, EINVAL, "'vmm image %s' knows no --qemu: it is for import and export",
+                        a->name);
+                return CLI_FAILED;
+        }
+        if (o->json || o->passphrase) {
+                err_msg(e, EINVAL, "--json and --passphrase-file do not go with --qemu");
+                return CLI_FAILED;
+        }
+        if (cli_operands(argc, argv, 2, a->run_qemu == image_import_qemu_cmd ?
+                         "image import --qemu STREAM IMAGE" :
+                         "image export --qemu IMAGE STREAM", e) < 0)
+                return CLI_FAILED;
+        o->operands = argv + optind;
+        return a->run_qemu(o, e);
+}
+
 static int run_action(const struct action *a, struct image_cmd *o, int argc, char **argv,
                       struct err *e)
 {
@@ -253,6 +292,8 @@ static int run_action(const struct action *a, struct image_cmd *o, int argc, cha
 
         if (f->mem || f->vmstate || f->layout)
                 return run_firecracker(a, o, argc, argv, e);
+        if (o->qemu)
+                return run_qemu(a, o, argc, argv, e);
         if (cli_operands(argc, argv, a->count, a->operands, e) < 0)
                 return CLI_FAILED;
         o->operands = argv + optind;
@@ -302,6 +343,7 @@ static const struct option_row options[] = {
         OPTION_TEXT("firecracker", struct image_cmd, firecracker.mem),
         OPTION_TEXT("vmstate", struct image_cmd, firecracker.vmstate),
         OPTION_TEXT("layout", struct image_cmd, firecracker.layout),
+        OPTION_FLAG("qemu", struct image_cmd, qemu),
         OPTION_FLAG("clear", struct image_cmd, workingset.clear),
         OPTION_TEXT("from", struct image_cmd, workingset.from),
         OPTION_TEXT("from-file", struct image_cmd, workingset.from_file),

@@ -12,6 +12,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/image-firecracker.h"
+#include "vmm/image-qemu.h"
 #include "vmm/meta.h"
 
 static const char *date_text(uint64_t wall_ns, char *buf, size_t room)
@@ -114,6 +115,7 @@ static struct json_object *describe(const char *path, struct qs_image *image)
         add_working_set(image, o);
         add_vm(image, o);
         image_firecracker_describe(image, o);
+        image_qemu_describe(image, o);
         return o;
 }
 
@@ -150,7 +152,7 @@ static void print_info(struct json_object *o, const struct qs_image_info *i)
         print_working_set(o);
         if (i->is_parent)
                 puts("deltas:   were made of it, so it must not change");
-        if (image_firecracker_print(o))
+        if (image_firecracker_print(o) || image_qemu_print(o))
                 return;
         if (!json_object_object_get_ex(o, "vm", &vm)) {
                 puts("vm:       none, memory only");

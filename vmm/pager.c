@@ -17,7 +17,7 @@
 #include "common/lock.h"
 #include "vmm/greeting.h"
 #include "vmm/pace.h"
-#include "vmm/pageserver-path.h"
+#include "vmm/program-path.h"
 #include "vmm/recording.h"
 #include "vmm/stripes.h"
 

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "vmm/image-firecracker.h"
+#include "vmm/image-qemu.h"
 #include "vmm/load.h"
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
@@ -43,6 +44,11 @@ static int read_meta(struct revert *r, struct err *e)
                 return err_msg(e, ENOENT, "'%s' is a snapshot of Firecracker's, which restores "
                                "it: 'vmm image export' writes its vmstate file, 'pageserver "
                                "--firecracker' serves its memory", r->options.image_path);
+        if (rc == -ENOENT && image_qemu_is(r->reader))
+                return err_msg(e, ENOENT, "'%s' is a machine of QEMU's: start a QEMU like it with "
+                               "'-incoming defer' and tell it \"migrate-incoming exec:exec "
+                               "qemu-snapshot --revert --postcopy IMAGE\", see qemu-snapshot(1)",
+                               r->options.image_path);
         if (rc == -ENOENT)
                 return err_msg(e, ENOENT, "'%s' holds no saved VM, only memory: 'vmm image export' "
                                "reads it", r->options.image_path);

@@ -13,12 +13,12 @@ _vmm_options() {
 			"--record --pageserver --paused --console --foreground --wait --json" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
-	image-import) echo "$format --tag --firecracker --vmstate --layout" ;;
+	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
 	image-rebase) echo "$format --allow-parent" ;;
 	image-flatten) echo "--compress --cluster-size --allow-parent --force --json" ;;
 	image-compare) echo "--tag --allow-parent --passphrase-file --json" ;;
 	image-export) echo "--tag --allow-parent --passphrase-file --firecracker --vmstate" \
-			"--force" ;;
+			"--qemu --force" ;;
 	image-delete) echo "--tag" ;;
 	image-workingset) echo "--tag --allow-parent --clear --from --from-file --json" ;;
 	image-compact) echo "--json" ;;
