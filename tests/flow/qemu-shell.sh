@@ -96,8 +96,10 @@ words() {
         [ "$_got" = "$_want" ] || die "vmm image $*: runs $_got, not $_want"
 }
 words "[--import][s][--][i]" import --qemu s i
-words "[--import][-s][--tag][t][--backing][p][--compress][zstd:3][--cluster-size][65536][--force][--][-i]" \
-        import --qemu --tag t --backing p --compress zstd:3 --cluster-size 64K --force -- -s -i
+words "[--import][-s][--tag][t][--backing][p][--force][--][-i]" \
+        import --qemu --tag t --backing p --force -- -s -i
+words "[--import][s][--compress][zstd:3][--cluster-size][65536][--][i]" \
+        import --qemu s i --compress zstd:3 --cluster-size 64K
 words "[--import][s][--compress][none][--][i]" import --qemu s i --compress none
 words "[--export][s][--tag][t][--allow-parent][d][--force][--][i]" \
         export --qemu i s --tag t --allow-parent d --force
