@@ -206,6 +206,7 @@ static void print_json(const struct status_query *q, enum found found, const str
         AUTO_JSON *o = json_object_new_object();
         char mended[PATH_MAX];
 
+        json_put_u64(o, "version", SAID_VERSION);
         json_put_str(o, "image", utf8_mend(q->image, mended, sizeof(mended)));
         json_put_str(o, "state", state_name(found, s));
         if (found >= FOUND_ALIVE) {
