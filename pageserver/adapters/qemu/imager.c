@@ -61,16 +61,6 @@ int imager_probe(const struct save_options *o, struct err *e)
 
 /* ---- the thread ---------------------------------------------------------- */
 
-static int write_again(struct imager *im, const struct qs_ram_range *late, size_t n,
-                       const struct qs_ram_source *source)
-{
-        (void)late;
-        (void)source;
-        return err_msg(&im->why, ENOTSUP, "save to '%s': %zu stretches of memory came again: stop "
-                       "the guest before, or switch the capability background-snapshot on",
-                       im->options->image, n);
-}
-
 static int write_all(struct imager *im)
 {
         const struct qs_ram_source source = { stage_span, im->stage };
@@ -84,7 +74,8 @@ static int write_all(struct imager *im)
 
                 more = stage_round(im->stage, &late, &n, &im->why);
                 if (more == 1)
-                        rc = write_again(im, late, n, &source);
+                        rc = qs_writer_again(im->writer, late, n, &source, NULL, NULL,
+                                             &im->why);
         }
         return rc < 0 ? rc : more;
 }
