@@ -388,7 +388,7 @@ static int explain(struct session *s, const char *step, int rc, struct err *e)
                 err_msg(&why, EPROTO, "QEMU ended before all was there");
         else if (end == RETURNPATH_GONE)
                 err_msg(&why, EPIPE, "QEMU has gone");
-        return err_msg(e, rc, "revert '%s', %s: %s%s", s->options->image, step, why.text,
+        return err_msg(e, -rc, "revert '%s', %s: %s%s", s->options->image, step, why.text,
                        remedy[s->phase]);
 }
 
