@@ -178,12 +178,13 @@ static int take_head(struct qemusave *p, struct qemusave_in *in, struct qemusave
                      struct err *e)
 {
         size_t bytes;
-        int rc = qemuhead_parse(in->at, in->left, false, &p->head, &bytes, e);
+        struct err why = { 0 };
+        int rc = qemuhead_parse(in->at, in->left, false, &p->head, &bytes, &why);
 
         if (rc == -EAGAIN)
                 return QEMUSAVE_STEP_MORE;
         if (rc < 0)
-                return rc;
+                return err_msg(e, -rc, "%s", why.text);
         *item = (struct qemusave_item){ .event = QEMUSAVE_HEAD, .data = in->at, .bytes = bytes };
         p->state = STATE_RECORD;
         qemusave_advance(in, bytes);

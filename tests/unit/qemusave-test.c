@@ -231,6 +231,7 @@ static void prefixes_want_more(void)
                         ASSERT(p);
                         run(p, b.data, n, n, 1, &t);
                         EXPECT_EQUAL(streams[i].name, t.rc, 0);
+                        EXPECT_EQUAL(streams[i].name, t.e.code, 0);
                         EXPECT_TRUE(streams[i].name, !strstr(t.text, "devices"));
                         EXPECT_EQUAL(streams[i].name, qemusave_cut(p, &e), -EBADMSG);
                         EXPECT_TRUE(streams[i].name, strstr(e.text, "ends"));
