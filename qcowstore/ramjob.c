@@ -102,8 +102,13 @@ static uint64_t *table_of(struct qs_writer *w, uint64_t l1)
 
 static void note_old(struct ramjob *job, uint64_t entry)
 {
-        if (entry != 0 && entry != L2ENTRY_ZERO)
-                job->old[atomic_fetch_add(&job->n_old, 1)] = entry;
+        if (entry == 0 || entry == L2ENTRY_ZERO)
+                return;
+
+        uint64_t i = atomic_fetch_add(&job->n_old, 1);
+
+        ASSERT(i < job->plan.clusters);
+        job->old[i] = entry;
 }
 
 static int note_clusters(struct ramjob *job, const struct chunk *c, struct err *e)
