@@ -29,7 +29,7 @@ typedef long call_fn(void);
 /* the child's whole life: 0 or its errno */
 static int outcome(call_fn *call)
 {
-        int status;
+        int status = 0;
         pid_t child = fork();
 
         if (child == 0)

@@ -52,7 +52,7 @@ static struct sandbox *enter(enum sandbox_role role, enum sandbox_mode mode)
 
 static int end_of(pid_t child)
 {
-        int status;
+        int status = 0;
 
         CU_ASSERT_FATAL(child > 0 && waitpid(child, &status, 0) == child);
         return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
