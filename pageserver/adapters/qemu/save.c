@@ -3,8 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -120,6 +120,7 @@ static _Noreturn void child(const struct save_options *o, struct transport *t, i
         struct err e = { 0 };
 
         leave_terminal(t);
+        signal(SIGXFSZ, SIG_IGN);       /* a file that may not be larger: an error of write() */
         if (save_as_child(&c, t, &e) < 0)
                 say_failed(&c, &e);
         else

@@ -254,10 +254,10 @@ static int take_in(struct saver *s, struct err *e)
                 err_set(e, -rc, "save to '%s'", s->options->image);
         if (rc < 0 && !s->return_path && !s->options->foreground)
                 drain(s);
-        if (!s->return_path) {
+        if (!s->return_path)
                 transport_close(s->transport);
+        if (!s->return_path && rc == 0)
                 s->hooks->all_read(s->hooks->ctx);
-        }
         return rc;
 }
 

@@ -15,7 +15,7 @@
 /* What others want to know while it goes on. */
 struct saver_hooks {
         void (*return_path)(void *ctx);         /* QEMU waits for an answer at the end */
-        void (*all_read)(void *ctx);            /* of a stream without one */
+        void (*all_read)(void *ctx);            /* of a good stream without one */
         void *ctx;
 };
 

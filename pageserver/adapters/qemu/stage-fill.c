@@ -201,7 +201,9 @@ int stage_zeros(struct stage *s, uint64_t gpa, uint64_t bytes)
 int stage_end(struct stage *s, struct err *e)
 {
         if (s->missing > 0)
-                return err_msg(e, EBADMSG, "the stream of QEMU left out %llu pages of memory",
+                return err_msg(e, EBADMSG, "the stream of QEMU left out %llu pages of memory: "
+                               "switch free-page-hint of a balloon off, or take virtio-mem out "
+                               "of the machine, and save again",
                                (unsigned long long)s->missing);
         lock_acquire(&s->lock);
         s->ended = true;
