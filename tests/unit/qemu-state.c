@@ -191,9 +191,13 @@ static void images_are_judged(void)
                         s[n++] = (struct section){ QEMU_SECTION_DEVICES, images[i].devices,
                                                    strlen(images[i].devices) };
                 make_image(path, NULL, s, n);
-                EXPECT_EQUAL(images[i].name, load(path, &back, &e), images[i].rc);
+
+                int rc = load(path, &back, &e);
+
+                EXPECT_EQUAL(images[i].name, rc, images[i].rc);
+                EXPECT_EQUAL(images[i].name, e.code, images[i].rc);
                 EXPECT_TRUE(images[i].name, strstr(e.text, images[i].why));
-                if (e.code == 0)
+                if (rc == 0)
                         qemu_state_fini(&back);
                 else
                         EXPECT_TRUE(images[i].name, strstr(e.text, path));

@@ -126,6 +126,20 @@ static int check_head(const struct qemu_state *s, struct err *e)
         return rc < 0 ? err_in(e, rc, "section " QEMU_SECTION_HEAD) : 0;
 }
 
+/* that QEMU can leave out */
+static int load_vmdesc(struct qs_reader *reader, struct qemu_state *s, struct err *e)
+{
+        struct err why;
+        int rc = qs_section_read(reader, QEMU_SECTION_VMDESC, (void **)&s->vmdesc,
+                                 &s->vmdesc_bytes, &why);
+
+        if (rc == -ENOENT)
+                return 0;
+        if (rc < 0 && e)
+                *e = why;
+        return rc;
+}
+
 static int load_rest(struct qs_reader *reader, struct qemu_state *s, struct err *e)
 {
         int rc = qs_section_read(reader, QEMU_SECTION_HEAD, (void **)&s->head, &s->head_bytes, e);
@@ -140,9 +154,7 @@ static int load_rest(struct qs_reader *reader, struct qemu_state *s, struct err 
                              "device");
         if (rc < 0)
                 return rc == -ENOENT ? -EBADMSG : rc;
-        rc = qs_section_read(reader, QEMU_SECTION_VMDESC, (void **)&s->vmdesc, &s->vmdesc_bytes,
-                             e);
-        return rc == -ENOENT ? 0 : rc;
+        return load_vmdesc(reader, s, e);
 }
 
 int qemu_state_load(struct qs_image *image, struct qs_reader *reader, struct qemu_state *ret,
