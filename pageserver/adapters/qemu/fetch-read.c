@@ -28,10 +28,34 @@ static void take_locked(struct fetch *f, const struct hostpages_span *s, uint64_
         f->taken_bytes += s->bytes;
 }
 
+/* A load for a request. Where all have one, the rest of the oldest that nobody waits for is
+ * left to the background: requests come first. */
+static struct load *urgent_load_locked(struct fetch *f) REQUIRES(f->lock)
+{
+        struct load *l = fetch_free_load_locked(f, true);
+        struct load *oldest = NULL;
+
+        for (unsigned i = f->nahead; !l && i < f->nloads; i++) {
+                struct load *x = &f->load[i];
+
+                if (x->state == LOAD_READY && x->whole && x->nwanted == 0 && !x->lent &&
+                    x != f->begun && (!oldest || x->ticket < oldest->ticket))
+                        oldest = x;
+        }
+        if (!oldest)
+                return l;
+        bits_clear(&f->pages->taken,
+                   hostpages_unit(f->pages, oldest->span.block, oldest->span.offset));
+        f->taken_bytes -= oldest->span.bytes;
+        f->swept = false;
+        oldest->state = LOAD_FREE;
+        return oldest;
+}
+
 /* The unit of the first request that no load answers. */
 static struct load *request_locked(struct fetch *f) REQUIRES(f->lock)
 {
-        struct load *l = fetch_free_load_locked(f, true);
+        struct load *l = f->requests.n > 0 ? urgent_load_locked(f) : NULL;
         uint64_t page;
 
         while (l && l->state == LOAD_FREE && requests_pop(&f->requests, &page)) {
@@ -41,7 +65,7 @@ static struct load *request_locked(struct fetch *f) REQUIRES(f->lock)
 
                 cond_broadcast(&f->work);       /* there is room for one more */
                 if (fetch_admit_locked(f, page)) {
-                        l = fetch_free_load_locked(f, true);
+                        l = urgent_load_locked(f);
                         continue;
                 }
 

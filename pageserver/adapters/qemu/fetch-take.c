@@ -40,6 +40,7 @@ static bool go_on_locked(struct fetch *f, struct fetch_batch *b) REQUIRES(f->loc
 
                 if (!add(b, &p))
                         return false;
+                l->lent = true;
                 f->begun_at = end;
         }
         f->begun = NULL;
@@ -65,17 +66,20 @@ static bool send_locked(struct fetch *f, struct load *l, uint64_t offset, uint64
 static bool answer_locked(struct fetch *f, struct load *l, struct fetch_batch *b)
         REQUIRES(f->lock)
 {
+        uint64_t page_bytes = f->pages->of[l->span.block].page_bytes;
+
         while (l->nwanted > 0) {
                 uint64_t offset = load_unwant(l, f->pages);
                 uint64_t page = hostpages_page(f->pages, l->span.block, offset);
                 uint64_t at = offset - l->span.offset;
 
+                if (l->span.bytes == page_bytes)
+                        l->cursor = page_bytes;         /* that is all of it */
                 if (bits_test(&f->pages->sent, page))
                         continue;
                 b->requests++;
                 f->stats.requests++;
-                f->stats.zero_answers += load_is_zero(
-                        l, f->pages, at, at + f->pages->of[l->span.block].page_bytes);
+                f->stats.zero_answers += load_is_zero(l, f->pages, at, at + page_bytes);
                 if (!send_locked(f, l, offset, page, b))
                         return false;
         }
@@ -154,13 +158,14 @@ static void retire_locked(struct fetch *f) REQUIRES(f->lock)
         for (unsigned i = 0; i < f->nloads; i++) {
                 struct load *l = &f->load[i];
 
+                l->lent = false;
                 if (l->state == LOAD_READY && l->nwanted == 0 && l != f->begun &&
                     (!l->whole || l->cursor == l->span.bytes)) {
                         l->state = LOAD_FREE;
                         any = true;
                 }
         }
-        if (any)
+        if (any || f->requests.n > 0)   /* a fetcher may have looked for one in vain */
                 cond_broadcast(&f->work);
 }
 

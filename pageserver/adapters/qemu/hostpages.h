@@ -7,8 +7,9 @@
  *
  * INV-ONCE: a page's sent bit is set by whoever writes to QEMU, before he writes it, and never
  *           cleared: a page that QEMU gets twice stops the guest (UFFDIO_COPY: EEXIST).
- * INV-COVERED: who sets a unit's taken bit sends all of its pages that are not zero. So a page
- *           not sent, of a unit that is taken and not at hand any more, is zero.
+ * INV-COVERED: who sets a unit's taken bit sends all of its pages that are not zero, or clears
+ *           it again. So a page not sent, of a unit that is taken and not at hand any more,
+ *           is zero.
  *
  * Ownership: the blocks are the caller's and outlive it.
  * Threads:   constant but for the bits, which any thread may read.

@@ -60,6 +60,7 @@ void load_begin(struct load *l, const struct hostpages_span *span, bool whole, u
         l->whole = whole;
         l->ticket = ticket;
         l->cursor = 0;
+        l->lent = false;
         l->nwanted = 0;
         memset(l->wanted, 0, words(span->bytes / page_bytes(l, h)) * sizeof(*l->wanted));
 }

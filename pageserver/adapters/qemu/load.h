@@ -24,6 +24,7 @@ struct load {
         uint64_t ticket;                /* loads with whole go in this order */
         bool whole;                     /* all of it is to be sent, not only what is wanted */
         uint64_t cursor;                /* bytes of it that need no look any more; with whole */
+        bool lent;                      /* the batch that is being written has data of it */
         uint64_t nwanted;
         uint64_t *wanted;               /* bit per page: QEMU waits for it */
         uint8_t *data;
