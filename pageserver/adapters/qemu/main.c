@@ -41,15 +41,15 @@ static int save(const struct command *c, struct err *e)
         return rc;
 }
 
-/* Under postcopy a large pipe would stand in front of the pages that the guest waits for. */
+/* Under postcopy too: what may lie in front of a page that the guest waits for is bounded
+ * there, whatever there is room for. */
 static int revert(const struct command *c, struct err *e)
 {
         struct transport t = TRANSPORT_NONE;
         int rc = open_transport(c, &t, e);
 
         if (rc == 0) {
-                if (!c->revert.postcopy)
-                        transport_enlarge(&t);
+                transport_enlarge(&t);
                 rc = qemu_revert(&c->revert, &t, e);
         }
         if (rc < 0)

@@ -25,7 +25,7 @@ int outflow_init(struct outflow *o, int fd, struct err *e)
         if (o->flags < 0 || fstat(fd, &st) < 0 ||
             fcntl(fd, F_SETFL, o->flags | O_NONBLOCK) < 0)
                 return err_set(e, errno, "write to QEMU");
-        o->socket = S_ISSOCK(st.st_mode);
+        o->queue_ioctl = S_ISFIFO(st.st_mode) ? FIONREAD : S_ISSOCK(st.st_mode) ? SIOCOUTQ : 0;
         o->fd = fd;
         return 0;
 }
@@ -105,7 +105,7 @@ uint64_t outflow_queued(const struct outflow *o)
 {
         int bytes = 0;
 
-        if (ioctl(o->fd, o->socket ? SIOCOUTQ : FIONREAD, &bytes) < 0 || bytes < 0)
+        if (o->queue_ioctl == 0 || ioctl(o->fd, o->queue_ioctl, &bytes) < 0 || bytes < 0)
                 return 0;
         return (uint64_t)bytes;
 }

@@ -11,7 +11,6 @@
 #ifndef PAGESERVER_ADAPTERS_QEMU_OUTFLOW_H
 #define PAGESERVER_ADAPTERS_QEMU_OUTFLOW_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -21,7 +20,7 @@
 struct outflow {
         int fd;
         int flags;                      /* as they were */
-        bool socket;
+        unsigned long queue_ioctl;      /* asks what was not read yet; 0 = cannot be asked */
         int stop_fd;                    /* an eventfd */
         uint64_t written_bytes;
 };

@@ -8,8 +8,6 @@
 #include "common/clock.h"
 #include "pageserver/adapters/qemu/window.h"
 
-/* What one section of an unpaced stream holds. */
-#define SECTION_BYTES (512u << 10)
 #define PAGES_MAX (FETCH_BATCH_BYTES / QEMU_PAGE_MIN)
 
 struct pusher {
@@ -98,20 +96,18 @@ static int write_batch(struct pusher *p, struct err *e)
 /* ---- which --------------------------------------------------------------------- */
 
 /* what the background may write now; else *ret_until_ns says when to ask again */
-static uint64_t room(struct pusher *p, bool paced, uint64_t *ret_until_ns)
+static uint64_t room(struct pusher *p, uint64_t *ret_until_ns)
 {
         *ret_until_ns = FETCH_NEVER;
-        if (!paced)
-                return SECTION_BYTES;
         return window_room(&p->window, p->out->written_bytes, outflow_queued(p->out),
                            clock_now_ns(), ret_until_ns);
 }
 
-int pusher_run(struct pusher *p, bool paced, struct err *e)
+int pusher_run(struct pusher *p, struct err *e)
 {
         for (int rc = 0; rc == 0;) {
                 uint64_t until_ns;
-                uint64_t bytes = room(p, paced, &until_ns);
+                uint64_t bytes = room(p, &until_ns);
 
                 switch (fetch_take(p->fetch, bytes, until_ns, &p->batch, e)) {
                 case FETCH_BATCH:

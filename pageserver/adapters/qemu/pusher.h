@@ -11,8 +11,6 @@
 #ifndef PAGESERVER_ADAPTERS_QEMU_PUSHER_H
 #define PAGESERVER_ADAPTERS_QEMU_PUSHER_H
 
-#include <stdbool.h>
-
 #include "common/err.h"
 #include "common/wire/qemuload.h"
 #include "pageserver/adapters/qemu/fetch.h"
@@ -24,8 +22,8 @@ int pusher_new(struct qemuload *load, struct fetch *fetch, struct outflow *out,
                struct pusher **ret, struct err *e);
 void pusher_free(struct pusher *p);
 
-/* Until the fetch is done. paced: requests come, and the background leaves them room
- * (window.h). -ECANCELED: the fetch was closed. */
-int pusher_run(struct pusher *p, bool paced, struct err *e);
+/* Until the fetch is done. The background leaves room for requests (window.h), where there are
+ * none for large pieces. -ECANCELED: the fetch was closed. */
+int pusher_run(struct pusher *p, struct err *e);
 
 #endif

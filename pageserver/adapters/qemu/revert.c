@@ -161,7 +161,7 @@ static void put_end(struct session *s)
 static int write_pages(struct session *s, struct err *e)
 {
         fetch_go(s->fetch, FETCH_NEVER);
-        return pusher_run(s->pusher, false, e);
+        return pusher_run(s->pusher, e);
 }
 
 static int write_devices(struct session *s, struct err *e)
@@ -198,7 +198,7 @@ static int write_ahead(struct session *s, struct err *e)
                 return 0;
         fetch_rate(s->fetch, RATE_UNLIMITED);
         fetch_go(s->fetch, s->origin.ram_bytes / 100 * percent);
-        rc = pusher_run(s->pusher, false, e);
+        rc = pusher_run(s->pusher, e);
         fetch_pause(s->fetch);
         fetch_rate(s->fetch, s->options->prefetch_rate);
         return rc;
@@ -259,7 +259,7 @@ static int write_run(struct session *s, struct err *e)
 
 static int serve(struct session *s, struct err *e)
 {
-        return pusher_run(s->pusher, true, e);
+        return pusher_run(s->pusher, e);
 }
 
 /* Before QEMU is told that all is there, for then it waits for us to end. */

@@ -35,7 +35,8 @@ void window_request(struct window *w, uint64_t now_ns)
         w->calm_ns = now_ns;
 }
 
-/* While something lies there all the time, what is gone was taken as fast as it could be. */
+/* While something lies there all the time, what is gone was taken as fast as it could be;
+ * else at least as fast as it was. */
 static void measure(struct window *w, uint64_t taken_bytes, uint64_t queued_bytes,
                     uint64_t now_ns)
 {
@@ -43,11 +44,13 @@ static void measure(struct window *w, uint64_t taken_bytes, uint64_t queued_byte
 
         if (passed_ns < MEASURE_NS)
                 return;
-        if (w->queued_bytes > 0 && queued_bytes > 0 && taken_bytes > w->taken_bytes) {
-                uint64_t now = (taken_bytes - w->taken_bytes) * 1000 / (passed_ns / 1000) * 1000;
 
+        uint64_t now = (taken_bytes - w->taken_bytes) * 1000 / (passed_ns / 1000) * 1000;
+
+        if (queued_bytes == 0 || w->queued_bytes == 0)
+                w->speed = MAX(w->speed, now);
+        else if (now > 0)
                 w->speed = w->speed ? (3 * w->speed + now) / 4 : now;
-        }
         w->looked_ns = now_ns;
         w->taken_bytes = taken_bytes;
         w->queued_bytes = queued_bytes;
@@ -64,9 +67,12 @@ static void grow(struct window *w, uint64_t now_ns)
 uint64_t window_room(struct window *w, uint64_t written_bytes, uint64_t queued_bytes,
                      uint64_t now_ns, uint64_t *ret_until_ns)
 {
-        uint64_t taken_bytes = written_bytes - MIN(queued_bytes, written_bytes);
-        bool stuck = taken_bytes == w->taken_bytes && queued_bytes > 0;
+        /* of a socket the kernel counts its own memory, which is more */
+        uint64_t taken_bytes = MAX(written_bytes - MIN(queued_bytes, written_bytes),
+                                   w->seen_bytes);
+        bool stuck = taken_bytes == w->seen_bytes;
 
+        w->seen_bytes = taken_bytes;
         measure(w, taken_bytes, queued_bytes, now_ns);
         grow(w, now_ns);
         if (queued_bytes <= w->bytes / 2) {
@@ -77,6 +83,6 @@ uint64_t window_room(struct window *w, uint64_t written_bytes, uint64_t queued_b
         uint64_t needed_ns = (queued_bytes - w->bytes / 2) * 1000 / MAX(speed(w) / 1000000, 1);
 
         w->wait_ns = stuck ? MIN(2 * w->wait_ns, WINDOW_WAIT_MAX_NS) : WINDOW_WAIT_MIN_NS;
-        *ret_until_ns = now_ns + MIN(MAX(needed_ns, w->wait_ns), WINDOW_WAIT_MAX_NS);
+        *ret_until_ns = now_ns + MAX(MIN(needed_ns, WINDOW_WAIT_LONG_NS), w->wait_ns);
         return 0;
 }

@@ -21,17 +21,20 @@
 /* Below that QEMU's own reads (32 KiB) would run dry; above it nothing is gained. */
 #define WINDOW_BYTES_MIN (32u << 10)
 #define WINDOW_BYTES_MAX (512u << 10)
-/* looks at a QEMU that does not read, the last of a growing row */
+/* Between two looks: as long as it should take QEMU, for it may have become faster never
+ * longer than LONG; where it takes nothing, twice as long as the last time, up to MAX. */
 #define WINDOW_WAIT_MIN_NS 20000ull
+#define WINDOW_WAIT_LONG_NS 200000ull
 #define WINDOW_WAIT_MAX_NS 50000000ull
 
 struct window {
         uint64_t bytes;                 /* the window */
         uint64_t calm_ns;               /* the last request, or doubling */
         uint64_t speed;                 /* bytes a second that QEMU takes; 0 = not known yet */
-        uint64_t looked_ns;             /* the last look: when, and what had been read then */
+        uint64_t looked_ns;             /* the last measuring: when, and what was read by then */
         uint64_t taken_bytes;
         uint64_t queued_bytes;
+        uint64_t seen_bytes;            /* read, at the last look */
         uint64_t wait_ns;
 };
 
