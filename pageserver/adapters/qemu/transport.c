@@ -39,7 +39,7 @@ static bool take_fd(const char **text, int *ret)
 int transport_parse_uri(const char *text, struct transport_options *ret, struct err *e)
 {
         const char *at = text + 3;
-        int in, out;
+        int in = -1, out;
         bool fine = !strncmp(text, "fd:", 3) && take_fd(&at, &in);
 
         out = in;
