@@ -50,6 +50,8 @@ rm "$files/i"
 [ "$(wc -c <"$work/four")" = 1 ] || die "no byte at descriptor 4"
 [ ! -s "$work/out" ] || die "a byte on standard output"
 says 1 0 "descriptor 9 was not inherited" --uri fd:9 "$files/i"
+says 1 1 "descriptor 9 was not inherited" --revert --uri fd:9 "$files/i"
+says 2 1 "'--frob' is unknown" --revert --frob --uri fd:9 "$files/i"
 
 # sockets
 says 1 0 "Connection timed out" --listen "unix:$files/s" --timeout 1 "$files/i"

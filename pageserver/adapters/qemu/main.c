@@ -41,6 +41,19 @@ static int save(const struct command *c, struct err *e)
         return rc;
 }
 
+/* A stream that failed before it began, so that QEMU does not wait for it. Where the user
+ * named descriptors that are not there, QEMU waits all the same: if it started us, at
+ * standard output. */
+static void refuse(const struct transport_options *o, struct transport *t)
+{
+        static const struct transport_options standard = { .kind = TRANSPORT_STDIO };
+
+        if (t->out < 0 && o->kind == TRANSPORT_FD)
+                transport_open(&standard, t, NULL);
+        if (t->out >= 0 && !isatty(t->out))
+                transport_refuse(t);
+}
+
 /* Under postcopy too: what may lie in front of a page that the guest waits for is bounded
  * there, whatever there is room for. */
 static int revert(const struct command *c, struct err *e)
@@ -53,7 +66,7 @@ static int revert(const struct command *c, struct err *e)
                 rc = qemu_revert(&c->revert, &t, e);
         }
         if (rc < 0)
-                transport_refuse(&t);
+                refuse(&c->transport, &t);
         transport_close(&t);
         return rc;
 }
@@ -80,15 +93,16 @@ static int run(const struct command *c, struct err *e)
         }
 }
 
-/* QEMU may wait for a stream of a command line that is wrong. */
+/* of a command line that is wrong */
 static void refuse_unread(int argc, char **argv)
 {
         struct transport_options o;
         struct transport t = TRANSPORT_NONE;
 
-        if (options_revert_of(argc, argv, &o) && transport_open(&o, &t, NULL) == 0 &&
-            !isatty(t.out))
-                transport_refuse(&t);
+        if (!options_revert_of(argc, argv, &o))
+                return;
+        transport_open(&o, &t, NULL);
+        refuse(&o, &t);
 }
 
 int main(int argc, char **argv)
