@@ -145,19 +145,31 @@ static int inherit(const struct status *s, const char *name, struct err *e)
         return rename(name, s->path) < 0 ? err_set(e, errno, "cannot replace '%s'", s->path) : 0;
 }
 
+/* 0 or -errno: -EEXIST when it is not */
+static int name_if_free(const char *temporary, const char *name)
+{
+        if (renameat2(AT_FDCWD, temporary, AT_FDCWD, name, RENAME_NOREPLACE) == 0)
+                return 0;
+        if (errno != EINVAL && errno != ENOSYS)
+                return -errno;
+        /* file systems without that flag have hard links */
+        if (link(temporary, name) < 0)
+                return -errno;
+        unlink(temporary);
+        return 0;
+}
+
 /* INV-ONESAVER */
 static int take_name(const struct status *s, const char *name, struct err *e)
 {
         for (int i = 0; i < TRIES_MAX; i++) {
-                if (link(name, s->path) == 0) {
-                        unlink(name);
+                int rc = name_if_free(name, s->path);
+
+                if (rc == 0)
                         return 0;
-                }
-                if (errno != EEXIST)
-                        return err_set(e, errno, "cannot make '%s'", s->path);
-
-                int rc = inherit(s, name, e);
-
+                if (rc != -EEXIST)
+                        return err_set(e, -rc, "cannot make '%s'", s->path);
+                rc = inherit(s, name, e);
                 if (rc <= 0)
                         return rc;
         }

@@ -14,7 +14,7 @@
  * whoever waits for the lock of the one that he read looks again.
  *
  * INV-ONESAVER: of two savers of one image the second is refused. A name that is free is
- *               taken by link(), which fails if it is not; one that a dead saver left,
+ *               taken in one step that fails if it is not; one that a dead saver left,
  *               only by who has the lock of its byte 1.
  * INV-SAID:     a failure is said also on a full disk: then into the file that is there,
  *               which is as large as any.
