@@ -169,7 +169,10 @@ bool hand_join(struct hand *h, uint64_t deadline_ns)
                 .tv_sec = (time_t)(until_ns / NS_PER_SEC), .tv_nsec = (long)(until_ns % NS_PER_SEC),
         };
 
-        return pthread_timedjoin_np(h->thread, NULL, &until) == 0;
+        if (pthread_timedjoin_np(h->thread, NULL, &until) == 0)
+                return true;
+        pthread_detach(h->thread);
+        return false;
 }
 
 /* ---- looking at it --------------------------------------------------------------- */

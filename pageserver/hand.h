@@ -28,8 +28,8 @@ int hand_start(struct session_host *host, unsigned number, bool ahead, struct ha
  * not enter and does nothing; it is to be joined all the same. */
 int hand_ready(struct hand *h, struct err *e);
 void hand_put(struct hand *h, struct worker *w);
-/* Until deadline_ns, UINT64_MAX = for ever. False: it hangs still, and nothing that it has
- * may be freed. One that is IDLE ends then. */
+/* Until deadline_ns, UINT64_MAX = for ever. False: it hangs still, is left to itself,
+ * and nothing that it has may be freed. One that is IDLE ends then. */
 bool hand_join(struct hand *h, uint64_t deadline_ns);
 /* after the join */
 void hand_free(struct hand *h);
