@@ -344,7 +344,8 @@ static enum uffd_result poison(const struct session *s, uint64_t gpa)
 {
         enum uffd_result r = UFFD_RETRY;
 
-        removed_lock_shared(s->removed);
+        if (!removed_trylock_shared(s->removed))
+                return UFFD_RETRY;
         if (!removed_test(s->removed, gpa))
                 r = poison_page(s, gpa);
         removed_unlock_shared(s->removed);

@@ -220,6 +220,11 @@ void removed_lock_shared(struct removed *r)
         ASSERT(rc == 0);
 }
 
+bool removed_trylock_shared(struct removed *r)
+{
+        return pthread_rwlock_tryrdlock(&r->change) == 0;
+}
+
 void removed_unlock_shared(struct removed *r)
 {
         pthread_rwlock_unlock(&r->change);

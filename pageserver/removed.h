@@ -51,6 +51,8 @@ void removed_replay(struct removed *r, const struct regions *regions);
 void removed_lock_alone(struct removed *r);
 void removed_unlock_alone(struct removed *r);
 void removed_lock_shared(struct removed *r);
+/* for the main thread: false when someone has it alone, who may hang */
+bool removed_trylock_shared(struct removed *r);
 void removed_unlock_shared(struct removed *r);
 
 /* alone: pages of the client's [hva, end_hva) that regions hold */
