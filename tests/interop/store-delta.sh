@@ -97,7 +97,7 @@ while [ "$chains" -lt 2 ] || time_left; do
                 # at times other memory is taken first, and this where it differs
                 one_of import draft
                 verb=$w early=
-                if [ $verb = draft ]; then
+                if [ "$verb" = draft ]; then
                         cp ram late
                         evolve "$pages"
                         mv ram early
@@ -105,7 +105,7 @@ while [ "$chains" -lt 2 ] || time_left; do
                         early=early
                 fi
                 # shellcheck disable=SC2086 # words
-                "$make" $verb $parent $early ram layer.$i $format 2>log || fail "$verb layer.$i"
+                "$make" "$verb" $parent $early ram layer.$i $format 2>log || fail "$verb layer.$i"
                 cp ram ram.$i
                 i=$((i + 1))
         done
