@@ -81,15 +81,23 @@ static void member_free(struct member *m)
                 event_base_loopbreak(t->base);
 }
 
+/* A private server has nobody to protect from its client, but it has to see it end. */
+static void watch_over(struct member *m)
+{
+        if (!m->table->host->is_private || m->hung_up)
+                watch_wake(m->table->watch);
+}
+
 /* Frees the member if no worker was ever given it. */
 static void hung_up(struct member *m)
 {
         m->hung_up = true;
         leave_loop(m);
         session_close_socket(m->session);
-        if (session_state(m->session) == SESSION_DRAINING)
+        if (session_state(m->session) == SESSION_DRAINING) {
+                watch_over(m);
                 members_kick(m->table);
-        else if (session_released(m->session))
+        } else if (session_released(m->session))
                 member_free(m);
 }
 
@@ -226,7 +234,8 @@ static void take_breath(struct member *m)
 
 static void attached(struct member *m)
 {
-        watch_wake(m->table->watch);
+        watch_over(m);
+        watch_poked(m->table->watch);
         crew_give(m->table->crew, m->session);
         if (m->peer->tick)
                 watch_process(m);
@@ -408,6 +417,8 @@ static void look_at(struct member *m)
         if (!m->workers_told) {
                 m->workers_told = true;
                 members_kick(m->table);
+                if (m->table->host->is_private)
+                        event_base_loopbreak(m->table->base);
         } else if (session_released(m->session)) {
                 log_note(&m->table->host->log, "client %u: gone", session_id(m->session));
                 member_free(m);

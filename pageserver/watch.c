@@ -303,13 +303,8 @@ void watch_free(struct watch *w)
         free(w);
 }
 
-/* A private server has nobody to protect from its client. */
 void watch_wake(struct watch *w)
 {
-        if (w->members->host->is_private)
-                return;
-        if (w->withheld > 0)
-                look(w);
         if (!evtimer_pending(w->tick, NULL))
                 look_soon(w);
 }

@@ -34,9 +34,10 @@ struct watch;
 /* members outlives it */
 int watch_new(struct members *members, struct watch **ret, struct err *e);
 void watch_free(struct watch *w);
-/* a client has come that is to be served; before the workers are given it */
+/* there is a client to be looked after */
 void watch_wake(struct watch *w);
-/* a thread may have come out */
+/* A thread may have come out, or a client has come, of an image for which one hangs: before
+ * the workers are given it. */
 void watch_poked(struct watch *w);
 /* threads that hang, whether another has their worker or not */
 unsigned watch_hanging(const struct watch *w);

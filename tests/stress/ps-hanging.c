@@ -6,11 +6,13 @@
  *         threads than there are workers; beside them a guest that touches page after page
  *         and notes what each took. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -373,9 +375,70 @@ static void ends_all_the_same(void)
         printf("ok: SIGTERM while it hangs\n");
 }
 
+/* ---- a private server ------------------------------------------------------------------------ */
+
+/* a process: its server's number goes into the file; then it hangs */
+static int private_client(const char *path)
+{
+        struct guest g = { .image_fd = 4 };
+        struct err e;
+
+        TEST(pread(4, &g.image, sizeof(g.image), 0) == sizeof(g.image));
+        MUST(ps_client_spawn("/proc/self/exe", &g.client, &e), &e);
+        guest_map(&g, PS_LANE_SHARED, PS_PREFETCH_UNLIMITED, 0);
+        guest_attach(&g, false);
+
+        FILE *f = fopen(path, "w");
+
+        TEST(f && fprintf(f, "%d\n", (int)ps_client_pid(g.client)) > 0 && fclose(f) == 0);
+        for (uint64_t gpa = 0; gpa < g.image.disk_bytes; gpa += PAGE)
+                (void)*(volatile char *)(g.ram + gpa);
+        return 1;
+}
+
+static int await_server_of(const char *path)
+{
+        for (unsigned i = 0; i < 1000; i++) {
+                FILE *f = fopen(path, "r");
+                int pid;
+                bool there = f && fscanf(f, "%d\n", &pid) == 1;
+
+                if (f)
+                        fclose(f);
+                if (there)
+                        return (int)syscall(SYS_pidfd_open, pid, 0);
+                sleep_ns(10 * NS_PER_MS);
+        }
+        return -1;
+}
+
+static void private_ends(void)
+{
+        const struct fake_image image = { .seed = 16, .disk_bytes = HANGING_BYTES,
+                                          .cluster_bits = 12, .hangs = true };
+        char path[] = "ps-pid-XXXXXX";
+        int file = mkstemp(path);
+        int image_fd = fake_image_file(&image);
+        pid_t client = guest_run_self("--private-client", path, image_fd);
+        struct pollfd server = { .fd = await_server_of(path), .events = POLLIN };
+
+        TEST(file >= 0 && server.fd >= 0);
+        sleep_ns(NS_PER_SEC);
+        TEST(poll(&server, 1, 0) == 0);
+        TEST(kill(client, SIGKILL) == 0 && waitpid(client, NULL, 0) == client);
+        TEST(poll(&server, 1, 15000) == 1);
+        close(server.fd);
+        close(image_fd);
+        close(file);
+        unlink(path);
+        printf("ok: a private server ends after its client, while the image hangs\n");
+}
+
 int main(int argc, char **argv)
 {
         test_server_role(argc, argv);
+        if (argc == 3 && !strcmp(argv[1], "--private-client"))
+                return private_client(argv[2]);
         setbuf(stdout, NULL);
         guest_need_uffd();
         alarm(TEST_SECONDS);
@@ -386,5 +449,6 @@ int main(int argc, char **argv)
         many();
         never_open();
         ends_all_the_same();
+        private_ends();
         return 0;
 }
