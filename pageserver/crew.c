@@ -184,3 +184,8 @@ unsigned crew_relieved(const struct crew *c)
 {
         return c->relieved;
 }
+
+bool crew_is_short(const struct crew *c)
+{
+        return c->relieved + c->host->threads > HANDS_SPARE;
+}

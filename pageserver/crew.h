@@ -37,5 +37,7 @@ int crew_relieve(struct crew *c, struct hand *h, const struct busy_look *look, s
 void crew_reap(struct crew *c);
 /* that were relieved and hang still */
 unsigned crew_relieved(const struct crew *c);
+/* there are not enough left for one more client that takes all there are */
+bool crew_is_short(const struct crew *c);
 
 #endif

@@ -394,6 +394,10 @@ int members_admit(struct members *t, const struct peer_ops *peer, const void *of
 {
         unsigned silent = count_silent(t, peer);
 
+        /* INV-APART: as long as there are threads for those who are here */
+        if (crew_is_short(t->crew))
+                return err_msg(e, EBUSY, "%u of its threads hang in images that do not answer: it "
+                               "takes in nobody until they do", crew_relieved(t->crew));
         if (t->n < SESSIONS_MAX && silent < SILENT_MAX)
                 return enter(t, peer, offer, sock, e);
         return err_msg(e, EBUSY, "it serves as many clients as it can: %u are here, %u of that "
