@@ -6,6 +6,7 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,7 @@ struct server {
         _Atomic bool *answers;          /* shared */
         struct held held[HELD_MAX];
         unsigned n;
-        char request[REQUEST_BYTES];
+        alignas(struct fuse_in_header) char request[REQUEST_BYTES];
         char bytes[READ_BYTES_MAX];
 };
 
