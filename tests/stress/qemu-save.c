@@ -119,8 +119,8 @@ static void cut_streams_are_none(void)
         strike(&s);
 }
 
-/* Nothing was read: QEMU fails at once, and may. */
-static void early_errors_read_nothing(void)
+/* There is such a file already: QEMU cannot be told, but whoever asks is. */
+static void early_errors_are_drained(void)
 {
         struct scene s;
         char text[ERR_TEXT_MAX];
@@ -132,8 +132,9 @@ static void early_errors_read_nothing(void)
         feed(&s.r, &s.b, s.b.bytes, 1 << 16, true);
         TEST(ended(&s.r, text) == 1);
         pthread_join(s.r.feed.thread, NULL);
-        TEST(s.r.feed.done <= 1 << 16);         /* the pipe's room */
+        TEST(s.r.feed.done == s.b.bytes);       /* INV-DRAIN */
         TEST(strstr(text, "exists") && strstr(text, s.path));
+        TEST(wait_for(s.path) == STATUS_ANSWER_FAILED);
         strike(&s);
 }
 
@@ -150,7 +151,7 @@ static long answer(int fd)
 }
 
 /* QEMU does not close before it has its answer. */
-static void return_path(bool desc, bool wrong)
+static void return_path(bool desc, bool wrong, bool early)
 {
         struct scene s;
         char text[ERR_TEXT_MAX];
@@ -158,10 +159,10 @@ static void return_path(bool desc, bool wrong)
         set(&s);
         make_stream(&(struct qemu_kit){ .return_path = true, .no_desc = !desc }, 5, 50, &s.b,
                     s.m);
-        if (wrong)
-                s.b.data[s.b.bytes / 2] = 0x33;
-        if (wrong)
+        if (wrong && !early)
                 memset(s.b.data + s.b.bytes / 2, 0xff, 2 * PAGE);
+        if (early)
+                s.r.o.writer.backing = "nowhere";
         start(&s.r);
         feed(&s.r, &s.b, s.b.bytes, 1 << 16, false);
         TEST(answer(s.r.out) == wrong);
@@ -178,9 +179,10 @@ static void return_path(bool desc, bool wrong)
 
 static void return_paths(void)
 {
-        return_path(true, false);
-        return_path(false, false);
-        return_path(true, true);
+        return_path(true, false, false);
+        return_path(false, false, false);
+        return_path(true, true, false);
+        return_path(true, true, true);
 }
 
 /* the process that saves, by what it says of itself */
@@ -351,7 +353,7 @@ int main(void)
         whole_streams();
         wrong_streams_are_drained();
         cut_streams_are_none();
-        early_errors_read_nothing();
+        early_errors_are_drained();
         return_paths();
         whoever_is_killed();
         full_disks();

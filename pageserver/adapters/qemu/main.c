@@ -9,6 +9,7 @@
 #include "pageserver/adapters/qemu/options.h"
 #include "pageserver/adapters/qemu/revert.h"
 #include "pageserver/adapters/qemu/save.h"
+#include "pageserver/adapters/qemu/saver.h"
 #include "pageserver/adapters/qemu/status.h"
 #include "pageserver/adapters/qemu/transport.h"
 

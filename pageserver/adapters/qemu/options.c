@@ -434,3 +434,17 @@ bool options_revert_of(int argc, char **argv, struct transport_options *ret)
         }
         return revert;
 }
+
+bool options_save_of(int argc, char **argv, struct transport_options *ret)
+{
+        static const char *const others[] = { "--import", "--export", "--status", "--wait",
+                                              "--listen", "--connect", "--help", "--version" };
+
+        for (int i = 1; i < argc; i++) {
+                for (size_t k = 0; k < ARRAY_SIZE(others); k++) {
+                        if (is_option(argv[i], others[k], 5))
+                                return false;
+                }
+        }
+        return !options_revert_of(argc, argv, ret);
+}

@@ -23,10 +23,12 @@
  * anyway, when the image is there. How it ended then stands in the status file, in
  * syslog and on standard error.
  *
- *     before the first byte was read     the parent fails without reading, QEMU at once
- *     later                              INV-DRAIN (saver.c)
- *     the child is killed                the parent has the input too, and drains it
- *     the parent is killed               the child goes on
+ *     an error, at any time      the stream is taken to its end (INV-DRAIN of saver.c)
+ *     the child is killed        the parent has the input too, and drains it
+ *     the parent is killed       the child goes on
+ *
+ * So QEMU says "completed" of a save that has failed, unless it opened a return path. That
+ * cannot be helped: a live snapshot is not told from other saves by its beginning.
  */
 
 #define PROGRAM "qemu-snapshot"
@@ -99,14 +101,15 @@ static int save_as_child(struct child *c, struct transport *t, struct err *e)
 {
         const struct saver_hooks hooks = { on_return_path, on_all_read, c };
         const struct save_options *o = c->options;
-        struct status *status;
-        int rc = imager_probe(o, e);
+        struct status *status = NULL;
+        int rc = status_begin(o->image, o->writer.append ? o->writer.tag : NULL, &status, e);
 
         if (rc == 0)
-                rc = status_begin(o->image, o->writer.append ? o->writer.tag : NULL, &status, e);
+                rc = imager_probe(o, e);
         if (rc < 0)
-                return rc;
-        rc = saver_run(o, t, status, &hooks, e);
+                saver_refuse(t, &hooks);
+        else
+                rc = saver_run(o, t, status, &hooks, e);
         if (rc < 0)
                 status_failed(status, e);
         else
@@ -178,17 +181,11 @@ static int parent(const struct save_options *o, const struct transport *t, int n
 
 /* ---- both ---------------------------------------------------------------- */
 
-static void ignore(void *ctx)
-{
-        (void)ctx;
-}
-
 static int save_here(const struct save_options *o, struct transport *t, struct err *e)
 {
-        static const struct saver_hooks none = { ignore, ignore, NULL };
         int rc = imager_probe(o, e);
 
-        return rc < 0 ? rc : saver_run(o, t, NULL, &none, e);
+        return rc < 0 ? rc : saver_run(o, t, NULL, &saver_no_hooks, e);
 }
 
 int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
@@ -197,15 +194,23 @@ int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
 
         if (o->foreground)
                 return save_here(o, t, e);
-        if (pipe2(notes, O_CLOEXEC) < 0)
-                return err_set(e, errno, "save to '%s'", o->image);
+        if (pipe2(notes, O_CLOEXEC) < 0) {
+                int rc = err_set(e, errno, "save to '%s'", o->image);
+
+                saver_refuse(t, &saver_no_hooks);
+                return rc;
+        }
 
         AUTO_FD from = notes[0];
         AUTO_FD to = notes[1];
         pid_t pid = fork();
 
-        if (pid < 0)
-                return err_set(e, errno, "save to '%s': start a process", o->image);
+        if (pid < 0) {
+                int rc = err_set(e, errno, "save to '%s': start a process", o->image);
+
+                saver_refuse(t, &saver_no_hooks);
+                return rc;
+        }
         if (pid == 0) {
                 fd_close(&from);
                 child(o, t, fd_take(&to));

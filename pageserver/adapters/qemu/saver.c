@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -21,10 +22,11 @@
  * is kept. From the first device on all input is the tail, which has no end of its own:
  * QEMU closes, or, if it opened a return path, waits for our answer without closing.
  *
- * INV-DRAIN: once a byte of the stream was read, an error only makes the save fail: the
- * input is read to its end. QEMU that saves a running guest in the background leaves a
- * virtual CPU hanging for ever when its stream breaks. Only a stream with a return path
- * may be broken: QEMU does not take live snapshots with one, and resumes the guest.
+ * INV-DRAIN: an error only makes the save fail: the input is read to its end. QEMU that
+ * saves a running guest in the background leaves a virtual CPU hanging for ever when its
+ * stream breaks, even if not a byte of it was read: pages are protected before the pipe
+ * is full. Only a stream with a return path may be broken: QEMU does not take live
+ * snapshots with one, and resumes the guest.
  *
  * INV-NOHALF: the image is published only when every page of every block came, the tail
  * has its end, and all is durable. */
@@ -99,6 +101,12 @@ static int keep_head(struct saver *s, const struct qemusave_item *item, struct e
         return 0;
 }
 
+static void note_return_path(struct saver *s)
+{
+        s->return_path = true;
+        s->hooks->return_path(s->hooks->ctx);
+}
+
 static int take_item(struct saver *s, const struct qemusave_item *item, struct err *e)
 {
         switch (item->event) {
@@ -111,8 +119,7 @@ static int take_item(struct saver *s, const struct qemusave_item *item, struct e
         case QEMUSAVE_ZERO:
                 return imager_zeros(s->imager, item->block, item->offset, item->bytes);
         case QEMUSAVE_RETURN_PATH:
-                s->return_path = true;
-                s->hooks->return_path(s->hooks->ctx);
+                note_return_path(s);
                 return 0;
         case QEMUSAVE_DEVICES:
                 s->in_tail = true;
@@ -268,13 +275,24 @@ static int publish(struct saver *s, struct err *e)
         return imager_publish(s->imager, s->parser, s->tail, &s->at, e);
 }
 
-static int run(struct saver *s, struct err *e)
+static int prepare(struct saver *s)
 {
         s->parser = qemusave_new();
         s->window = malloc(WINDOW_BYTES);
-        if (!s->parser || !s->window)
-                return err_set(e, ENOMEM, "save to '%s'", s->options->image);
+        return s->parser && s->window ? 0 : -ENOMEM;
+}
 
+static void finish(struct saver *s)
+{
+        imager_free(s->imager);
+        qemusave_free(s->parser);
+        free(s->window);
+        free(s->head);
+        free(s->tail);
+}
+
+static int run(struct saver *s, struct err *e)
+{
         int rc = take_in(s, e);
 
         if (rc == 0)
@@ -288,14 +306,65 @@ int saver_run(const struct save_options *o, struct transport *t, struct status *
 {
         struct saver s = { .options = o, .transport = t, .status = status, .hooks = hooks };
         struct err why = { 0 };         /* imager_stop() needs one */
-        int rc = run(&s, &why);
+        int rc = prepare(&s);
 
-        imager_free(s.imager);
-        qemusave_free(s.parser);
-        free(s.window);
-        free(s.head);
-        free(s.tail);
+        rc = rc < 0 ? err_set(&why, -rc, "save to '%s'", o->image) : run(&s, &why);
+        finish(&s);
         if (rc < 0 && e)
                 *e = why;
         return rc;
+}
+
+/* ---- refusing ------------------------------------------------------------ */
+
+static void nothing(void *ctx)
+{
+        (void)ctx;
+}
+
+const struct saver_hooks saver_no_hooks = { nothing, nothing, NULL };
+
+static bool is_stream(int fd)
+{
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+/* A return path is opened before the blocks, if at all. */
+static void look_for_return_path(struct saver *s)
+{
+        struct qemusave_item item = { .event = QEMUSAVE_HEAD };
+
+        while (item.event != QEMUSAVE_BLOCKS && !s->return_path) {
+                size_t used;
+
+                if (qemusave_next(s->parser, s->window, s->bytes, &used, &item, NULL) < 0)
+                        return;
+                s->bytes -= used;
+                memmove(s->window, s->window + used, s->bytes);
+                if (item.event == QEMUSAVE_RETURN_PATH)
+                        note_return_path(s);
+                if (item.event != QEMUSAVE_MORE)
+                        continue;
+
+                ssize_t n = read_some(s, s->window + s->bytes, WINDOW_BYTES - s->bytes);
+
+                if (n <= 0)
+                        return;
+                s->bytes += (size_t)n;
+        }
+}
+
+void saver_refuse(struct transport *t, const struct saver_hooks *hooks)
+{
+        struct saver s = { .transport = t, .hooks = hooks };
+
+        if (is_stream(t->in) && prepare(&s) == 0) {
+                look_for_return_path(&s);
+                if (!s.return_path)
+                        drain(&s);
+                answer(&s, 1);
+        }
+        finish(&s);
 }

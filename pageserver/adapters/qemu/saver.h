@@ -24,4 +24,10 @@ struct saver_hooks {
 int saver_run(const struct save_options *o, struct transport *t, struct status *status,
               const struct saver_hooks *hooks, struct err *e);
 
+/* The save has failed before it began, but QEMU may be sending: its stream is taken to its
+ * end all the same, if it is one (INV-DRAIN), and QEMU is told, if it wants to know. */
+void saver_refuse(struct transport *t, const struct saver_hooks *hooks);
+
+extern const struct saver_hooks saver_no_hooks;
+
 #endif
