@@ -29,6 +29,16 @@ static int open_transport(const struct command *c, struct transport *ret, struct
                        c->mode == MODE_SAVE ? "input" : "output");
 }
 
+/* QEMU may be sending; where the descriptors are not there, then to standard input. */
+static void refuse_save(const struct transport_options *o, struct transport *t)
+{
+        static const struct transport_options standard = { .kind = TRANSPORT_STDIO };
+
+        if (t->in < 0 && o->kind == TRANSPORT_FD)
+                transport_open(&standard, t, NULL);
+        saver_refuse(t, &saver_no_hooks);
+}
+
 static int save(const struct command *c, struct err *e)
 {
         struct transport t = TRANSPORT_NONE;
@@ -37,6 +47,8 @@ static int save(const struct command *c, struct err *e)
         if (rc == 0) {
                 transport_enlarge(&t);
                 rc = qemu_save(&c->save, &t, e);
+        } else {
+                refuse_save(&c->transport, &t);
         }
         transport_close(&t);
         return rc;
@@ -100,17 +112,20 @@ static void refuse_unread(int argc, char **argv)
         struct transport_options o;
         struct transport t = TRANSPORT_NONE;
 
-        if (!options_revert_of(argc, argv, &o))
-                return;
-        transport_open(&o, &t, NULL);
-        refuse(&o, &t);
+        if (options_save_of(argc, argv, &o)) {
+                transport_open(&o, &t, NULL);
+                refuse_save(&o, &t);
+        } else if (options_revert_of(argc, argv, &o)) {
+                transport_open(&o, &t, NULL);
+                refuse(&o, &t);
+        }
 }
 
 int main(int argc, char **argv)
 {
         struct command c;
         struct err e = { 0 };
-        int status = EXIT_USAGE;
+        int status = EXIT_FAILURE;
 
         signal(SIGPIPE, SIG_IGN);       /* what is written to who went away fails instead */
         switch (options_take(argc, argv, &c, &e)) {
@@ -120,8 +135,9 @@ int main(int argc, char **argv)
         case OPTIONS_ANSWERED:
                 return EXIT_SUCCESS;
         case OPTIONS_WRONG:
+                err_print(PROGRAM, &e);
                 refuse_unread(argc, argv);
-                break;
+                return EXIT_USAGE;
         }
         if (e.code)
                 err_print(PROGRAM, &e);

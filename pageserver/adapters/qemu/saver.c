@@ -36,6 +36,8 @@
 /* A tail without description may end at any byte that looks like it: then silence decides.
  * QEMU pauses within its device state for less than that. */
 #define SILENCE_MS 1000
+/* QEMU has begun to send by then; who is not QEMU, perhaps never will */
+#define REFUSE_MS 10000
 
 struct saver {
         const struct save_options *options;
@@ -331,16 +333,23 @@ static bool is_stream(int fd)
         return fd >= 0 && fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
-/* A return path is opened before the blocks, if at all. */
-static void look_for_return_path(struct saver *s)
+/* Whether a stream of QEMU's comes, which has a return path before the blocks, if at all. */
+static bool look_into(struct saver *s)
 {
-        struct qemusave_item item = { .event = QEMUSAVE_HEAD };
+        struct qemusave_item item = { .event = QEMUSAVE_MORE };
+        bool known = false;
+
+        if (is_quiet(s, REFUSE_MS))
+                return false;
 
         while (item.event != QEMUSAVE_BLOCKS && !s->return_path) {
                 size_t used;
 
-                if (qemusave_next(s->parser, s->window, s->bytes, &used, &item, NULL) < 0)
-                        return;
+                int rc = qemusave_next(s->parser, s->window, s->bytes, &used, &item, NULL);
+
+                if (rc < 0)
+                        return known || rc == -ENOTSUP;
+                known |= item.event == QEMUSAVE_HEAD;
                 s->bytes -= used;
                 memmove(s->window, s->window + used, s->bytes);
                 if (item.event == QEMUSAVE_RETURN_PATH)
@@ -351,17 +360,17 @@ static void look_for_return_path(struct saver *s)
                 ssize_t n = read_some(s, s->window + s->bytes, WINDOW_BYTES - s->bytes);
 
                 if (n <= 0)
-                        return;
+                        return false;
                 s->bytes += (size_t)n;
         }
+        return true;
 }
 
 void saver_refuse(struct transport *t, const struct saver_hooks *hooks)
 {
         struct saver s = { .transport = t, .hooks = hooks };
 
-        if (is_stream(t->in) && prepare(&s) == 0) {
-                look_for_return_path(&s);
+        if (is_stream(t->in) && prepare(&s) == 0 && look_into(&s)) {
                 if (!s.return_path)
                         drain(&s);
                 answer(&s, 1);
