@@ -50,6 +50,7 @@ struct fetch {
         uint64_t until_bytes GUARDED_BY(lock);
         bool limited GUARDED_BY(lock);          /* until_bytes is not all there is */
         bool going GUARDED_BY(lock);
+        bool held GUARDED_BY(lock);
         bool swept GUARDED_BY(lock);            /* nothing is left to pick */
         /* A page that the batch before has only a part of goes on before all else. */
         struct load *begun GUARDED_BY(lock);

@@ -175,7 +175,7 @@ static bool done_locked(struct fetch *f) REQUIRES(f->lock)
                 if (f->load[i].state != LOAD_FREE)
                         return false;
         }
-        return f->going && f->swept && f->requests.n == 0;
+        return f->going && f->swept && !f->held && f->requests.n == 0;
 }
 
 static enum fetch_next look_locked(struct fetch *f, uint64_t max, struct fetch_batch *b,

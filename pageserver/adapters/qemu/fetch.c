@@ -172,6 +172,14 @@ void fetch_rate(struct fetch *f, uint64_t rate)
         lock_release(&f->lock);
 }
 
+void fetch_hold(struct fetch *f, bool held)
+{
+        lock_acquire(&f->lock);
+        f->held = held;
+        cond_broadcast(&f->ready);
+        lock_release(&f->lock);
+}
+
 /* ---- requests ---------------------------------------------------------------- */
 
 struct load *fetch_free_load_locked(struct fetch *f, bool urgent)

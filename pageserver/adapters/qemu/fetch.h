@@ -93,6 +93,8 @@ void fetch_free(struct fetch *f);
 void fetch_go(struct fetch *f, uint64_t until_bytes);
 void fetch_pause(struct fetch *f);
 void fetch_rate(struct fetch *f, uint64_t rate);
+/* It is not done, whatever was sent, until it is not held any more. */
+void fetch_hold(struct fetch *f, bool held);
 
 /* QEMU waits for the page at offset, which lies in the block. Waits itself while
  * REQUESTS_MAX are open. */

@@ -29,6 +29,7 @@ struct recording {
         struct cond changed;
         bool stop GUARDED_BY(lock);
         bool drop GUARDED_BY(lock);
+        bool done GUARDED_BY(lock);
 };
 
 static int store(struct recording *r, struct err *e)
@@ -85,6 +86,11 @@ static void *recording_main(void *ctx)
                 r->o.over(r->o.ctx);
         if (wanted)
                 r->rc = store(r, &r->err);
+        lock_acquire(&r->lock);
+        r->done = true;
+        lock_release(&r->lock);
+        if (r->o.stored)
+                r->o.stored(r->o.ctx);
         return NULL;
 }
 
@@ -111,16 +117,24 @@ int recording_new(const struct recording_options *o, struct recording **ret, str
         return 0;
 }
 
-static void stop(struct recording *r, bool drop)
+/* false: the thread is done */
+static bool stop(struct recording *r, bool drop)
 {
-        if (!r->started)
-                return;
         lock_acquire(&r->lock);
+
+        bool done = r->done;
+
         r->stop = true;
-        r->drop = drop;
+        r->drop |= drop;
         cond_broadcast(&r->changed);
         lock_release(&r->lock);
-        pthread_join(r->thread, NULL);
+        return !done;
+}
+
+static void join(struct recording *r)
+{
+        if (r->started)
+                pthread_join(r->thread, NULL);
         r->started = false;
 }
 
@@ -129,6 +143,7 @@ void recording_free(struct recording *r)
         if (!r)
                 return;
         stop(r, true);
+        join(r);
         record_fini(&r->record);
         cond_fini(&r->changed);
         lock_fini(&r->lock);
@@ -145,9 +160,15 @@ void recording_touch(struct recording *r, unsigned block, uint64_t offset, uint6
         }
 }
 
+bool recording_store(struct recording *r)
+{
+        return stop(r, false);
+}
+
 int recording_end(struct recording *r, struct err *e)
 {
         stop(r, false);
+        join(r);
         if (r->rc < 0)
                 *e = r->err;
         return r->rc;

@@ -2,14 +2,15 @@
 /* recording.h - what a guest asked for becomes the working set of its image.
  *
  * It is stored by a thread, so that requests are answered meanwhile: after so many seconds,
- * or at the end, whatever comes first.
+ * or when it is told to, whatever comes first.
  *
  * Ownership: options are the caller's and outlive it.
- * Threads:   recording_touch() any; the rest is the caller's.
+ * Threads:   recording_touch() any, also after it was stored; the rest is the caller's.
  */
 #ifndef PAGESERVER_ADAPTERS_QEMU_RECORDING_H
 #define PAGESERVER_ADAPTERS_QEMU_RECORDING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -22,8 +23,9 @@ struct recording_options {
         const char *path;               /* of the image */
         const struct qs_image *image;
         const struct qemu_blocks *blocks;
-        unsigned seconds;               /* 0 = until recording_end() */
+        unsigned seconds;               /* 0 = until it is told to */
         void (*over)(void *ctx);        /* the seconds have passed; on the thread */
+        void (*stored)(void *ctx);      /* or not, but the thread has ended; may be NULL */
         void *ctx;
 };
 
@@ -31,6 +33,8 @@ int recording_new(const struct recording_options *o, struct recording **ret, str
 /* without storing, if that has not begun */
 void recording_free(struct recording *r);
 void recording_touch(struct recording *r, unsigned block, uint64_t offset, uint64_t bytes);
+/* The thread stores it now. false: it has done so already, `stored` may have been called. */
+bool recording_store(struct recording *r);
 /* Waits until it is stored. A failure is the recording's, not the revert's. */
 int recording_end(struct recording *r, struct err *e);
 

@@ -50,7 +50,6 @@ struct session {
         struct fetch *fetch;
         struct returnpath *returns;
         struct recording *recording;    /* NULL = nothing is recorded */
-        bool hold;                      /* no background before the recording's seconds passed */
         /* the caller's thread */
         struct pusher *pusher;
         struct qemubuf buf;
@@ -58,7 +57,7 @@ struct session {
 
         struct lock lock;               /* inside of none, nothing inside but the fetch's */
         bool loaded GUARDED_BY(lock);   /* QEMU's devices */
-        bool held GUARDED_BY(lock);
+        bool held GUARDED_BY(lock);     /* until the recording's seconds have passed */
 };
 
 /* ---- callbacks ----------------------------------------------------------------- */
@@ -96,6 +95,13 @@ static void on_recorded(void *ctx)
         struct session *s = ctx;
 
         let_go(s, &s->held, false);
+}
+
+static void on_stored(void *ctx)
+{
+        struct session *s = ctx;
+
+        fetch_hold(s->fetch, false);
 }
 
 static void on_ended(void *ctx)
@@ -204,28 +210,34 @@ static int write_ahead(struct session *s, struct err *e)
         return rc;
 }
 
-/* all that was not sent, of every block */
-static int put_discards(struct session *s, struct err *e)
+static void put_unsent(struct session *s, unsigned block)
 {
         const struct origin *o = &s->origin;
+        uint64_t end = o->state.blocks.at[block].bytes;
+        struct hostpages_span u = { 0 };
         struct qemuload_range range[1024];
+        size_t n = 0;
 
-        for (unsigned i = 0; i < o->load.nblocks; i++) {
-                struct hostpages_span u = { 0 };
-                uint64_t end = o->state.blocks.at[i].bytes;
-                size_t n = 0;
-
-                while (u.offset + u.bytes < end &&
-                       hostpages_unsent(&o->pages, i, u.offset + u.bytes, &u)) {
-                        range[n++] = (struct qemuload_range){ u.offset, u.bytes };
-                        if (n == ARRAY_SIZE(range)) {
-                                qemuload_discard(&o->load, &s->buf, i, range, n);
-                                n = 0;
-                        }
+        while (u.offset + u.bytes < end &&
+               hostpages_unsent(&o->pages, block, u.offset + u.bytes, &u)) {
+                range[n++] = (struct qemuload_range){ u.offset, u.bytes };
+                if (n == ARRAY_SIZE(range)) {
+                        qemuload_discard(&o->load, &s->buf, block, range, n);
+                        n = 0;
                 }
-                if (n > 0)
-                        qemuload_discard(&o->load, &s->buf, i, range, n);
         }
+        if (n > 0)
+                qemuload_discard(&o->load, &s->buf, block, range, n);
+}
+
+/* All that was not sent, of every block. Where nothing was, no page is looked at: the time
+ * to RUN does not grow with RAM. */
+static int put_discards(struct session *s, struct err *e)
+{
+        if (s->options->percent == 0)
+                qemuload_discard_all(&s->origin.load, &s->buf);
+        for (unsigned i = 0; s->options->percent > 0 && i < s->origin.load.nblocks; i++)
+                put_unsent(s, i);
         return qemubuf_check(&s->buf, e);
 }
 
@@ -262,15 +274,27 @@ static int serve(struct session *s, struct err *e)
         return pusher_run(s->pusher, e);
 }
 
-/* Before QEMU is told that all is there, for then it waits for us to end. */
-static int end_recording(struct session *s, struct err *e)
+/* Before QEMU is told that all is there, for then it waits for us to end; who asks for a zero
+ * page meanwhile gets it. */
+static int store_recording(struct session *s, struct err *e)
+{
+        if (!s->recording)
+                return 0;
+        fetch_hold(s->fetch, true);
+        if (!recording_store(s->recording))
+                fetch_hold(s->fetch, false);
+        return pusher_run(s->pusher, e);
+}
+
+/* What was asked for of a guest that ran is of worth, whatever came then. */
+static void end_recording(struct session *s)
 {
         struct err warning;
 
-        (void)e;
-        if (s->recording && recording_end(s->recording, &warning) < 0)
+        if (s->recording && s->phase != PHASE_LOADING &&
+            recording_end(s->recording, &warning) < 0)
                 err_print("qemu-snapshot", &warning);
-        return 0;
+        recording_free(s->recording);
 }
 
 static int write_end(struct session *s, struct err *e)
@@ -347,7 +371,7 @@ static const struct step postcopy[] = {
         { "RAM ahead of the start", write_ahead },
         { "devices", write_run },
         { "RAM", serve },
-        { "working set", end_recording },
+        { "working set", store_recording },
         { "end", write_end },
         { "QEMU's answer", wait_shut },
         { 0 },
@@ -357,7 +381,7 @@ static const struct step recover[] = {
         { "QEMU's map of pages", ask_bitmaps },
         { "QEMU's going on", resume },
         { "RAM", serve },
-        { "working set", end_recording },
+        { "working set", store_recording },
         { "end", write_end },
         { "QEMU's answer", wait_shut },
         { 0 },
@@ -403,7 +427,7 @@ static int start_recording(struct session *s, struct err *e)
         struct recording_options o = {
                 .path = s->options->image, .image = s->origin.image,
                 .blocks = &s->origin.state.blocks, .seconds = s->options->record_seconds,
-                .over = on_recorded, .ctx = s,
+                .over = on_recorded, .stored = on_stored, .ctx = s,
         };
 
         if (!s->options->record)
@@ -440,7 +464,7 @@ static void finish(struct session *s)
         if (s->fetch)
                 fetch_close(s->fetch);
         returnpath_free(s->returns);
-        recording_free(s->recording);
+        end_recording(s);
         fetch_free(s->fetch);
         pusher_free(s->pusher);
         qemubuf_fini(&s->buf);
