@@ -6,8 +6,8 @@
 #include "pageserver/adapters/qemu/fetch-priv.h"
 
 /* While the background has a limit, the last unit of all is not its: QEMU hangs when there is
- * nothing to discard before LISTEN. */
-static uint64_t untaken(void *ctx, uint64_t from, uint64_t end)
+ * nothing to discard before LISTEN. Called under f->lock, through the order. */
+static uint64_t untaken(void *ctx, uint64_t from, uint64_t end) NO_TSA
 {
         const struct fetch *f = ctx;
         const struct bits *taken = &f->pages->taken;
@@ -132,15 +132,13 @@ static struct load *background_locked(struct fetch *f, uint64_t *ret_until_ns) R
 }
 
 /* What to read next; waits for it. NULL: nothing more. */
-static struct load *next_locked(struct fetcher *w) REQUIRES(w->fetch->lock)
+static struct load *next_locked(struct fetch *f, bool urgent_only) REQUIRES(f->lock)
 {
-        struct fetch *f = w->fetch;
-
         while (!f->closed && !f->failed) {
                 uint64_t until_ns = FETCH_NEVER;
                 struct load *l = request_locked(f);
 
-                if (!l && !w->urgent_only)
+                if (!l && !urgent_only)
                         l = background_locked(f, &until_ns);
                 if (l)
                         return l;
@@ -174,7 +172,7 @@ void fetch_work(struct fetcher *w)
         struct load *l;
 
         lock_acquire(&f->lock);
-        while ((l = next_locked(w))) {
+        while ((l = next_locked(f, w->urgent_only))) {
                 bool background = l < &f->load[f->nahead];
                 uint64_t read = 0;
                 struct err e;

@@ -73,7 +73,8 @@ static void on_request(void *ctx, unsigned block, uint64_t offset, uint64_t byte
                 fetch_want(s->fetch, block, offset + at);
 }
 
-static void let_go(struct session *s, bool *what, bool value)
+/* The background begins when both allow it. */
+static void mark(struct session *s, bool *what, bool value)
 {
         lock_acquire(&s->lock);
         *what = value;
@@ -87,14 +88,14 @@ static void on_pong(void *ctx, uint32_t token)
         struct session *s = ctx;
 
         if (token == PING_LOADED)
-                let_go(s, &s->loaded, true);
+                mark(s, &s->loaded, true);
 }
 
 static void on_recorded(void *ctx)
 {
         struct session *s = ctx;
 
-        let_go(s, &s->held, false);
+        mark(s, &s->held, false);
 }
 
 static void on_stored(void *ctx)
@@ -351,7 +352,7 @@ static int resume(struct session *s, struct err *e)
         returnpath_wait_ack(s->returns);
         if (!returnpath_acked(s->returns))
                 return err_msg(e, ECANCELED, "QEMU did not go on");
-        let_go(s, &s->loaded, true);
+        mark(s, &s->loaded, true);
         return 0;
 }
 
@@ -389,11 +390,14 @@ static const struct step recover[] = {
 
 /* ---- what went wrong ------------------------------------------------------------- */
 
+#define REMEDY_LOOK "; QEMU's own message may say why"
+#define REMEDY_RECOVER \
+        "; if QEMU lives, its guest waits (postcopy-paused): 'migrate-recover' with " \
+        "'qemu-snapshot --revert --recover' goes on"
+
 static const char *const remedy[] = {
-        [PHASE_LOADING] = "; QEMU's own message may say why",
-        [PHASE_RUNNING] = "; if QEMU lives, its guest waits (postcopy-paused): 'migrate-recover' "
-                          "with 'qemu-snapshot --revert --recover' goes on",
-        [PHASE_ENDED] = "; QEMU's own message may say why",
+        [PHASE_LOADING] = REMEDY_LOOK, [PHASE_RUNNING] = REMEDY_RECOVER,
+        [PHASE_ENDED] = REMEDY_LOOK,
 };
 
 /* What QEMU said or did is worth more than that a write or a wait has failed. */
@@ -432,7 +436,8 @@ static int start_recording(struct session *s, struct err *e)
 
         if (!s->options->record)
                 return 0;
-        s->held = o.seconds > 0;
+        if (o.seconds > 0)
+                mark(s, &s->held, true);
         return recording_new(&o, &s->recording, e);
 }
 
