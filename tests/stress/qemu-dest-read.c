@@ -179,6 +179,7 @@ static bool take_package(struct dest *d)
         if (!take(d, d->package, d->package_bytes))
                 return false;
         dest_package(d);
+        d->last_block = 0;              /* no QEMU needs it, but it is another phase */
         return true;
 }
 

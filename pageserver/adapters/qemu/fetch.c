@@ -160,7 +160,6 @@ void fetch_pause(struct fetch *f)
 {
         lock_acquire(&f->lock);
         f->going = false;
-        f->swept = false;               /* what comes next has not begun */
         lock_release(&f->lock);
 }
 
