@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/check.h"
+#include "pageserver/sandbox-filters.h"
 
 #ifndef UFFDIO_POISON
 #define UFFDIO_POISON 0xc020aa08u       /* Linux 6.6 */
@@ -59,6 +60,7 @@ static const struct sandbox_call threads[] = {
         CALL(sched_getaffinity), CALL(sched_setaffinity), CALL(getcpu),
         CALL(rt_sigprocmask), CALL(rt_sigreturn), CALL(sigaltstack),
         CALL(exit), CALL(exit_group), CALL_WHEN(prctl, 0, PR_SET_NAME),
+        CALL_WHEN(tgkill, 0, SANDBOX_PID),              /* abort() */
 };
 
 static const struct sandbox_call clocks[] = {

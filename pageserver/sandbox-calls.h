@@ -4,6 +4,8 @@
  * Whoever makes a thread ask the kernel for something new adds it here, to a group or
  * with a reason of its own; tests/flow/pageserver-sandbox.sh and all other flows run
  * with the list in force, and --sandbox log names what is missing.
+ * pageserver/make-filters turns them into programs when the page server is built
+ * (sandbox-filters.h); the page server itself does not have these lists.
  */
 #ifndef PAGESERVER_SANDBOX_CALLS_H
 #define PAGESERVER_SANDBOX_CALLS_H

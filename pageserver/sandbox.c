@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pageserver/sandbox.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -9,36 +8,28 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
-#include "common/io.h"
 #include "pageserver/isolate.h"
+#include "pageserver/sandbox-filters.h"
 
-#if HAVE_SECCOMP && !SANITIZED
-#define FILTERS 1
-#include "pageserver/sandbox-calls.h"
-#else
-#define FILTERS 0
-#endif
+/* as in the makefile, which has sandbox_filters made */
+#define FILTERS (HAVE_SECCOMP && !SANITIZED)
 
 /* what to do about it is the same */
 #define CANNOT_FILES "cannot give up files (--sandbox off does without)"
 #define CANNOT_CALLS "cannot limit system calls (--sandbox off does without)"
 
-#define ROLES 2
-
 struct sandbox {
         enum sandbox_mode mode;
         int ruleset_fd;                         /* Landlock's; -1 = files are not limited */
-        struct sock_fprog filter[ROLES];        /* len 0 = calls are not limited */
+        struct sock_fprog filter[SANDBOX_ROLES]; /* len 0 = calls are not limited */
 };
-
-static_assert(SANDBOX_WORKER < ROLES && SANDBOX_MAIN < ROLES, "a filter for each role");
 
 /* ---- files by name ---------------------------------------------------------------- */
 
@@ -85,78 +76,19 @@ static int deny_files(const struct sandbox *s, struct err *e)
 
 #if FILTERS
 
-static int add_groups(scmp_filter_ctx filter, uint32_t action, const struct sandbox_group *group)
-{
-        for (; group->reason; group++) {
-                for (size_t i = 0; i < group->n; i++) {
-                        const struct sandbox_call *c = &group->call[i];
-                        int rc = seccomp_rule_add_array(filter, action, c->number, c->limits,
-                                                        c->limit);
-
-                        if (rc < 0)
-                                return rc;
-                }
-        }
-        return 0;
-}
-
-static int fill(scmp_filter_ctx filter, enum sandbox_role role, bool deadly)
-{
-        int rc = add_groups(filter, SCMP_ACT_ALLOW, sandbox_every);
-
-        if (rc == 0 && role == SANDBOX_MAIN)
-                rc = add_groups(filter, SCMP_ACT_ALLOW, sandbox_main);
-        if (rc == 0 && deadly)
-                rc = add_groups(filter, SCMP_ACT_KILL_PROCESS, sandbox_deadly);
-        if (rc == 0)                    /* abort() */
-                rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                                      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-        return rc;
-}
-
-/* Binary search instead of a list of comparisons, which kernels before 5.11 walk at
- * every call, and all of them for every number when it is loaded. */
-static void tune(scmp_filter_ctx filter)
-{
-        seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-        seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-}
-
-/* What libseccomp has made of the rules, to load as often as there are threads. */
-static int export(scmp_filter_ctx filter, struct sock_fprog *ret)
-{
-        AUTO_FD fd = memfd_create("filter", MFD_CLOEXEC);
-        int rc = fd < 0 ? -errno : seccomp_export_bpf(filter, fd);
-        off_t bytes = rc < 0 ? 0 : lseek(fd, 0, SEEK_END);
-        AUTO_FREE struct sock_filter *program = bytes > 0 ? malloc((size_t)bytes) : NULL;
-
-        if (rc < 0 || !program)
-                return rc < 0 ? rc : -ENOMEM;
-        rc = io_pread_full(fd, program, (size_t)bytes, 0);
-        if (rc < 0)
-                return rc;
-        *ret = (struct sock_fprog){
-                .len = (unsigned short)((size_t)bytes / sizeof(*program)),
-                .filter = ptr_take(&program),
-        };
-        return 0;
-}
-
+/* A copy of what was made when this was built, with the number of this process in it. */
 static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
 {
-        bool on = s->mode == SANDBOX_ON;
-        scmp_filter_ctx filter = seccomp_init(on ? SCMP_ACT_ERRNO(ENOSYS) : SCMP_ACT_LOG);
+        const struct sandbox_filter *made = &sandbox_filters[s->mode][role];
+        struct sock_filter *step = calloc(made->steps, sizeof(*step));
 
-        if (!filter)
+        if (!step)
                 return err_set(e, ENOMEM, CANNOT_CALLS);
-        tune(filter);
-
-        int rc = fill(filter, role, on);
-
-        if (rc == 0)
-                rc = export(filter, &s->filter[role]);
-        seccomp_release(filter);
-        return rc < 0 ? err_set(e, -rc, CANNOT_CALLS) : 0;
+        ASSERT(made->step[made->pid_step].k == SANDBOX_PID);
+        memcpy(step, made->step, made->steps * sizeof(*step));
+        step[made->pid_step].k = (uint32_t)getpid();
+        s->filter[role] = (struct sock_fprog){ .len = made->steps, .filter = step };
+        return 0;
 }
 
 #else
