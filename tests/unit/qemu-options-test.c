@@ -199,12 +199,44 @@ static void reverts(void)
         }
 }
 
+/* and for ever stands the guest of a background snapshot that nobody reads */
+static void saves(void)
+{
+        static const struct {
+                const char *line;
+                bool sends;
+                int in;
+        } rows[] = {
+                { "", true, 0 },
+                { "--frob i", true, 0 },
+                { "--tag", true, 0 },
+                { "--frob --uri fd:7,8 i", true, 7 },
+                { "--compress gzip --uri=fd:7 i", true, 7 },
+                { "--frob --revert i", false, 0 },
+                { "--listen unix:s --frob i", false, 0 },
+                { "--frob --import s i", false, 0 },
+                { "--export s --frob i", false, 0 },
+                { "--status --frob i", false, 0 },
+                { "--wait --frob i", false, 0 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct transport_options o = { .in = 0 };
+                struct line l;
+
+                split(&l, rows[i].line);
+                EXPECT_EQUAL(rows[i].line, options_save_of(l.argc, l.argv, &o), rows[i].sends);
+                EXPECT_EQUAL(rows[i].line, o.in, rows[i].in);
+        }
+}
+
 static const CU_TestInfo cases[] = {
         { "modes and what goes with them", modes },
         { "what is refused", wrong },
         { "defaults", defaults },
         { "values", values },
         { "a wrong line of a revert", reverts },
+        { "a wrong line of a save", saves },
         CU_TEST_INFO_NULL,
 };
 
