@@ -71,6 +71,7 @@ struct stage {
         uint64_t n_pieces;
         uint8_t *pool;
         size_t n_slots;
+        uint32_t *free;                 /* slots; what it holds is under the lock */
         /* reader only */
         size_t last_range;
         uint32_t hand[HAND_MAX];        /* free slots */
@@ -82,7 +83,6 @@ struct stage {
         struct lock lock;
         struct cond ready;              /* for takers: a piece is, or the end has come */
         struct cond room;               /* for the reader: free slots, or other first piece */
-        uint32_t *free          GUARDED_BY(lock);
         size_t n_free           GUARDED_BY(lock);
         size_t n_fresh          GUARDED_BY(lock);       /* slots from here on were never used */
         uint64_t untaken        GUARDED_BY(lock);       /* first piece that was never taken */
