@@ -204,7 +204,8 @@ static void case_recover(void)
         }
 }
 
-/* Nothing is pushed: what the guest asks for it gets, and the end never comes. */
+/* Nothing is pushed but what is to be there at the start: what the guest asks for it gets, and
+ * the end never comes. */
 static void case_prefetch_off(void)
 {
         struct revert_options o = postcopy_of(IMAGE);
@@ -214,6 +215,7 @@ static void case_prefetch_off(void)
 
         make(&m);
         o.prefetch_rate = RATE_OFF;
+        o.percent = 10;
         plan.die_after = 600;
         plan.touches = 100000;
 
@@ -224,6 +226,7 @@ static void case_prefetch_off(void)
         TEST(talk_end(&t) < 0);
         TEST(dest_asked(d) >= 600 / 4);         /* a cluster each, at most */
         dest_free(d);
+        o.percent = 0;
         o.prefetch_rate = 40u << 20;
         revert(&m, &o, &busy, false);
         qemu_image_fini(&m);

@@ -213,6 +213,25 @@ static void a_limit(void)
         teardown(&b);
 }
 
+/* zeros are answered while it is not to be done yet */
+static void it_is_held(void)
+{
+        static struct bench b;
+
+        setup(&b, false, 0);
+        fetch_hold(b.fetch, true);
+        fetch_go(b.fetch, FETCH_NEVER);
+        while (b.data_pages < count(&b, false))
+                CU_ASSERT_EQUAL_FATAL(take(&b, 100000, FETCH_NEVER), FETCH_BATCH);
+        CU_ASSERT_EQUAL(take(&b, 100000, clock_now_ns() + NS_PER_MS), FETCH_WAITED);
+        fetch_want(b.fetch, 0, find(&b, true, 0));
+        CU_ASSERT_EQUAL(take(&b, 0, FETCH_NEVER), FETCH_BATCH);
+        CU_ASSERT_EQUAL(b.zero_pages, 1);
+        fetch_hold(b.fetch, false);
+        CU_ASSERT_EQUAL(take_all(&b), FETCH_DONE);
+        teardown(&b);
+}
+
 static void huge_pages(void)
 {
         static struct bench b;
@@ -258,6 +277,7 @@ static const CU_TestInfo cases[] = {
         { "a late request for zeros", a_late_request },
         { "every page is asked for", a_flood },
         { "a part, then the rest", a_limit },
+        { "it is not done while it is held", it_is_held },
         { "huge pages are whole", huge_pages },
         { "the end drops requests", the_end },
         { "a bad image", a_bad_image },
