@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 #include "common/check.h"
 #include "common/clock.h"
 #include "pageserver/adapters/qemu/window.h"
 
+/* The kernel wakes us up 50 us late else, in which QEMU takes a small window and waits. */
+#define TIMER_SLACK_NS 1000ul
 #define PAGES_MAX (FETCH_BATCH_BYTES / QEMU_PAGE_MIN)
 
 struct pusher {
@@ -105,6 +108,7 @@ static uint64_t room(struct pusher *p, uint64_t *ret_until_ns)
 
 int pusher_run(struct pusher *p, struct err *e)
 {
+        prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
         for (int rc = 0; rc == 0;) {
                 uint64_t until_ns;
                 uint64_t bytes = room(p, &until_ns);

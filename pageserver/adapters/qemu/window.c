@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pageserver/adapters/qemu/window.h"
 
-#include <stdbool.h>
-
 #include "common/check.h"
 #include "common/clock.h"
 
@@ -31,7 +29,7 @@ static uint64_t small(const struct window *w)
 
 void window_request(struct window *w, uint64_t now_ns)
 {
-        w->bytes = small(w);
+        w->bytes = MAX(small(w), w->bytes / 2);
         w->calm_ns = now_ns;
 }
 
@@ -56,8 +54,10 @@ static void measure(struct window *w, uint64_t taken_bytes, uint64_t queued_byte
         w->queued_bytes = queued_bytes;
 }
 
-static void grow(struct window *w, uint64_t now_ns)
+static void grow(struct window *w, uint64_t queued_bytes, uint64_t now_ns)
 {
+        if (w->waited && queued_bytes == 0 && w->bytes < WINDOW_BYTES_BUSY)
+                w->bytes = MIN(2 * w->bytes, WINDOW_BYTES_BUSY);
         while (w->bytes < WINDOW_BYTES_MAX && now_ns - w->calm_ns >= WINDOW_CALM_NS) {
                 w->bytes = MIN(2 * w->bytes, WINDOW_BYTES_MAX);
                 w->calm_ns += WINDOW_CALM_NS;
@@ -74,8 +74,9 @@ uint64_t window_room(struct window *w, uint64_t written_bytes, uint64_t queued_b
 
         w->seen_bytes = taken_bytes;
         measure(w, taken_bytes, queued_bytes, now_ns);
-        grow(w, now_ns);
-        if (queued_bytes <= w->bytes / 2) {
+        grow(w, queued_bytes, now_ns);
+        w->waited = queued_bytes > w->bytes / 2;
+        if (!w->waited) {
                 w->wait_ns = WINDOW_WAIT_MIN_NS;
                 return w->bytes - queued_bytes;
         }

@@ -4,16 +4,18 @@
  * Theory of operation
  *
  * What was written and not read yet stands in front of the next page that the guest waits
- * for. So the background writes only while less than a window's bytes lie there. While
- * requests come the window is what QEMU takes in WINDOW_DELAY_NS, as measured; it
- * doubles for each WINDOW_CALM_NS without one, because a long queue costs fewer switches
- * between two processes. Half of the window must be free before the background goes on.
+ * for. So the background writes only while less than a window's bytes lie there, and goes on
+ * when half of it is free. Each request halves the window, down to what QEMU takes in
+ * WINDOW_DELAY_NS, as measured; each WINDOW_CALM_NS without one doubles it, because a long
+ * queue costs fewer switches between two processes. It doubles too when nothing is left after
+ * a wait: on a busy host we wake up late, and QEMU must not run dry meanwhile.
  *
  * Threads: one at a time. Pure: the caller brings the time.
  */
 #ifndef PAGESERVER_ADAPTERS_QEMU_WINDOW_H
 #define PAGESERVER_ADAPTERS_QEMU_WINDOW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WINDOW_DELAY_NS 100000ull
@@ -21,6 +23,8 @@
 /* Below that QEMU's own reads (32 KiB) would run dry; above it nothing is gained. */
 #define WINDOW_BYTES_MIN (32u << 10)
 #define WINDOW_BYTES_MAX (512u << 10)
+/* as it may become while requests come */
+#define WINDOW_BYTES_BUSY (256u << 10)
 /* Between two looks: as long as it should take QEMU, for it may have become faster never
  * longer than LONG; where it takes nothing, twice as long as the last time, up to MAX. */
 #define WINDOW_WAIT_MIN_NS 20000ull
@@ -36,6 +40,7 @@ struct window {
         uint64_t queued_bytes;
         uint64_t seen_bytes;            /* read, at the last look */
         uint64_t wait_ns;
+        bool waited;                    /* the last look gave no room */
 };
 
 void window_init(struct window *w, uint64_t now_ns);
