@@ -97,10 +97,12 @@ static const struct step recover[] = {
         "; if QEMU lives, its guest waits (postcopy-paused): 'migrate-recover' with " \
         "'qemu-snapshot --revert --recover' goes on"
 
-static const char *const remedy[] = {
-        [PHASE_LOADING] = REMEDY_LOOK, [PHASE_RUNNING] = REMEDY_RECOVER,
-        [PHASE_ENDED] = REMEDY_LOOK,
-};
+static const char *remedy(const struct session *s, int rc)
+{
+        if (s->phase == PHASE_RUNNING)
+                return REMEDY_RECOVER;
+        return rc == -EPIPE || rc == -ECANCELED ? REMEDY_LOOK : "";
+}
 
 /* What QEMU said or did is worth more than that a write or a wait has failed. */
 static int explain(struct session *s, const char *step, int rc, struct err *e)
@@ -119,7 +121,7 @@ static int explain(struct session *s, const char *step, int rc, struct err *e)
         else if (end == RETURNPATH_GONE)
                 err_msg(&why, EPIPE, "QEMU has gone");
         return err_msg(e, -rc, "revert '%s', %s: %s%s", s->options->image, step, why.text,
-                       remedy[s->phase]);
+                       remedy(s, rc));
 }
 
 /* ---- life ---------------------------------------------------------------------- */
