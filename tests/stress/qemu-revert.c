@@ -265,7 +265,7 @@ static void case_record(void)
 
         make(&m);
         o.record = true;
-        o.record_seconds = 1;
+        o.record_seconds = 2;
         revert(&m, &o, &plan, false);
 
         uint64_t first_gpa = first_of_set(&m);
@@ -287,6 +287,7 @@ static void case_damaged(void)
 {
         for (unsigned percent = 0; percent <= 100; percent += 100) {
                 struct revert_options o = postcopy_of(IMAGE);
+                struct dest_plan plan = { .vcpus = 4, .touches = 200 };
                 struct qemu_image m;
                 struct talk t;
 
@@ -297,7 +298,7 @@ static void case_damaged(void)
                 struct dest *d = dest_new(&m);
 
                 talk_start(&t, &o, false);
-                TEST(dest_load(d, t.in, t.out, &busy) == DEST_CUT && talk_end(&t) < 0);
+                TEST(dest_load(d, t.in, t.out, &plan) == DEST_CUT && talk_end(&t) < 0);
                 TEST(dest_ran(d) == (percent == 0));
                 TEST(!!strstr(t.err.text, "--recover") == (percent == 0));
                 TEST(strstr(t.err.text, "checksum") || strstr(t.err.text, "damaged"));

@@ -47,8 +47,9 @@ static struct load *urgent_load_locked(struct fetch *f) REQUIRES(f->lock)
         bits_clear(&f->pages->taken,
                    hostpages_unit(f->pages, oldest->span.block, oldest->span.offset));
         f->taken_bytes -= oldest->span.bytes;
-        f->swept = false;
         oldest->state = LOAD_FREE;
+        f->swept = false;
+        cond_broadcast(&f->work);       /* the background has work again */
         return oldest;
 }
 

@@ -165,7 +165,8 @@ static void retire_locked(struct fetch *f) REQUIRES(f->lock)
                         any = true;
                 }
         }
-        if (any || f->requests.n > 0)   /* a fetcher may have looked for one in vain */
+        /* a fetcher may have looked for one in vain */
+        if (f->requests.n > 0 || (any && f->going && !f->swept))
                 cond_broadcast(&f->work);
 }
 
