@@ -298,7 +298,7 @@ static void *vcpu_main(void *ctx)
         struct dest *d = ctx;
         unsigned seed = next_seed(d);
 
-        for (unsigned i = 0; (i < d->plan.touches || d->plan.until_cut) && !is_over(d); i++)
+        for (unsigned i = 0; i < d->plan.touches && !is_over(d); i++)
                 touch_any(d, &seed);
         return NULL;
 }

@@ -24,7 +24,6 @@ struct dest_plan {
         unsigned echoes;                /* how often each request is repeated */
         unsigned slow_us;               /* sleep after each 32 KiB read */
         unsigned die_after;             /* pages after RUN; 0 = never */
-        bool until_cut;                 /* the guest touches until the stream is cut */
         bool plain;                     /* no postcopy: zero pages come unasked, twice is legal */
 };
 

@@ -57,7 +57,6 @@ static bool send_locked(struct fetch *f, struct load *l, uint64_t offset, uint64
         f->begun = l;
         f->begun_at = offset - l->span.offset;
         f->begun_end = f->begun_at + f->pages->of[l->span.block].page_bytes;
-        f->stats.pages_sent++;
         return go_on_locked(f, b);
 }
 
@@ -193,7 +192,6 @@ static enum fetch_next look_locked(struct fetch *f, uint64_t max, struct fetch_b
         b->bytes = 0;
         if ((!f->begun || go_on_locked(f, b)) && answers_locked(f, b) && b->n == 0)
                 push_locked(f, max, b);
-        f->stats.data_bytes += b->bytes;
         if (b->n > 0)
                 return FETCH_BATCH;
         retire_locked(f);               /* loads of which nothing had to be sent */

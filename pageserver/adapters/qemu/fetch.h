@@ -70,8 +70,6 @@ struct fetch_stats {
         uint64_t requests;              /* pages asked for and answered */
         uint64_t repeated;              /* asked for when they were sent or asked for already */
         uint64_t zero_answers;          /* of the answers */
-        uint64_t pages_sent;
-        uint64_t data_bytes;
 };
 
 enum fetch_next {
