@@ -216,5 +216,7 @@ int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
                 child(o, t, fd_take(&to));
         }
         fd_close(&to);
+        if (t->out != t->in)
+                fd_close(&t->out);      /* its end is the child's to say */
         return parent(o, t, from, e);
 }

@@ -94,9 +94,11 @@ static void let_gather(const struct saver *s, ssize_t n)
                 nanosleep(&while_, NULL);
 }
 
-/* INV-DRAIN */
+/* INV-DRAIN. A QEMU that has a return path of which we could not read learns of it there,
+ * instead of waiting for an answer behind its last byte. */
 static void drain(struct saver *s)
 {
+        transport_end(s->transport);
         while (!s->ended)
                 read_some(s, s->window, WINDOW_BYTES);
 }

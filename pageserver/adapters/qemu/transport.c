@@ -169,6 +169,14 @@ void transport_refuse(struct transport *t)
         t->wrote = true;
 }
 
+void transport_end(struct transport *t)
+{
+        if (t->out != t->in)
+                fd_close(&t->out);
+        else if (t->out >= 0)
+                shutdown(t->out, SHUT_WR);
+}
+
 void transport_close(struct transport *t)
 {
         if (t->out != t->in)

@@ -47,6 +47,8 @@ void transport_enlarge(const struct transport *t);
 /* QEMU that waits for a stream does so for ever when it gets none; a byte that begins
  * none, and ends none, makes it fail at once. Nothing is done if something was written. */
 void transport_refuse(struct transport *t);
+/* Nothing is written any more, what QEMU sends is still read. */
+void transport_end(struct transport *t);
 void transport_close(struct transport *t);
 
 #endif
