@@ -258,9 +258,13 @@ int imager_publish(struct imager *im, const struct qemusave *parser, const uint8
         return rc;
 }
 
-int imager_stop(struct imager *im, int rc, struct err *e)
+void imager_cancel(struct imager *im)
 {
         stage_stop(im->stage);
+}
+
+int imager_stop(struct imager *im, int rc, struct err *e)
+{
         join(im);
         if (im->rc == 0 || im->rc == -ECANCELED)
                 return rc;

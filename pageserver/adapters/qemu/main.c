@@ -9,7 +9,6 @@
 #include "pageserver/adapters/qemu/options.h"
 #include "pageserver/adapters/qemu/revert.h"
 #include "pageserver/adapters/qemu/save.h"
-#include "pageserver/adapters/qemu/saver.h"
 #include "pageserver/adapters/qemu/status.h"
 #include "pageserver/adapters/qemu/transport.h"
 
@@ -36,7 +35,7 @@ static void refuse_save(const struct transport_options *o, struct transport *t)
 
         if (t->in < 0 && o->kind == TRANSPORT_FD)
                 transport_open(&standard, t, NULL);
-        saver_refuse(t, &saver_no_hooks);
+        qemu_save_refuse(t);
 }
 
 static int save(const struct command *c, struct err *e)

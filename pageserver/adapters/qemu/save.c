@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "common/auto.h"
+#include "common/check.h"
 #include "common/io.h"
 #include "pageserver/adapters/qemu/imager.h"
 #include "pageserver/adapters/qemu/saver.h"
@@ -72,10 +74,17 @@ static void on_all_read(void *ctx)
 
         tell(c, NOTE_READ, NULL);
         c->alone = !c->options->sync;
+        /* QEMU has all but forgotten its guest: whoever ends it, and all that it started, must
+         * not end what is left of it */
+        signal(SIGTERM, SIG_IGN);
+        signal(SIGINT, SIG_IGN);
+        signal(SIGHUP, SIG_IGN);
 }
 
-static void say_failed(struct child *c, const struct err *why)
+static void say_failed(void *ctx, const struct err *why)
 {
+        struct child *c = ctx;
+
         openlog(PROGRAM, LOG_PID, LOG_DAEMON);
         syslog(LOG_ERR, "%s", why->text);
         closelog();
@@ -85,9 +94,31 @@ static void say_failed(struct child *c, const struct err *why)
                 tell(c, NOTE_FAILED, why);
 }
 
-/* Whoever waits for the parent's output must not wait for us. */
-static void leave_terminal(const struct transport *t)
+static int by_number(const void *a, const void *b)
 {
+        return *(const int *)a - *(const int *)b;
+}
+
+/* What QEMU, or who started it, had open: locks of files among it. */
+static void close_others(const struct transport *t, int notes)
+{
+        int keep[] = { STDERR_FILENO, t->in, t->out, notes };
+
+        qsort(keep, ARRAY_SIZE(keep), sizeof(keep[0]), by_number);
+        for (size_t i = 0; i < ARRAY_SIZE(keep); i++) {
+                int first = MAX(keep[i], STDERR_FILENO) + 1;
+                int next = i + 1 < ARRAY_SIZE(keep) ? keep[i + 1] : INT_MAX;
+
+                if (first < next)
+                        close_range((unsigned)first, (unsigned)next - 1, 0);
+        }
+}
+
+/* Whoever waits for the parent's output must not wait for us. */
+static void leave_terminal(const struct transport *t, int notes)
+{
+        close_others(t, notes);
+
         AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         setsid();
@@ -99,17 +130,20 @@ static void leave_terminal(const struct transport *t)
 
 static int save_as_child(struct child *c, struct transport *t, struct err *e)
 {
-        const struct saver_hooks hooks = { on_return_path, on_all_read, c };
+        const struct saver_hooks hooks = { on_return_path, on_all_read, say_failed, c };
         const struct save_options *o = c->options;
         struct status *status = NULL;
         int rc = status_begin(o->image, o->writer.append ? o->writer.tag : NULL, &status, e);
 
         if (rc == 0)
                 rc = imager_probe(o, e);
-        if (rc < 0)
-                saver_refuse(t, &hooks);
-        else
-                rc = saver_run(o, t, status, &hooks, e);
+        if (rc < 0) {
+                status_failed(status, e);
+                say_failed(c, e);
+                saver_refuse(t);
+                return rc;
+        }
+        rc = saver_run(o, t, status, &hooks, e);
         if (rc < 0)
                 status_failed(status, e);
         else
@@ -122,11 +156,9 @@ static _Noreturn void child(const struct save_options *o, struct transport *t, i
         struct child c = { .options = o, .notes = notes };
         struct err e = { 0 };
 
-        leave_terminal(t);
+        leave_terminal(t, notes);
         signal(SIGXFSZ, SIG_IGN);       /* a file that may not be larger: an error of write() */
-        if (save_as_child(&c, t, &e) < 0)
-                say_failed(&c, &e);
-        else
+        if (save_as_child(&c, t, &e) == 0)
                 tell(&c, NOTE_DONE, NULL);
         _exit(EXIT_SUCCESS);
 }
@@ -134,26 +166,26 @@ static _Noreturn void child(const struct save_options *o, struct transport *t, i
 /* ---- the parent ---------------------------------------------------------- */
 
 /* INV-DRAIN: QEMU's stream must not break, though nobody wants it any more. */
-static void drain(int in)
+static void drain(struct transport *t)
 {
-        static const size_t room = 1 << 16;
-        AUTO_FREE void *buf = malloc(room);
+        char buf[64 << 10];
         ssize_t n = 1;
 
-        while (buf && (n > 0 || (n < 0 && errno == EINTR)))
-                n = read(in, buf, room);
+        transport_end(t);
+        while (n > 0 || (n < 0 && errno == EINTR))
+                n = read(t->in, buf, sizeof(buf));
 }
 
-static int child_was_killed(const struct save_options *o, const struct transport *t,
+static int child_was_killed(const struct save_options *o, struct transport *t,
                             bool return_path, struct err *e)
 {
         if (!return_path)
-                drain(t->in);
+                drain(t);
         return err_msg(e, ECHILD, "the process that saved to '%s' was killed: nothing was saved",
                        o->image);
 }
 
-static int parent(const struct save_options *o, const struct transport *t, int notes,
+static int parent(const struct save_options *o, struct transport *t, int notes,
                   struct err *e)
 {
         bool return_path = false;
@@ -197,7 +229,7 @@ int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
         if (pipe2(notes, O_CLOEXEC) < 0) {
                 int rc = err_set(e, errno, "save to '%s'", o->image);
 
-                saver_refuse(t, &saver_no_hooks);
+                qemu_save_refuse(t);
                 return rc;
         }
 
@@ -208,7 +240,7 @@ int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
         if (pid < 0) {
                 int rc = err_set(e, errno, "save to '%s': start a process", o->image);
 
-                saver_refuse(t, &saver_no_hooks);
+                saver_refuse(t);
                 return rc;
         }
         if (pid == 0) {
@@ -219,4 +251,16 @@ int qemu_save(const struct save_options *o, struct transport *t, struct err *e)
         if (t->out != t->in)
                 fd_close(&t->out);      /* its end is the child's to say */
         return parent(o, t, from, e);
+}
+
+void qemu_save_refuse(struct transport *t)
+{
+        pid_t pid = fork();
+
+        if (pid == 0)
+                leave_terminal(t, -1);
+        if (pid <= 0)
+                saver_refuse(t);
+        if (pid == 0)
+                _exit(EXIT_SUCCESS);
 }

@@ -29,5 +29,8 @@ struct save_options {
 /* 0 or a negative errno with a sentence. What it does when, and what QEMU is told, is
  * save.c's theory of operation. */
 int qemu_save(const struct save_options *o, struct transport *t, struct err *e);
+/* It failed before that: saver_refuse() in a process of its own, so that this one can end
+ * and say why. */
+void qemu_save_refuse(struct transport *t);
 
 #endif

@@ -42,8 +42,8 @@
 /* A tail without description may end at any byte that looks like it: then silence decides.
  * QEMU pauses within its device state for less than that. */
 #define SILENCE_MS 1000
-/* QEMU has begun to send by then; who is not QEMU, perhaps never will */
-#define REFUSE_MS 10000
+/* of what nobody wants */
+#define DRAIN_BYTES (64u << 10)
 
 struct saver {
         const struct save_options *options;
@@ -98,9 +98,11 @@ static void let_gather(const struct saver *s, ssize_t n)
  * instead of waiting for an answer behind its last byte. */
 static void drain(struct saver *s)
 {
+        uint8_t buf[DRAIN_BYTES];
+
         transport_end(s->transport);
         while (!s->ended)
-                read_some(s, s->window, WINDOW_BYTES);
+                read_some(s, buf, sizeof(buf));
 }
 
 static bool is_quiet(const struct saver *s, int wait_ms)
@@ -277,12 +279,15 @@ static int take_in(struct saver *s, struct err *e)
 
         if (rc == 0)
                 rc = read_tail(s, e);
+        /* QEMU does not wait for what our threads are in */
+        if (rc < 0 && s->imager)
+                imager_cancel(s->imager);
+        if (rc < 0 && !s->return_path && !s->options->foreground)
+                drain(s);
         if (rc < 0 && s->imager)
                 rc = imager_stop(s->imager, rc, e);
         if (rc < 0 && !e->code)
                 err_set(e, -rc, "save to '%s'", s->options->image);
-        if (rc < 0 && !s->return_path && !s->options->foreground)
-                drain(s);
         if (!s->return_path)
                 transport_close(s->transport);
         if (!s->return_path && rc == 0)
@@ -331,7 +336,14 @@ int saver_run(const struct save_options *o, struct transport *t, struct status *
         struct err why = { 0 };         /* imager_stop() needs one */
         int rc = prepare(&s);
 
-        rc = rc < 0 ? err_set(&why, -rc, "save to '%s'", o->image) : run(&s, &why);
+        if (rc == 0)
+                rc = run(&s, &why);
+        else if (!o->foreground)
+                drain(&s);
+        if (rc < 0 && !why.code)
+                err_set(&why, -rc, "save to '%s'", o->image);
+        if (rc < 0)
+                hooks->failed(hooks->ctx, &why);
         finish(&s);
         if (rc < 0 && e)
                 *e = why;
@@ -345,7 +357,13 @@ static void nothing(void *ctx)
         (void)ctx;
 }
 
-const struct saver_hooks saver_no_hooks = { nothing, nothing, NULL };
+static void no_failure(void *ctx, const struct err *why)
+{
+        (void)ctx;
+        (void)why;
+}
+
+const struct saver_hooks saver_no_hooks = { nothing, nothing, no_failure, NULL };
 
 static bool is_stream(int fd)
 {
@@ -359,9 +377,6 @@ static bool look_into(struct saver *s)
 {
         struct qemusave_item item = { .event = QEMUSAVE_MORE };
         bool known = false;
-
-        if (is_quiet(s, REFUSE_MS))
-                return false;
 
         while (item.event != QEMUSAVE_BLOCKS && !s->return_path) {
                 size_t used;
@@ -387,11 +402,14 @@ static bool look_into(struct saver *s)
         return true;
 }
 
-void saver_refuse(struct transport *t, const struct saver_hooks *hooks)
+/* QEMU makes both of its ends one; who is at a terminal or reads a file is nobody's guest */
+void saver_refuse(struct transport *t)
 {
-        struct saver s = { .transport = t, .hooks = hooks };
+        struct saver s = { .transport = t, .hooks = &saver_no_hooks };
 
-        if (is_stream(t->in) && prepare(&s) == 0 && look_into(&s)) {
+        if (!is_stream(t->in) || !is_stream(t->out))
+                return;
+        if (prepare(&s) < 0 || look_into(&s)) {
                 if (!s.return_path)
                         drain(&s);
                 answer(&s, 1);

@@ -16,6 +16,8 @@
 struct saver_hooks {
         void (*return_path)(void *ctx);         /* QEMU waits for an answer at the end */
         void (*all_read)(void *ctx);            /* of a good stream without one */
+        /* QEMU needs us no more, what is left is to clean up */
+        void (*failed)(void *ctx, const struct err *why);
         void *ctx;
 };
 
@@ -24,9 +26,11 @@ struct saver_hooks {
 int saver_run(const struct save_options *o, struct transport *t, struct status *status,
               const struct saver_hooks *hooks, struct err *e);
 
-/* The save has failed before it began, but QEMU may be sending: its stream is taken to its
- * end all the same, if it is one (INV-DRAIN), and QEMU is told, if it wants to know. */
-void saver_refuse(struct transport *t, const struct saver_hooks *hooks);
+/* The save has failed before it began, but QEMU may be sending, or may begin to: before the
+ * first byte of a live snapshot it looks at all memory. Its stream is taken to its end,
+ * if it is one (INV-DRAIN), and QEMU is told, if it wants to know. Waits for
+ * that, or for the end of who is not QEMU, without a limit. */
+void saver_refuse(struct transport *t);
 
 extern const struct saver_hooks saver_no_hooks;
 

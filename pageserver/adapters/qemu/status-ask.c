@@ -127,6 +127,9 @@ static int look(const struct status_query *q, const char *path, int *ret_fd, enu
                 rc = read_said(fd, path, said, e);
                 if (!alive && !statusfile_is_named(fd, path))
                         continue;
+                /* of another snapshot in the same file */
+                if (rc == 0 && q->tag && said->tag[0] && strcmp(q->tag, said->tag) != 0)
+                        return look_for_image(q, ret, e);
                 *ret = alive ? FOUND_ALIVE : FOUND_DEAD;
                 *ret_fd = fd_take(&fd);
                 return alive ? 0 : rc;

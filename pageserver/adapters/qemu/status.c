@@ -71,6 +71,9 @@ static int make_file(const struct status *s, char name[PATH_MAX], int *ret_fd)
 
         if (rc == 0)
                 rc = write_said(s, fd);
+        /* INV-SAID: one without content says that nothing is known to be done */
+        if ((rc == -ENOSPC || rc == -EDQUOT) && s->fd < 0)
+                rc = 0;
         if (rc < 0) {
                 unlink(name);
                 return rc;
