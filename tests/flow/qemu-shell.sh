@@ -38,8 +38,11 @@ says 2 1 "IMAGE is missing" --revert
 says 2 1 "does not go with --revert" --revert --sync "$files/i"
 says 1 1 "No such file" --revert "$files/i"
 says 1 1 "No such file" --revert --postcopy "$files/i"
-says 1 1 "No such file" --revert --postcopy --recover "$files/i"
 [ "$(od -An -tu1 "$work/out" | tr -d ' ')" = 255 ] || die "the byte ends a stream, or begins one"
+# one that recovers would die of the byte, and its guest with it
+says 1 0 "No such file" --revert --postcopy --recover "$files/i"
+says 2 0 "'--frob' is unknown" --revert --postcopy --recover --frob "$files/i"
+says 2 0 "goes with --postcopy" --revert --recover "$files/i"
 echo no image >"$files/i"
 says 1 1 "not a QCOW2|QCOW|image" --revert "$files/i"
 rm "$files/i"

@@ -187,6 +187,8 @@ static void reverts(void)
                 { "--re i", false, 0 },
                 { "i", false, 0 },
                 { "--revert --connect unix:s --frob i", false, 0 },
+                { "--revert --postcopy --recover --frob i", false, 0 },
+                { "--recove --revert i", false, 0 },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

@@ -429,7 +429,8 @@ bool options_revert_of(int argc, char **argv, struct transport_options *ret)
                         revert = true;
                 else if (is_option(argv[i], "--uri", 3) && (equals || i + 1 < argc))
                         transport_parse_uri(equals ? equals + 1 : argv[++i], ret, NULL);
-                else if (is_option(argv[i], "--listen", 3) || is_option(argv[i], "--connect", 5))
+                else if (is_option(argv[i], "--listen", 3) || is_option(argv[i], "--connect", 5) ||
+                         is_option(argv[i], "--recover", 7))
                         return false;
         }
         return revert;
@@ -438,7 +439,8 @@ bool options_revert_of(int argc, char **argv, struct transport_options *ret)
 bool options_save_of(int argc, char **argv, struct transport_options *ret)
 {
         static const char *const others[] = { "--import", "--export", "--status", "--wait",
-                                              "--listen", "--connect", "--help", "--version" };
+                                              "--listen", "--connect", "--help", "--version",
+                                              "--recover" };
 
         for (int i = 1; i < argc; i++) {
                 for (size_t k = 0; k < ARRAY_SIZE(others); k++) {

@@ -37,7 +37,8 @@ enum options {
 enum options options_take(int argc, char **argv, struct command *ret, struct err *e);
 
 /* Of a command line that may be wrong: does QEMU wait for a stream of it, and where?
- * True only where nobody has to connect first. */
+ * True only where nobody has to connect first, and not of a recovery: a QEMU that
+ * recovers needs no byte to be told. */
 bool options_revert_of(int argc, char **argv, struct transport_options *ret);
 /* The same of one that sends a stream to be saved. */
 bool options_save_of(int argc, char **argv, struct transport_options *ret);

@@ -19,7 +19,7 @@
 #define ROOM_BYTES (1 << 20)
 #define ROOM_BYTES_MIN (64 << 10)       /* what a pipe has anyway */
 
-/* No type of a section, so that a recovery fails too: 0 would end the stream well. */
+/* no type of a section, nor how a stream begins */
 #define NO_STREAM 0xff
 
 /* ---- what the user says ---------------------------------------------------- */
