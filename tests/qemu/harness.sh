@@ -13,7 +13,7 @@ for type in pc q35; do
         machine="-M $type -m 64M"
         guest vm1
         saved=$(last_tick "$work/vm1.txt")
-        set_capability vm1 background-snapshot true
+        live_mode vm1
         migrate vm1 "exec:cat >$files/live"
         migrated vm1
         guest_runs_on vm1
@@ -27,7 +27,7 @@ for type in pc q35; do
 
         q vm1 stop >/dev/null
         saved=$(last_tick "$work/vm1.txt")
-        set_capability vm1 background-snapshot false
+        stopped_mode vm1
         migrate vm1 "exec:cat >$files/stopped"
         migrated vm1
         target vm2

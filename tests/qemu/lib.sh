@@ -22,6 +22,9 @@ snapshot=${QEMU_SNAPSHOT:-$build/pageserver/adapters/qemu/qemu-snapshot}
 payload=$build/vmm/payload/payload.elf
 machine="-M pc -m 64M"
 append="start=4M range=32M rate=40M"
+# The small one leaves nothing in RAM that the payload does not know of; it knows no
+# displays. With SeaBIOS, "", only the guest can tell whether its RAM is right.
+firmware="-bios bios-microvm.bin"
 # QEMU 7.2 sends 128 MiB/s unless told otherwise
 full_speed=1099511627776
 
@@ -86,7 +89,8 @@ qemu_start() {
 guest() {
         _name=$1
         shift
-        qemu_start "$_name" -kernel "$payload" -append "$append" "$@"
+        # shellcheck disable=SC2086 # options are words
+        qemu_start "$_name" -kernel "$payload" $firmware -append "$append" "$@"
         wait_for "$work/$_name.txt" '^tick 3'
         wait_for "$work/$_name.txt" '^verified PASS 1'
 }
@@ -95,7 +99,14 @@ guest() {
 target() {
         _name=$1
         shift
-        qemu_start "$_name" -kernel "$payload" -append "$append" -incoming defer "$@"
+        # shellcheck disable=SC2086 # options are words
+        qemu_start "$_name" -kernel "$payload" $firmware -append "$append" -incoming defer "$@"
+}
+
+# tell NAME LINE: through the session, whose pipe nobody reads once QEMU has gone
+tell() {
+        # shellcheck disable=SC2016 # they are the inner shell's
+        timeout 60 sh -c 'echo "$1" >"$0"' "$work/$1.in" "$2" || die "$1 is not there to be told"
 }
 
 pid_of() { cat "$work/$1.pid"; }
@@ -127,11 +138,11 @@ events() { grep -c -s -E " event $2 " "$work/$1.events.txt" || true; }
 # shellcheck disable=SC2317 # called by within
 events_beyond() { [ "$(events "$1" "$2")" -gt "$3" ]; }
 
-# in_state NAME STATE...: of its migration, in or out
+# state_of NAME: of its migration, in or out; in_state NAME STATE...
+state_of() { q "$1" query-migrate 2>/dev/null | jq -r .status; }
 in_state() {
-        _name=$1
+        _state=$(state_of "$1")
         shift
-        _state=$(q "$_name" query-migrate 2>/dev/null | jq -r .status)
         for _wanted in "$@"; do
                 [ "$_state" != "$_wanted" ] || return 0
         done
@@ -140,8 +151,9 @@ in_state() {
 
 # migrated NAME [SECONDS]: waits until a migration has ended; it must have completed
 migrated() {
-        within "${2:-300}" in_state "$1" completed failed || die "$1: migration is '$_state'"
-        in_state "$1" completed || die "$1: migration $_state, not completed"
+        within "${2:-300}" in_state "$1" completed failed ||
+                die "$1: migration is still '$(state_of "$1")'"
+        in_state "$1" completed || die "$1: migration '$(state_of "$1")', not completed"
 }
 
 # shellcheck disable=SC2317 # called by within
@@ -160,8 +172,19 @@ set_capability() {
                 die "$1 refuses the capability $2"
 }
 
-# speed NAME BYTES: at most so many a second from now on
-speed() { q "$1" migrate-set-parameters "{\"max-bandwidth\": $2}" >/dev/null; }
+# live_mode NAME: the next save is a background snapshot, of the running guest; a machine
+# that came by postcopy keeps that capability, which excludes it
+live_mode() {
+        stopped_mode "$1"
+        set_capability "$1" background-snapshot true
+}
+# stopped_mode NAME [return-path]: it is plain precopy
+stopped_mode() {
+        for _capability in background-snapshot postcopy-ram return-path; do
+                set_capability "$1" $_capability false
+        done
+        [ -z "${2-}" ] || set_capability "$1" "$2" true
+}
 
 # ---- saving and reverting ------------------------------------------------------
 
@@ -170,6 +193,20 @@ migrate() { q "$1" migrate "{\"uri\": \"$2\"}" >/dev/null; }
 incoming() { q "$1" migrate-incoming "{\"uri\": \"$2\"}" >/dev/null; }
 
 tool_uri() { echo "exec:exec '$snapshot' $*"; }
+
+# gated_uri WORDS...: a save that stands still after 8 MB of the stream until open_gate;
+# QEMU knows no slow background snapshots. at_gate waits until it stands.
+gated_uri() {
+        rm -f "$work/gate" "$work/reached"
+        mkfifo "$work/gate"
+        echo "exec:{ head -c 8000000; : >$work/reached; read _ <$work/gate; cat; } |" \
+                "exec '$snapshot' $*"
+}
+at_gate() { within 60 [ -e "$work/reached" ] || die "the save reads nothing"; }
+open_gate() {
+        at_gate
+        timeout 60 sh -c "echo >'$work/gate'" || die "the save does not go on"
+}
 
 # finished IMAGE: the tool says that the image is there, or why not
 finished() {
@@ -185,7 +222,7 @@ save_live() {
         _image=$2
         shift 2
         saved=$(last_tick "$work/$_vm.txt")
-        set_capability "$_vm" background-snapshot true
+        live_mode "$_vm"
         migrate "$_vm" "$(tool_uri "$@" "$_image")" || die "migrate of $_vm"
         migrated "$_vm"
         finished "$_image"
@@ -198,7 +235,7 @@ save_stopped() {
         shift 2
         q "$_vm" stop >/dev/null
         saved=$(last_tick "$work/$_vm.txt")
-        set_capability "$_vm" background-snapshot false
+        stopped_mode "$_vm"
         migrate "$_vm" "$(tool_uri "$@" "$_image")" || die "migrate of $_vm"
         migrated "$_vm"
         finished "$_image"
@@ -245,16 +282,15 @@ no_image() {
 
 # ---- huge pages ----------------------------------------------------------------
 
-huge_taken=
-huge_pool=/sys/kernel/mm/hugepages/hugepages-2048kB
-# take_huge_pages N: reserves so many more, or skips; given back at the end
-take_huge_pages() {
-        [ -w $huge_pool/nr_hugepages ] || skip "huge pages cannot be reserved here"
-        huge_taken=$(cat $huge_pool/nr_hugepages)
-        echo $((huge_taken + $1)) >$huge_pool/nr_hugepages
-        [ "$(cat $huge_pool/free_hugepages)" -ge "$1" ] || skip "there are no $1 huge pages"
+huge_lent=
+huge_lend=/proc/sys/vm/nr_overcommit_hugepages
+# lend_huge_pages N: so many of 2 MiB more can be had until the test ends, or it skips
+lend_huge_pages() {
+        [ -w $huge_lend ] || skip "huge pages cannot be lent here"
+        huge_lent=$1
+        echo $(($(cat $huge_lend) + huge_lent)) >$huge_lend
 }
 give_huge_pages() {
-        [ -z "$huge_taken" ] || echo "$huge_taken" >$huge_pool/nr_hugepages
-        huge_taken=
+        [ -z "$huge_lent" ] || echo $(($(cat $huge_lend) - huge_lent)) >$huge_lend
+        huge_lent=
 }

@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Goal: stock Linux, with two CPUs, a disk and a network card, does not notice that it was
+#       saved and reverted: it counts on, the sums of its tmpfs and disk hold, its kernel
+#       complains of nothing.
+# Method: the lab's guest on pc and q35; live save, postcopy; and from what came back
+#         once more. Only with QEMU_TESTS=full.
+# shellcheck source=tests/qemu/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_program jq bash
+need_snapshots
+only_full "the Linux guests take a minute"
+
+kernel=$(cd "$work" && bash "$srcdir/tests/qemu/linux-guest" "$srcdir/tests/lab/guest-init" \
+        "$work/initrd" 2>"$work/err") || skip "no Linux guest: $(cat "$work/err")"
+
+linux() {
+        _name=$1
+        shift
+        qemu_start "$_name" -kernel "$kernel" -initrd "$work/initrd" \
+                -append "console=ttyS0 quiet panic=-1" \
+                -drive "file=$work/disk,format=raw,if=none,id=d" \
+                -device virtio-blk-pci,drive=d \
+                -netdev user,id=n -device virtio-net-pci,netdev=n "$@"
+}
+sums() { grep -c -s '^sums ok' "$work/$1.txt" || true; }
+# shellcheck disable=SC2317 # called by within
+sums_beyond() { [ "$(sums "$1")" -gt "$2" ] || grep -q -E 'BAD-SUM|dmesg-bad' "$work/$1.txt"; }
+# unharmed NAME: it sums up once more, and all was right
+unharmed() {
+        within 240 sums_beyond "$1" $(($(sums "$1") + 1)) || die "$1 sums up nothing more"
+        ! grep -E 'BAD-SUM|dmesg-bad' "$work/$1.txt" || die "$1 was harmed"
+}
+counts() { tr -d '\r' <"$work/$1.txt" | sed -n 's/^count \([0-9]*\) .*/\1/p'; }
+# shellcheck disable=SC2317 # called by within
+has_counts() { [ -n "$(counts "$1")" ]; }
+
+head -c 4000000 /dev/urandom >"$work/disk"
+for type in pc q35; do
+        machine="-M $type -m 512M -smp 2 -vga std"
+        linux vm1
+        wait_for "$work/vm1.txt" '^sums ok 2' 240
+        # twice: what was reverted is saved again
+        for from in vm1 vm2; do
+                to=vm$((${from#vm} + 1))
+                counted=$(counts $from | tail -n 1)
+                live_mode $from
+                migrate $from "$(tool_uri --force --compress zstd "$files/$from.qcow2")"
+                migrated $from
+                finished "$files/$from.qcow2"
+                unharmed $from
+                quit $from
+                linux $to -incoming defer
+                revert_now $to "$files/$from.qcow2"
+                within 120 has_counts $to || die "$to does not count"
+                between "$counted" "$(counts $to | head -n 1)" $((counted + 25)) ||
+                        die "$to counts $(counts $to | head -n 1), not from $counted"
+                unharmed $to
+        done
+        quit vm3
+done
