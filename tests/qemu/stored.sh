@@ -10,6 +10,11 @@ need_program jq
 need_snapshots
 
 size() { stat -c %s "$1"; }
+# went_on_once NAME: a whole pass takes seconds here
+went_on_once() {
+        starts_at "$work/$1.txt" "$saved"
+        passes_again "$work/$1.txt" 1
+}
 # back IMAGE SAVED [OPTIONS...]
 back() {
         _image=$1
@@ -17,7 +22,7 @@ back() {
         shift 2
         target vm2
         revert_now vm2 "$_image" "$@"
-        went_on vm2
+        went_on_once vm2
         quit vm2
 }
 
@@ -46,7 +51,7 @@ set_capability vm2 postcopy-ram true
 incoming vm2 "$(tool_uri --revert --postcopy --tag "'before lunch'" "$files/pool.qcow2")"
 migrated vm2
 saved=$before
-went_on vm2
+went_on_once vm2
 quit vm2
 back "$files/pool.qcow2" "$after" --tag after --record --prefetch 8M
 "$vmm" image info "$files/pool.qcow2" >"$work/out" || die "image info"
