@@ -22,11 +22,11 @@
 #include <stdint.h>
 
 #include "common/err.h"
-#include "pageserver/session.h"
+#include "pageserver/worker.h"
 
-/* Enough for all that come at a time, which take moments, beside some that hang; each costs a
- * stack. Closing has as many again, for what is opened is to be closed. */
-#define ERRANDS_MAX 64
+/* One for each client that there may be, so that none is turned away because the images of
+ * others take their time. Closing has as many again, for what is opened is to be closed. */
+#define ERRANDS_MAX SESSIONS_MAX
 
 struct errand;
 

@@ -385,7 +385,7 @@ static unsigned count_silent(const struct members *t, const struct peer_ops *pee
         unsigned n = 0;
 
         for (const struct member *m = t->first; m; m = m->next)
-                n += m->peer == peer && session_state(m->session) == SESSION_HELLO;
+                n += m->peer == peer && session_state(m->session) == SESSION_HELLO && !m->waits;
         return n;
 }
 

@@ -65,6 +65,8 @@ static void drop(void *arg)
 }
 
 static const struct errand_ops opening_ops = { .run = run, .drop = drop };
+/* what was not begun */
+static const struct errand_ops dropping = { .run = drop };
 
 static struct opening *make(struct session_host *host, int *fds,
                             const struct source_files *files)
@@ -98,7 +100,7 @@ int opening_start(struct session_host *host, int *fds, const struct source_files
         int rc = errand_start(host, &opening_ops, o, &o->errand, e);
 
         if (rc < 0) {
-                drop(o);
+                errand_send(host, &dropping, o);        /* closing may hang as well */
                 return err_in(e, rc, "image '%s'", files->path);
         }
         *ret = o;

@@ -125,6 +125,9 @@ static bool take_words(struct dest *d)
 
                 if (d->cut)
                         return false;
+                /* QEMU before 7.0 forgets what it has of a host page here */
+                if (word == 0x10)
+                        DEST_MUST(!d->listening || !d->part_open);
                 if (word == 0x10)
                         return expect(d, 0x7e, 1) && expect(d, d->image->state.ram_id, 4);
                 if (word % DEST_TARGET == 4) {

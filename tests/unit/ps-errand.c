@@ -34,9 +34,10 @@ static void count_poke(struct session_host *host)
         atomic_fetch_add(&pokes, 1);
 }
 
+/* hundreds do so at once */
 static void moment(void)
 {
-        const struct timespec t = { .tv_nsec = 100000 };
+        const struct timespec t = { .tv_nsec = 10000000 };
 
         nanosleep(&t, NULL);
 }

@@ -181,7 +181,7 @@ static bool done_locked(struct fetch *f) REQUIRES(f->lock)
 static enum fetch_next look_locked(struct fetch *f, uint64_t max, struct fetch_batch *b,
                                    struct err *e) REQUIRES(f->lock)
 {
-        if (f->failed) {
+        if (f->failed && !f->begun) {
                 *e = f->err;
                 return FETCH_FAILED;
         }
@@ -190,8 +190,10 @@ static enum fetch_next look_locked(struct fetch *f, uint64_t max, struct fetch_b
         retire_locked(f);
         b->n = b->requests = 0;
         b->bytes = 0;
-        if ((!f->begun || go_on_locked(f, b)) && answers_locked(f, b) && b->n == 0)
+        /* a page that is begun is here whole, whatever has failed since */
+        if ((!f->begun || go_on_locked(f, b)) && !f->failed && answers_locked(f, b) && b->n == 0)
                 push_locked(f, max, b);
+        b->goes_on = f->begun != NULL;
         if (b->n > 0)
                 return FETCH_BATCH;
         retire_locked(f);               /* loads of which nothing had to be sent */

@@ -64,6 +64,7 @@ struct fetch_batch {
         unsigned n;
         unsigned requests;              /* that it answers; 0 = background */
         uint64_t bytes;                 /* of data */
+        bool goes_on;                   /* the last page is not whole: the next batch has more */
 };
 
 struct fetch_stats {

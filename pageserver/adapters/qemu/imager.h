@@ -44,8 +44,8 @@ int imager_publish(struct imager *im, const struct qemusave *parser, const uint8
 
 /* The save has failed: pages are not waited for any more, nor is anything written. */
 void imager_cancel(struct imager *im);
-/* After that, when all was read: it failed with rc and *e, which become the writer's if that failed first.
- * Returns the code of *e. */
+/* After that, when all was read: it failed with rc and *e, which become the writer's if
+ * that failed first. Returns the code of *e. */
 int imager_stop(struct imager *im, int rc, struct err *e);
 
 #endif

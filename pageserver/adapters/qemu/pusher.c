@@ -19,6 +19,7 @@ struct pusher {
         struct outflow *out;
         struct window window;
         struct fetch_batch batch;
+        bool open;                      /* the section */
         struct qemubuf words;
         /* a page each: where its words end in `words`, and its bytes */
         size_t npages;
@@ -82,14 +83,19 @@ static size_t gather(struct pusher *p)
         return n;
 }
 
+/* A section of its own, unless it ends in the middle of a host page: QEMU before 7.0 forgets
+ * at the end of a section what it has of one. */
 static int write_batch(struct pusher *p, struct err *e)
 {
         p->words.bytes = 0;
         p->npages = 0;
-        qemuload_section(p->load, &p->words, QEMU_PART);
+        if (!p->open)
+                qemuload_section(p->load, &p->words, QEMU_PART);
         for (unsigned i = 0; i < p->batch.n; i++)
                 put_piece(p, &p->batch.piece[i]);
-        qemuload_section_end(p->load, &p->words);
+        p->open = p->batch.goes_on;
+        if (!p->open)
+                qemuload_section_end(p->load, &p->words);
 
         int rc = qemubuf_check(&p->words, e);
 

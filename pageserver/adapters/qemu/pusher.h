@@ -2,8 +2,8 @@
 /* pusher.h - writes what the fetch hands out to QEMU, as sections of pages.
  *
  * Page data go from where they were fetched to the descriptor, a section with one system
- * call; only words are put together. Each batch is a section of its own, so QEMU sees its
- * pages as soon as they are there.
+ * call; only words are put together. Each batch is a section of its own, if it ends with
+ * a host page, so QEMU sees its pages as soon as they are there.
  *
  * Ownership: all that is given is the caller's and outlives it.
  * Threads:   one.

@@ -27,6 +27,7 @@ struct recording {
 
         struct lock lock;
         struct cond changed;
+        uint64_t until_ns GUARDED_BY(lock);     /* 0 = not yet known */
         bool stop GUARDED_BY(lock);
         bool drop GUARDED_BY(lock);
         bool done GUARDED_BY(lock);
@@ -58,15 +59,15 @@ static int store(struct recording *r, struct err *e)
 }
 
 /* true: store; *ret_over: because the time has come */
-static bool wait_end_locked(struct recording *r, uint64_t until_ns, bool *ret_over)
+static bool wait_end_locked(struct recording *r, bool *ret_over)
         REQUIRES(r->lock)
 {
         *ret_over = false;
         while (!r->stop && !*ret_over) {
-                if (r->o.seconds == 0)
+                if (r->until_ns == 0)
                         cond_wait(&r->changed, &r->lock);
                 else
-                        *ret_over = !cond_wait_until(&r->changed, &r->lock, until_ns);
+                        *ret_over = !cond_wait_until(&r->changed, &r->lock, r->until_ns);
         }
         return !r->drop;
 }
@@ -74,12 +75,11 @@ static bool wait_end_locked(struct recording *r, uint64_t until_ns, bool *ret_ov
 static void *recording_main(void *ctx)
 {
         struct recording *r = ctx;
-        uint64_t until_ns = clock_now_ns() + r->o.seconds * NS_PER_SEC;
         bool over;
 
         lock_acquire(&r->lock);
 
-        bool wanted = wait_end_locked(r, until_ns, &over);
+        bool wanted = wait_end_locked(r, &over);
 
         lock_release(&r->lock);
         if (over && r->o.over)
@@ -115,6 +115,15 @@ int recording_new(const struct recording_options *o, struct recording **ret, str
         r->started = true;
         *ret = r;
         return 0;
+}
+
+void recording_begin(struct recording *r)
+{
+        lock_acquire(&r->lock);
+        if (r->o.seconds)
+                r->until_ns = clock_now_ns() + r->o.seconds * NS_PER_SEC;
+        cond_broadcast(&r->changed);
+        lock_release(&r->lock);
 }
 
 /* false: the thread is done */

@@ -23,13 +23,15 @@ struct recording_options {
         const char *path;               /* of the image */
         const struct qs_image *image;
         const struct qemu_blocks *blocks;
-        unsigned seconds;               /* 0 = until it is told to */
+        unsigned seconds;               /* since recording_begin(); 0 = until it is told to */
         void (*over)(void *ctx);        /* the seconds have passed; on the thread */
         void (*stored)(void *ctx);      /* or not, but the thread has ended; may be NULL */
         void *ctx;
 };
 
 int recording_new(const struct recording_options *o, struct recording **ret, struct err *e);
+/* The guest runs, or is about to. */
+void recording_begin(struct recording *r);
 /* without storing, if that has not begun */
 void recording_free(struct recording *r);
 void recording_touch(struct recording *r, unsigned block, uint64_t offset, uint64_t bytes);

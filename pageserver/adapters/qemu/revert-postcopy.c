@@ -85,6 +85,8 @@ int revert_run(struct session *s, struct err *e)
 
 int revert_serve(struct session *s, struct err *e)
 {
+        if (s->recording)
+                recording_begin(s->recording);
         return pusher_run(s->pusher, e);
 }
 
