@@ -4,13 +4,15 @@
 # Method: the long options in the --help of each command are held against the
 #         .It Fl lines of its section in the man page and against what the
 #         completion script offers; mandoc proofreads the pages.
-# The programs are those of the build folder ($VMM, $PAGESERVER, $QEMU_SNAPSHOT).
+# The programs are those of the build folder ($VMM, $PAGESERVER, $QEMU_SNAPSHOT,
+# $VIRSH_SNAPBACK).
 # shellcheck source=tests/lint/lib.sh
 . "${srcdir:=.}/tests/lint/lib.sh"
 
 vmm=${VMM:-vmm/vmm}
 pageserver=${PAGESERVER:-pageserver/pageserver}
 qemu=${QEMU_SNAPSHOT:-pageserver/adapters/qemu/qemu-snapshot}
+virsh=${VIRSH_SNAPBACK:-contrib/libvirt/virsh-snapback}
 completion=$srcdir/contrib/completion
 
 # help_options PROGRAM [WORD...]: the long options that its --help describes, in
@@ -87,9 +89,10 @@ compare_options() {
 	same "$*" "--help" "$lint_tmp/a" "completion" "$lint_tmp/c"
 }
 
-for f in "$vmm" "$pageserver" "$qemu" "$srcdir/man/vmm.1" "$srcdir/man/pageserver.8" \
-	"$srcdir/man/qemu-snapshot.1" "$completion/vmm.bash" "$completion/pageserver.bash" \
-	"$completion/qemu-snapshot.bash"; do
+for f in "$vmm" "$pageserver" "$qemu" "$virsh" "$srcdir/man/vmm.1" "$srcdir/man/pageserver.8" \
+	"$srcdir/man/qemu-snapshot.1" "$srcdir/man/virsh-snapback.1" \
+	"$completion/vmm.bash" "$completion/pageserver.bash" \
+	"$completion/qemu-snapshot.bash" "$completion/virsh-snapback.bash"; do
 	[ -e "$f" ] || finding "$f is not there"
 done
 [ ! -s "$lint_findings" ] || lint_end
@@ -104,6 +107,7 @@ for command in $(cut -d ' ' -f 1 "$lint_tmp/page-commands" | uniq); do
 done
 compare_options "$srcdir/man/pageserver.8" "$pageserver" pageserver
 compare_options "$srcdir/man/qemu-snapshot.1" "$qemu" qemu-snapshot
+compare_options "$srcdir/man/virsh-snapback.1" "$virsh" virsh-snapback
 
 command -v bash >/dev/null || echo "completion not compared: no bash here"
 if command -v mandoc >/dev/null; then

@@ -43,12 +43,15 @@ plant_programs() {
 	END
 	printf '#!/bin/sh\necho "  --socket PATH  where"\n' >"$tree/pageserver-program"
 	printf '#!/bin/sh\necho "  --revert  back"\n' >"$tree/qemu-program"
-	chmod +x "$tree/vmm-program" "$tree/pageserver-program" "$tree/qemu-program"
+	printf '#!/bin/sh\necho "  --stop  it"\n' >"$tree/virsh-program"
+	chmod +x "$tree/vmm-program" "$tree/pageserver-program" "$tree/qemu-program" \
+		"$tree/virsh-program"
 	page vmm 1 '.Ss vmm run Ar NAME' 'Fl -fast' >"$tree/man/vmm.1"
 	printf '.Ss vmm image check\n.Bl -tag -width Ds\n.It Fl -hard\nText.\n.El\n' \
 		>>"$tree/man/vmm.1"
 	page pageserver 8 '.Ss Options' 'Fl -socket Ar path' >"$tree/man/pageserver.8"
 	page qemu-snapshot 1 '.Ss Options' 'Fl -revert' >"$tree/man/qemu-snapshot.1"
+	page virsh-snapback 1 '.Ss Options' 'Fl -stop' >"$tree/man/virsh-snapback.1"
 	cat >"$tree/contrib/completion/vmm.bash" <<-'END'
 		_vmm() {
 			case $COMP_CWORD${COMP_WORDS[1]} in
@@ -60,7 +63,8 @@ plant_programs() {
 	END
 	echo 'complete -W "--socket" pageserver' >"$tree/contrib/completion/pageserver.bash"
 	echo 'complete -W "--revert" qemu-snapshot' >"$tree/contrib/completion/qemu-snapshot.bash"
-	for f in vmm pageserver qemu-snapshot; do
+	echo 'complete -W "--stop" virsh-snapback' >"$tree/contrib/completion/virsh-snapback.bash"
+	for f in vmm pageserver qemu-snapshot virsh-snapback; do
 		sed -i '1i # SPDX-License-Identifier: Apache-2.0' "$tree/contrib/completion/$f.bash"
 	done
 }
@@ -87,7 +91,8 @@ page() {
 # lint LINT: runs it on the tree as it is
 lint() {
 	srcdir=$tree VMM=$tree/vmm-program PAGESERVER=$tree/pageserver-program \
-		QEMU_SNAPSHOT=$tree/qemu-program "$lints/$1.sh" >"$lint_tmp/out" 2>&1
+		QEMU_SNAPSHOT=$tree/qemu-program VIRSH_SNAPBACK=$tree/virsh-program \
+		"$lints/$1.sh" >"$lint_tmp/out" 2>&1
 }
 
 # must_fail LINT WORDS: the tree has a fault; then it is made clean again
@@ -163,6 +168,7 @@ sed -i 's/-fast/-slow/' "$tree/man/vmm.1";      must_fail manuals 'vmm run: --sl
 sed -i 's/-socket/-plug/' "$tree/man/pageserver.8"; must_fail manuals 'pageserver: --plug'
 sed -i 's/-revert/-return/' "$tree/man/qemu-snapshot.1"
 must_fail manuals 'qemu-snapshot: --return'
+sed -i 's/-stop/-halt/' "$tree/man/virsh-snapback.1"; must_fail manuals 'virsh-snapback: --halt'
 sed -i 's/--fast//' "$tree/contrib/completion/vmm.bash"
 must_fail manuals '--fast is in --help but not in completion'
 sed -i 's/--hard/--hard --odd/' "$tree/contrib/completion/vmm.bash"
