@@ -7,7 +7,7 @@
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_program jq
-[ "$(id -u)" = 0 ] || skip "QEMU may not use userfaultfd: run as root"
+need_userfaultfd
 
 for type in pc q35; do
         machine="-M $type -m 64M"

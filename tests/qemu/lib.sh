@@ -49,11 +49,23 @@ trap qemu_cleanup EXIT
 full() { [ "${QEMU_TESTS-}" = full ]; }
 only_full() { full || skip "$1; QEMU_TESTS=full runs it"; }
 
-# need_snapshots: skips where QEMU cannot save a running guest or revert by postcopy
+# need_snapshots: skips where QEMU cannot save a running guest or revert by postcopy;
+# asked of QEMU itself, because root in a container may not use userfaultfd either
 need_snapshots() {
         [ -x "$snapshot" ] || die "build $snapshot first"
-        [ "$(id -u)" = 0 ] || [ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 1 ] ||
-                skip "QEMU may not use userfaultfd: run as root"
+        need_userfaultfd
+}
+need_userfaultfd() {
+        _machine=$machine
+        machine="-M none"
+        qemu_start probe
+        for _capability in background-snapshot postcopy-ram; do
+                q probe migrate-set-capabilities "$(capability $_capability true)" \
+                        >"$work/out" 2>"$work/err" || skip "$(cat "$work/err")"
+                set_capability probe $_capability false
+        done
+        quit probe
+        machine=$_machine
 }
 
 # ---- machines ------------------------------------------------------------------
@@ -289,6 +301,10 @@ lend_huge_pages() {
         [ -w $huge_lend ] || skip "huge pages cannot be lent here"
         huge_lent=$1
         echo $(($(cat $huge_lend) + huge_lent)) >$huge_lend
+        echo quit | timeout 60 "$qemu" -M none -nodefaults -display none -monitor stdio -object \
+                "memory-backend-memfd,id=m,hugetlb=on,size=$(($1 * 2))M,prealloc=on" \
+                >"$work/out" 2>&1 ||
+                skip "no $1 huge pages are to be had: $(tail -n 1 "$work/out")"
 }
 give_huge_pages() {
         [ -z "$huge_lent" ] || echo $(($(cat $huge_lend) - huge_lent)) >$huge_lend
