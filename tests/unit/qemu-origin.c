@@ -126,6 +126,7 @@ static void it_is_recorded(void)
         r.image = o.image;
         r.blocks = &o.state.blocks;
         CU_ASSERT_EQUAL_FATAL(recording_new(&r, &recording, NULL), 0);
+        recording_begin(recording);
         recording_touch(recording, 1, 0, P);
         recording_touch(recording, 0, 40 * P, 2 * P);
         recording_touch(recording, 0, 41 * P, P);
@@ -159,6 +160,9 @@ static void it_cannot_be_stored(void)
         CU_ASSERT_EQUAL_FATAL(recording_new(&r, &recording, NULL), 0);
         recording_touch(recording, 0, 0, P);
         unlink(IMAGE);
+        usleep(1200000);
+        CU_ASSERT_EQUAL(over, 0);       /* its time has not begun */
+        recording_begin(recording);
         while (!over)
                 usleep(10000);
         CU_ASSERT_EQUAL(recording_end(recording, &e), -ENOENT);
