@@ -12,6 +12,8 @@
 # shellcheck disable=SC2034 # some variables are for the tests
 
 set -eu
+# what inherits ours must not take it for a stream, nor wait for its end
+exec </dev/null
 
 srcdir=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=$(pwd -P)

@@ -31,6 +31,18 @@ guest vm1
 spoiled "$work/small/a.qcow2" "$(tool_uri "$work/small/a.qcow2")" "No space left"
 guest_runs_on vm1
 
+# not even a status file can be written: an older image is not taken for a new one
+echo older >"$work/small/c.qcow2"
+cat /dev/zero >"$work/small/fill" 2>/dev/null || true
+live_mode vm1
+migrate vm1 "$(tool_uri --force "$work/small/c.qcow2")" || die "migrate"
+within 120 in_state vm1 completed failed || die "the save does not end"
+! "$snapshot" --wait "$work/small/c.qcow2" --timeout 120 >"$work/out" 2>&1 ||
+        die "--wait takes an older image for the new one"
+[ "$(cat "$work/small/c.qcow2")" = older ] || die "the older image is gone"
+guest_runs_on vm1
+rm "$work"/small/*
+
 # QEMU is told: it goes on with the guest as if nothing had happened
 q vm1 stop >/dev/null
 stopped_mode vm1 return-path

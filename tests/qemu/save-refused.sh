@@ -42,6 +42,7 @@ for how in refused_live refused_stopped; do
 done
 refused_live --cluster-size 5 "$files/a.qcow2"
 refused_live --no-such-option "$files/a.qcow2"
+refused_live --no-such-option "$files/a.qcow2" ">$work/log"
 no_image "$files/a.qcow2"
 grep -q 'qemu-snapshot: .*there.qcow2' "$work/vm1.qemu.txt" || die "stderr says nothing"
 

@@ -114,7 +114,8 @@ static void close_others(const struct transport *t, int notes)
         }
 }
 
-/* Whoever waits for the parent's output must not wait for us. */
+/* Whoever reads the parent's standard output must not wait for us. Standard error stays, for
+ * what is to be said when the parent has ended. */
 static void leave_terminal(const struct transport *t, int notes)
 {
         close_others(t, notes);
