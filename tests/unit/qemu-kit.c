@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/qemu-kit.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/bytes.h"
+#include "common/check.h"
 
 #define MACHINE "pc-i440fx-7.2"
 #define RAM_ID 2u
@@ -168,4 +171,17 @@ void qemu_kit_stream(const struct qemu_kit *k, struct qemubuf *b)
         qemu_kit_start(k, b);
         qemu_kit_pages(k, b);
         qemu_kit_tail(k, b);
+}
+
+void kit_said(struct kit_said *s, const char *format, ...)
+{
+        va_list args;
+
+        va_start(args, format);
+
+        int n = vsnprintf(s->text + s->n, sizeof(s->text) - s->n, format, args);
+
+        va_end(args);
+        ASSERT(n > 0 && (size_t)n < sizeof(s->text) - s->n);
+        s->n += (size_t)n;
 }

@@ -49,4 +49,12 @@ void kit_u64(struct qemubuf *b, uint64_t v);
 void kit_text(struct qemubuf *b, const char *text);
 void kit_fill(struct qemubuf *b, unsigned v, size_t bytes);
 
+/* what a parser said, as text; starts all zero, and more than it holds aborts */
+struct kit_said {
+        char text[4096];
+        size_t n;
+};
+void kit_said(struct kit_said *s, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+
 #endif

@@ -340,6 +340,12 @@ static void one_saver(void)
         EXPECT_EQUAL("a dead one's place is free", status_begin(b.image, "monday", &s, &e), 0);
         EXPECT_EQUAL("and taken", ask(b.image, &e), STATUS_ANSWER_AT_WORK);
         status_failed(s, &(struct err){ -EIO, "no reason" });
+        EXPECT_EQUAL("of its tag", ask_query(&(struct status_query){
+                .image = b.image, .tag = "monday" }, &e), STATUS_ANSWER_FAILED);
+        EXPECT_SAYS(&e, "no reason");
+        EXPECT_EQUAL("not of another", ask_query(&(struct status_query){
+                .image = b.image, .tag = "tuesday" }, &e), STATUS_ANSWER_FAILED);
+        EXPECT_SAYS(&e, "nobody saves it");
         EXPECT_EQUAL("a failed one's too", status_begin(b.image, NULL, &s, &e), 0);
         put(b.image, "");
         status_done(s);

@@ -8,7 +8,6 @@
 #include <CUnit/CUnit.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,6 @@
 #include "tests/unit/suite.h"
 
 #define MIB (1ull << 20)
-#define TRACE_MAX 2048u
 #define BYTES(text) (text), sizeof(text) - 1
 
 /* bitmaps: 16 bytes, 8 bytes, 512 bytes */
@@ -31,29 +29,12 @@ static const struct qemu_ramblock blocks[] = {
 };
 
 struct trace {
-        char text[TRACE_MAX];
-        size_t n;
+        struct kit_said said;
         uint8_t bitmap[4096];
         uint64_t bitmap_bytes;
         int rc;
         struct err e;
 };
-
-static void put_trace(struct trace *t, const char *format, ...)
-        __attribute__((format(printf, 2, 3)));
-
-static void put_trace(struct trace *t, const char *format, ...)
-{
-        va_list args;
-
-        va_start(args, format);
-
-        int n = vsnprintf(t->text + t->n, TRACE_MAX - t->n, format, args);
-
-        va_end(args);
-        ASSERT(n > 0 && (size_t)n < TRACE_MAX - t->n);
-        t->n += (size_t)n;
-}
 
 /* Bitmaps are put together: in how many pieces they come is up to the window. */
 static void trace_item(struct trace *t, const struct qemurp_item *item)
@@ -62,14 +43,14 @@ static void trace_item(struct trace *t, const struct qemurp_item *item)
         case QEMURP_MORE:
                 break;
         case QEMURP_SHUT:
-                put_trace(t, "shut %x, ", item->value);
+                kit_said(&t->said, "shut %x, ", item->value);
                 break;
         case QEMURP_PONG:
-                put_trace(t, "pong %x, ", item->value);
+                kit_said(&t->said, "pong %x, ", item->value);
                 break;
         case QEMURP_REQUEST:
-                put_trace(t, "request %u %" PRIx64 " %" PRIx64 ", ", item->block, item->offset,
-                          item->bytes);
+                kit_said(&t->said, "request %u %" PRIx64 " %" PRIx64 ", ", item->block,
+                         item->offset, item->bytes);
                 break;
         case QEMURP_BITMAP:
                 ASSERT(item->bitmap_at + item->bytes <= sizeof(t->bitmap));
@@ -78,15 +59,15 @@ static void trace_item(struct trace *t, const struct qemurp_item *item)
                 t->bitmap_bytes += item->bytes;
                 break;
         case QEMURP_BITMAP_END:
-                put_trace(t, "bitmap %u %" PRIu64 " %02x%02x, ", item->block, t->bitmap_bytes,
+                kit_said(&t->said, "bitmap %u %" PRIu64 " %02x%02x, ", item->block, t->bitmap_bytes,
                           t->bitmap[0], t->bitmap[t->bitmap_bytes - 1]);
                 t->bitmap_bytes = 0;
                 break;
         case QEMURP_RESUME_ACK:
-                put_trace(t, "resume, ");
+                kit_said(&t->said, "resume, ");
                 break;
         case QEMURP_SWITCHOVER_ACK:
-                put_trace(t, "switchover, ");
+                kit_said(&t->said, "switchover, ");
                 break;
         }
 }
@@ -199,7 +180,7 @@ static void messages_are_qemus(void)
                         EXPECT_EQUAL(messages[i].name, memcmp(buf, messages[i].bytes, n), 0);
                 run(buf, n, n, 1, &t);
                 EXPECT_EQUAL(messages[i].name, t.rc, 0);
-                EXPECT_TEXT(messages[i].name, t.text, messages[i].trace);
+                EXPECT_TEXT(messages[i].name, t.said.text, messages[i].trace);
         }
 }
 
@@ -213,7 +194,7 @@ static void prefixes_want_more(void)
                 for (size_t k = 0; k < n; k++) {
                         run(buf, k, k, 1, &t);
                         EXPECT_EQUAL(messages[i].name, t.rc, 0);
-                        EXPECT_TRUE(messages[i].name, strcmp(t.text, messages[i].trace));
+                        EXPECT_TRUE(messages[i].name, strcmp(t.said.text, messages[i].trace));
                 }
         }
 }
@@ -234,14 +215,14 @@ static void windows_do_not_matter(void)
 
         run(b.data, b.bytes, b.bytes, 1, &whole);
         CU_ASSERT_EQUAL(whole.rc, 0);
-        CU_ASSERT_PTR_NOT_NULL(strstr(whole.text, "bitmap 2 512 5555, request 2 0 200000, "));
+        CU_ASSERT_PTR_NOT_NULL(strstr(whole.said.text, "bitmap 2 512 5555, request 2 0 200000, "));
         for (size_t cut = 0; cut < b.bytes; cut++) {
                 run(b.data, b.bytes, cut, b.bytes, &t);
-                CU_ASSERT_STRING_EQUAL(t.text, whole.text);
+                CU_ASSERT_STRING_EQUAL(t.said.text, whole.said.text);
         }
         for (size_t step = 1; step < 64; step++) {
                 run(b.data, b.bytes, 0, step, &t);
-                CU_ASSERT_STRING_EQUAL(t.text, whole.text);
+                CU_ASSERT_STRING_EQUAL(t.said.text, whole.said.text);
         }
         qemubuf_fini(&b);
 }

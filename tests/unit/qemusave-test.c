@@ -9,7 +9,6 @@
 #include <CUnit/CUnit.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,34 +19,16 @@
 #include "tests/unit/qemu-kit.h"
 #include "tests/unit/suite.h"
 
-#define TRACE_MAX 4096u
 
 /* What happened, as text. Zeros that lie behind each other are one event, for how many
  * come at once is up to the window. */
 struct trace {
-        char text[TRACE_MAX];
-        size_t n;
+        struct kit_said said;
         struct qemusave_item zero;      /* not written yet; bytes 0 = none */
         int rc;
         struct err e;
         uint64_t devices_at;
 };
-
-static void put_trace(struct trace *t, const char *format, ...)
-        __attribute__((format(printf, 2, 3)));
-
-static void put_trace(struct trace *t, const char *format, ...)
-{
-        va_list args;
-
-        va_start(args, format);
-
-        int n = vsnprintf(t->text + t->n, TRACE_MAX - t->n, format, args);
-
-        va_end(args);
-        ASSERT(n > 0 && (size_t)n < TRACE_MAX - t->n);
-        t->n += (size_t)n;
-}
 
 static void trace_zero(struct trace *t, const struct qemusave_item *item)
 {
@@ -57,8 +38,8 @@ static void trace_zero(struct trace *t, const struct qemusave_item *item)
                 return;
         }
         if (t->zero.bytes)
-                put_trace(t, "zero %u %" PRIx64 " %" PRIx64 ", ", t->zero.block, t->zero.offset,
-                          t->zero.bytes);
+                kit_said(&t->said, "zero %u %" PRIx64 " %" PRIx64 ", ", t->zero.block,
+                         t->zero.offset, t->zero.bytes);
         t->zero = *item;
         if (item->event != QEMUSAVE_ZERO)
                 t->zero.bytes = 0;
@@ -74,24 +55,24 @@ static void trace_item(struct trace *t, const struct qemusave_item *item)
         trace_zero(t, item);
         switch (item->event) {
         case QEMUSAVE_HEAD:
-                put_trace(t, "head %" PRIu64 ", ", item->bytes);
+                kit_said(&t->said, "head %" PRIu64 ", ", item->bytes);
                 break;
         case QEMUSAVE_RETURN_PATH:
-                put_trace(t, "return path, ");
+                kit_said(&t->said, "return path, ");
                 break;
         case QEMUSAVE_PING:
-                put_trace(t, "ping %x, ", item->token);
+                kit_said(&t->said, "ping %x, ", item->token);
                 break;
         case QEMUSAVE_BLOCKS:
-                put_trace(t, "blocks, ");
+                kit_said(&t->said, "blocks, ");
                 break;
         case QEMUSAVE_PAGE:
                 CU_ASSERT(is_filled(item->data, item->bytes));
-                put_trace(t, "page %u %" PRIx64 " %02x, ", item->block, item->offset,
+                kit_said(&t->said, "page %u %" PRIx64 " %02x, ", item->block, item->offset,
                           item->data[0]);
                 break;
         case QEMUSAVE_DEVICES:
-                put_trace(t, "devices");
+                kit_said(&t->said, "devices");
                 break;
         default:
                 break;
@@ -176,7 +157,7 @@ static void streams_are_taken(void)
                 qemu_kit_stream(&streams[i].kit, &b);
                 run_new(&b, b.bytes, 1, &t);
                 EXPECT_EQUAL(streams[i].name, t.rc, 0);
-                EXPECT_TEXT(streams[i].name, t.text, streams[i].trace);
+                EXPECT_TEXT(streams[i].name, t.said.text, streams[i].trace);
                 qemubuf_fini(&b);
         }
 }
@@ -199,11 +180,11 @@ static void windows_do_not_matter(void)
                         if (is_dull(&b, cut))
                                 continue;
                         run_new(&b, cut, b.bytes, &t);
-                        EXPECT_TEXT(streams[i].name, t.text, streams[i].trace);
+                        EXPECT_TEXT(streams[i].name, t.said.text, streams[i].trace);
                 }
                 for (size_t step = 1 + b.bytes / 65536; step <= 16384; step = step * 3 + 1) {
                         run_new(&b, 0, step, &t);
-                        EXPECT_TEXT(streams[i].name, t.text, streams[i].trace);
+                        EXPECT_TEXT(streams[i].name, t.said.text, streams[i].trace);
                 }
                 qemubuf_fini(&b);
         }
@@ -232,7 +213,7 @@ static void prefixes_want_more(void)
                         run(p, b.data, n, n, 1, &t);
                         EXPECT_EQUAL(streams[i].name, t.rc, 0);
                         EXPECT_EQUAL(streams[i].name, t.e.code, 0);
-                        EXPECT_TRUE(streams[i].name, !strstr(t.text, "devices"));
+                        EXPECT_TRUE(streams[i].name, !strstr(t.said.text, "devices"));
                         EXPECT_EQUAL(streams[i].name, qemusave_cut(p, &e), -EBADMSG);
                         EXPECT_TRUE(streams[i].name, strstr(e.text, "ends"));
                         qemusave_free(p);
@@ -338,7 +319,7 @@ static void runs_of_zeros_end(void)
                 kit_u64(&b, 0x10);
                 run_new(&b, b.bytes, 1, &t);
                 EXPECT_EQUAL(rows[i].name, t.rc, rows[i].rc);
-                EXPECT_TEXT(rows[i].name, strstr(t.text, "zero"), rows[i].trace);
+                EXPECT_TEXT(rows[i].name, strstr(t.said.text, "zero"), rows[i].trace);
                 qemubuf_fini(&b);
         }
 }

@@ -43,28 +43,6 @@ static struct qs_writer_options options_for(const struct kit_ram *ram, unsigned 
         };
 }
 
-static struct qs_writer *writer(const char *path, const struct qs_writer_options *o)
-{
-        struct qs_writer *w = NULL;
-
-        CU_ASSERT_EQUAL_FATAL(qs_writer_new(path, o, &w, NULL), 0);
-        return w;
-}
-
-static void publish(struct qs_writer *w, const char *path, const uint8_t *model,
-                    struct qs_writer_stats *ret)
-{
-        struct err e = { 0 };
-        int rc = qs_writer_publish(w, &e);
-
-        if (rc < 0)
-                fprintf(stderr, "%s\n", e.text);
-        CU_ASSERT_EQUAL_FATAL(rc, 0);
-        qs_writer_stats(w, ret);
-        qs_writer_free(w);
-        box_agrees(path, model, 1);
-}
-
 static void noise(struct kit_ram *ram, uint64_t seed)
 {
         uint64_t state = seed * 2 + 1;
@@ -84,7 +62,7 @@ static void space_is_used_again(void)
                 struct kit_ram ram = new_ram(0, RAM_BYTES);
                 struct qs_writer_options o = options_for(&ram, bits, QS_COMPRESS_ZSTD);
                 struct qs_ram_source source = kit_source(&ram);
-                struct qs_writer *w = writer(path, &o);
+                struct qs_writer *w = box_writer(path, &o);
                 struct qs_writer_stats stats;
                 struct stat st;
 
@@ -95,7 +73,7 @@ static void space_is_used_again(void)
                         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, NULL, NULL,
                                                         NULL), 0);
                 }
-                publish(w, path, ram.bytes, &stats);
+                box_publish(w, path, ram.bytes, &stats);
                 CU_ASSERT(stats.file_bytes < 2 * o.disk_bytes + 2 * MIB + (20u << bits));
                 CU_ASSERT_EQUAL_FATAL(stat(path, &st), 0);
                 CU_ASSERT((uint64_t)st.st_blocks * 512 < o.disk_bytes + MIB + (20u << bits));
@@ -119,18 +97,18 @@ static void nothing_is_left(void)
 
         kit_folder(folder);
         kit_path(folder, "image", path);
-        w = writer(path, &o);
+        w = box_writer(path, &o);
         CU_ASSERT_EQUAL(qs_writer_ram(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
-        publish(w, path, ram.bytes, &plain);
+        box_publish(w, path, ram.bytes, &plain);
         unlink(path);
-        w = writer(path, &o);
+        w = box_writer(path, &o);
         CU_ASSERT_EQUAL(qs_writer_ram(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
-        publish(w, path, ram.bytes, &stats);
+        box_publish(w, path, ram.bytes, &stats);
         CU_ASSERT_EQUAL(stats.file_bytes, plain.file_bytes);
         CU_ASSERT_EQUAL(stats.clusters_shared, plain.clusters_raw + plain.clusters_shared);
         unlink(path);
-        w = writer(path, &o);
+        w = box_writer(path, &o);
         CU_ASSERT_EQUAL(qs_writer_ram(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
         memset(ram.bytes, 0, o.disk_bytes);
         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
@@ -139,7 +117,7 @@ static void nothing_is_left(void)
         for (uint64_t i = 1; i < w->space.end; i++)
                 CU_ASSERT(w->space.refs[i] == 0 && w->space.sums[i] == 0);
         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
-        publish(w, path, ram.bytes, &stats);
+        box_publish(w, path, ram.bytes, &stats);
         CU_ASSERT_EQUAL(stats.clusters_zero, o.disk_bytes / PAGE);
         CU_ASSERT_EQUAL(stats.clusters_raw + stats.clusters_shared, 0);
         unlink(path);
@@ -188,7 +166,7 @@ static void failures(void)
         kit_path(folder, "image", path);
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 struct qs_ram_source bad = { failing, &at };
-                struct qs_writer *w = writer(path, &o);
+                struct qs_writer *w = box_writer(path, &o);
                 struct err e = { 0 };
 
                 EXPECT_EQUAL(rows[i].row, qs_writer_ram(w, ram.range, 1, &source, NULL, NULL,
@@ -201,7 +179,7 @@ static void failures(void)
                 qs_writer_free(w);
         }
 
-        struct qs_writer *w = writer(path, &o);
+        struct qs_writer *w = box_writer(path, &o);
 
         CU_ASSERT_EQUAL(qs_writer_ram(w, ram.range, 1, &source, NULL, NULL, NULL), 0);
         CU_ASSERT_EQUAL(qs_writer_again(w, ram.range, 1, &source, stop, NULL, NULL), -ECANCELED);
@@ -223,7 +201,7 @@ static void damage(void)
                                                          QS_COMPRESS_NONE);
                 struct qs_ram_source source = kit_source(&ram);
                 struct qs_ram_range range = { 0, PAGE };
-                struct qs_writer *w = writer(path, &o);
+                struct qs_writer *w = box_writer(path, &o);
                 uint8_t page[PAGE];
                 uint8_t torn[64];
                 struct err e = { 0 };

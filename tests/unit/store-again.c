@@ -168,28 +168,6 @@ static void few_references(void)
         tank_end(&t);
 }
 
-static struct qs_writer *writer(const char *path, const struct qs_writer_options *o)
-{
-        struct qs_writer *w = NULL;
-
-        CU_ASSERT_EQUAL_FATAL(qs_writer_new(path, o, &w, NULL), 0);
-        return w;
-}
-
-static void publish(struct qs_writer *w, const char *path, const uint8_t *model,
-                    struct qs_writer_stats *ret)
-{
-        struct err e = { 0 };
-        int rc = qs_writer_publish(w, &e);
-
-        if (rc < 0)
-                fprintf(stderr, "%s\n", e.text);
-        CU_ASSERT_EQUAL_FATAL(rc, 0);
-        qs_writer_stats(w, ret);
-        qs_writer_free(w);
-        box_agrees(path, model, 1);
-}
-
 /* What was wanted first is placed, though nothing may refer to it at last. */
 static void working_set_first(void)
 {
@@ -204,13 +182,13 @@ static void working_set_first(void)
                 struct kit_ram ram = new_ram(0, i);
                 struct qs_writer_options o = options_for(&ram, 12 + i, i % 2 ? QS_COMPRESS_ZSTD :
                                                          QS_COMPRESS_NONE);
-                struct qs_writer *w = writer(path, &o);
+                struct qs_writer *w = box_writer(path, &o);
                 struct qs_writer_stats stats;
 
                 ram.drafts = 3;
                 CU_ASSERT_EQUAL(qs_writer_first(w, first, ARRAY_SIZE(first), NULL), 0);
                 CU_ASSERT_EQUAL(draft_take(w, &ram, NULL), 0);
-                publish(w, path, ram.bytes, &stats);
+                box_publish(w, path, ram.bytes, &stats);
                 unlink(path);
                 free(ram.bytes);
         }
@@ -255,7 +233,7 @@ static void stats_are_true(void)
                         b.child_options.backing = NULL;
                 count(ram.bytes, i < 6 ? NULL : b.ram.bytes, b.child_options.cluster_bits, &want);
 
-                struct qs_writer *w = writer(b.child, &b.child_options);
+                struct qs_writer *w = box_writer(b.child, &b.child_options);
 
                 CU_ASSERT_EQUAL(draft_take(w, &ram, NULL), 0);
                 qs_writer_stats(w, &stats);
@@ -285,7 +263,7 @@ static void places(unsigned threads, uint64_t *to, uint64_t n)
         kit_folder(folder);
         o.threads = threads;
         ram.drafts = 4;
-        w = writer(kit_path(folder, "image", path), &o);
+        w = box_writer(kit_path(folder, "image", path), &o);
         CU_ASSERT_EQUAL(draft_take(w, &ram, NULL), 0);
         for (uint64_t i = 0; i < n; i++) {
                 struct writer_table t = writer_table(w, i / layout_l2_entries(12));

@@ -70,6 +70,28 @@ void box_agrees(const char *path, const uint8_t *model, unsigned layers)
         CU_ASSERT_EQUAL(kit_check(fd, 1), 0);
 }
 
+struct qs_writer *box_writer(const char *path, const struct qs_writer_options *o)
+{
+        struct qs_writer *w = NULL;
+
+        CU_ASSERT_EQUAL_FATAL(qs_writer_new(path, o, &w, NULL), 0);
+        return w;
+}
+
+void box_publish(struct qs_writer *w, const char *path, const uint8_t *model,
+                 struct qs_writer_stats *ret)
+{
+        struct err e = { 0 };
+        int rc = qs_writer_publish(w, &e);
+
+        if (rc < 0)
+                fprintf(stderr, "%s\n", e.text);
+        CU_ASSERT_EQUAL_FATAL(rc, 0);
+        qs_writer_stats(w, ret);
+        qs_writer_free(w);
+        box_agrees(path, model, 1);
+}
+
 struct imghdr box_header(const char *path, uint8_t sector[LAYOUT_SECTOR_BYTES])
 {
         AUTO_FD fd = kit_open(path);

@@ -35,6 +35,10 @@ void box_make_parent_again(struct box *b);
 
 /* the image reads as the model, has so many layers, and nothing is wrong in its file */
 void box_agrees(const char *path, const uint8_t *model, unsigned layers);
+/* a writer, and its image: published, it agrees; the writer is freed */
+struct qs_writer *box_writer(const char *path, const struct qs_writer_options *o);
+void box_publish(struct qs_writer *w, const char *path, const uint8_t *model,
+                 struct qs_writer_stats *ret);
 struct imghdr box_header(const char *path, uint8_t sector[LAYOUT_SECTOR_BYTES]);
 bool box_is_marked(const char *path);
 /* Rewrites the snapshot table with its first entry n times, so much later. */
