@@ -1,15 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Goal: stock Linux, with two CPUs, a disk and a network card, does not notice that it was
-#       saved and reverted: it counts on, the sums of its tmpfs and disk hold, its kernel
-#       complains of nothing.
+# Goal: stock Linux, with a disk and a network card, does not notice that it was saved and
+#       reverted: it counts on, the sums of its tmpfs and disk hold, its kernel complains
+#       of nothing.
 # Method: the lab's guest on pc and q35; live save, postcopy; and from what came back
-#         once more. Only with QEMU_TESTS=full.
+#         once more. With QEMU_TESTS=full it has two CPUs: with a thread for each, TCG of
+#         QEMU 7.2 loses interrupts now and then, also without a save.
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_program jq bash
 need_snapshots
-only_full "the Linux guests take a minute"
+cpus=1
+! full || cpus=2
 
 kernel=$(cd "$work" && bash "$srcdir/tests/qemu/linux-guest" "$srcdir/tests/lab/guest-init" \
         "$work/initrd" 2>"$work/err") || skip "no Linux guest: $(cat "$work/err")"
@@ -37,7 +39,7 @@ has_counts() { [ -n "$(counts "$1")" ]; }
 
 head -c 4000000 /dev/urandom >"$work/disk"
 for type in pc q35; do
-        machine="-M $type -m 512M -smp 2 -vga std"
+        machine="-M $type -m 512M -smp $cpus -vga std"
         linux vm1
         wait_for "$work/vm1.txt" '^sums ok 2' 240
         # twice: what was reverted is saved again
