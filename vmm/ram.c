@@ -134,6 +134,7 @@ int ram_map_anonymous(struct ram *ram, bool prot_none, enum ram_pages pages, str
         int flags = MAP_ANONYMOUS |
                     (pages == RAM_HUGETLB ? MAP_HUGETLB | MAP_HUGE_2MB : MAP_NORESERVE);
 
+        ram->hugetlb = pages == RAM_HUGETLB;
         for (unsigned i = 0; i < ram->nslots; i++) {
                 struct ram_slot *slot = &ram->slots[i];
                 int rc = map_slot(slot, -1, flags, prot, e);

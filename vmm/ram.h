@@ -31,6 +31,7 @@ struct ram_slot {
 
 struct ram {
         uint64_t bytes;
+        bool hugetlb;                   /* mapped as RAM_HUGETLB */
         unsigned nslots;
         struct ram_slot slots[RAM_SLOTS_MAX];
 };
