@@ -18,6 +18,7 @@
  *  10. session->lock      (qemu-snapshot: whether pages may be pushed)
  *  11. fetch->lock        (qemu-snapshot: requests and loads)
  *  12. progress->lock     (the line on the terminal)
+ *  13. staging->lock      (vmm: memory for pages copied aside)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H
