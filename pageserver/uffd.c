@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -20,6 +21,9 @@
 /* The last page of user space: nobody registers it, so that an ioctl on it has
  * no effect and its errno tells whether the address space is still there. */
 #define PROBE_HVA 0x7fffffffe000ull
+
+/* Mappings change for less than this many turns of others. */
+#define PROTECT_TRIES 1000u
 
 /* UFFDIO_POISON, which older headers lack */
 struct poison {
@@ -137,17 +141,27 @@ ssize_t uffd_read(int fd, void *buf, size_t bytes)
         return n;
 }
 
-int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e)
+static int register_range(int fd, uint64_t hva, uint64_t bytes, uint64_t mode, const char *what,
+                          struct err *e)
 {
-        struct uffdio_register r = {
-                .range = { .start = hva, .len = bytes },
-                .mode = UFFDIO_REGISTER_MODE_MISSING,
-        };
+        struct uffdio_register r = { .range = { .start = hva, .len = bytes }, .mode = mode };
 
         if (ioctl(fd, UFFDIO_REGISTER, &r) < 0)
-                return err_set(e, errno, "cannot register %llu bytes at %#llx for missing pages",
-                               (unsigned long long)bytes, (unsigned long long)hva);
+                return err_set(e, errno, "cannot register %llu bytes at %#llx for %s",
+                               (unsigned long long)bytes, (unsigned long long)hva, what);
         return 0;
+}
+
+int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e)
+{
+        return register_range(fd, hva, bytes, UFFDIO_REGISTER_MODE_MISSING, "missing pages", e);
+}
+
+int uffd_register_protect(int fd, uint64_t hva, uint64_t bytes, bool missing, struct err *e)
+{
+        uint64_t mode = UFFDIO_REGISTER_MODE_WP | (missing ? UFFDIO_REGISTER_MODE_MISSING : 0);
+
+        return register_range(fd, hva, bytes, mode, "write protection", e);
 }
 
 /* The one place that reads the errno of an installing ioctl. */
@@ -262,6 +276,25 @@ enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes)
         struct uffdio_range r = { .start = hva, .len = bytes };
 
         return classify(ioctl(fd, UFFDIO_WAKE, &r) < 0 ? errno : 0);
+}
+
+/* EAGAIN says that the mappings are changing in this moment, or that an event must be read
+ * first: the latter is the caller's. */
+enum uffd_result uffd_protect(int fd, uint64_t hva, size_t bytes, bool on)
+{
+        struct uffdio_writeprotect w = {
+                .range = { .start = hva, .len = bytes },
+                .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+        };
+        int errnum = EAGAIN;
+
+        for (unsigned i = 0; errnum == EAGAIN && i < PROTECT_TRIES; i++) {
+                if (i > 0)
+                        sched_yield();
+                errnum = ioctl(fd, UFFDIO_WRITEPROTECT, &w) < 0 ? errno : 0;
+        }
+        errno = errnum;
+        return classify(errnum);
 }
 
 static int probe(int fd)

@@ -6,6 +6,7 @@
 #ifndef PAGESERVER_UFFD_H
 #define PAGESERVER_UFFD_H
 
+#include <linux/userfaultfd.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,12 +14,22 @@
 
 #include "common/err.h"
 
+/* of Linux 5.19; older headers lack it */
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+
 /* A userfaultfd that also takes faults from kernel mode (KVM needs that):
  * by /dev/userfaultfd, else the system call. Non-blocking, close-on-exec.
  * features: UFFD_FEATURE_* that must be there. The error names what is missing
  * and the remedy (group of /dev/userfaultfd, CAP_SYS_PTRACE,
  * vm.unprivileged_userfaultfd=1, or a newer kernel). */
 int uffd_open(uint64_t features, int *ret_fd, struct err *e);
+
+/* Of uffd_open(), for uffd_protect(): of anonymous memory (Linux 5.7), and of what is mapped
+ * from a memfd or hugetlbfs (5.19). */
+#define UFFD_PROTECT_ANONYMOUS UFFD_FEATURE_PAGEFAULT_FLAG_WP
+#define UFFD_PROTECT_FILE (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 /* One that takes only faults of this process's own threads in user mode, and needs no
  * privilege: for memory that nobody touches but by the calls below. */
@@ -37,6 +48,11 @@ ssize_t uffd_read(int fd, void *buf, size_t bytes);
 
 /* MISSING over [hva, hva+bytes), page aligned. */
 int uffd_register_missing(int fd, uint64_t hva, uint64_t bytes, struct err *e);
+/* Writes too; missing: whose missing pages are told stays told. What was registered for
+ * missing pages only can be registered again so. The way back is not: a range keeps what
+ * it was registered for until it is unregistered, which costs nothing where nothing is
+ * protected any more. */
+int uffd_register_protect(int fd, uint64_t hva, uint64_t bytes, bool missing, struct err *e);
 
 enum uffd_result {
         UFFD_DONE,              /* all bytes are in place and waiters woken        */
@@ -57,6 +73,11 @@ bool uffd_copy_absent(int fd, uint64_t hva, const void *src, size_t bytes);
  * 6.6. */
 enum uffd_result uffd_poison(int fd, uint64_t hva, size_t bytes);
 enum uffd_result uffd_wake(int fd, uint64_t hva, size_t bytes);
+/* Writes to what is in [hva, hva+bytes) are told (on), or go on as before (off), those who
+ * wait there too; within one registered range. Pages that are not there are not protected,
+ * but for those of a file, until uffd_copy() brings them. UFFD_GONE: not all of it is
+ * registered so, or the memory has ended. */
+enum uffd_result uffd_protect(int fd, uint64_t hva, size_t bytes, bool on);
 
 /* The address space behind the descriptor has ended: no thread of it, nor any
  * kernel worker on its behalf, will touch its memory again (INV-HOLE). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/stripes.h"
 
-#include <linux/userfaultfd.h>
+#include <errno.h>
 #include <stdint.h>
 #include <unistd.h>
 
@@ -12,19 +12,31 @@
 #define STRIPE_BYTES_MIN (2ull << 20)   /* no UFFDIO call crosses a stripe */
 #define STRIPES 64
 
+/* A userfaultfd's features are fixed when it is opened, and a range has only one: those of
+ * a live save are asked for now. Older kernels do without. */
 static int open_uffds(struct stripes *s, enum stripes_of what, struct err *e)
 {
-        static const uint64_t features[] = {
-                [STRIPES_ANONYMOUS] = 0,
-                [STRIPES_HUGETLB] = UFFD_FEATURE_MISSING_HUGETLBFS,
-                [STRIPES_CACHE] = UFFD_FEATURE_MISSING_SHMEM,
+        static const struct {
+                uint64_t missing;
+                uint64_t protect;
+        } features[] = {
+                [STRIPES_ANONYMOUS] = { 0, UFFD_PROTECT_ANONYMOUS },
+                [STRIPES_HUGETLB] = { UFFD_FEATURE_MISSING_HUGETLBFS, UFFD_PROTECT_FILE },
+                [STRIPES_CACHE] = { UFFD_FEATURE_MISSING_SHMEM, UFFD_PROTECT_FILE },
         };
+        uint64_t both = features[what].missing | features[what].protect;
         long cpus = sysconf(_SC_NPROCESSORS_ONLN);
         size_t n = (size_t)MIN(MAX(cpus, 2), STRIPES_UFFDS_MAX);
 
+        s->can_protect = true;
         while (s->nuffds < n) {
-                int rc = uffd_open(features[what], &s->uffds[s->nuffds], e);
+                uint64_t ask = s->can_protect ? both : features[what].missing;
+                int rc = uffd_open(ask, &s->uffds[s->nuffds], e);
 
+                if (rc == -ENOTSUP && s->can_protect && s->nuffds == 0) {
+                        s->can_protect = false;
+                        continue;
+                }
                 if (rc < 0)
                         return rc;
                 s->nuffds++;

@@ -25,6 +25,7 @@ struct stripes {
         size_t nregions;
         int uffds[STRIPES_UFFDS_MAX];
         size_t nuffds;
+        bool can_protect;               /* uffd_register_protect() and so on: for a live save */
 };
 
 /* What RAM is made of; kernels differ in what they watch. */
