@@ -102,7 +102,7 @@ static int put_ram(struct qs_writer *w, struct source *s, qs_progress_fn *progre
                    void *progress_ctx, struct err *e)
 {
         struct qs_ram_range ranges[QS_RAM_RANGES_MAX];
-        struct qs_ram_source source = { read_span, s };
+        struct qs_ram_source source = { .span = read_span, .ctx = s };
 
         if (s->n > QS_RAM_RANGES_MAX)
                 return err_msg(e, EINVAL, "'%s' has more than %d regions of memory", s->path,

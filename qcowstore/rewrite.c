@@ -55,7 +55,7 @@ int rewrite_ram(struct qs_writer *w, struct qs_image *from, uint64_t bytes,
 {
         struct rewrite rw = { .from = from };
         struct qs_ram_range all = { 0, bytes };
-        struct qs_ram_source source = { span, &rw };
+        struct qs_ram_source source = { .span = span, .ctx = &rw };
 
         if (pthread_key_create(&rw.reader_key, drop_reader))
                 return err_msg(e, EAGAIN, "no thread-specific key is left");

@@ -115,7 +115,7 @@ static const void *draft_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, 
 static int draft_take(struct draft *d, struct err *e)
 {
         const struct qs_ram_range all = { 0, d->bytes };
-        const struct qs_ram_source source = { draft_span, d };
+        const struct qs_ram_source source = { .span = draft_span, .ctx = d };
         AUTO_FREE struct qs_ram_range *changed = calloc(d->bytes / 4096, sizeof(*changed));
         size_t n = 0;
 

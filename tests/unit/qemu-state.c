@@ -68,7 +68,7 @@ static void make_image(const char *path, const struct qemu_state *s, const struc
 {
         struct qs_writer_options o = { .cluster_bits = 12, .threads = 1, .disk_bytes = DISK };
         struct qs_ram_range ram = { 0, DISK };
-        struct qs_ram_source zeros = { no_ram, NULL };
+        struct qs_ram_source zeros = { .span = no_ram, .ctx = NULL };
         struct qs_writer *w;
 
         ASSERT(qs_writer_new(path, &o, &w, NULL) == 0);

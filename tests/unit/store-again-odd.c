@@ -165,7 +165,7 @@ static void failures(void)
         kit_folder(folder);
         kit_path(folder, "image", path);
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                struct qs_ram_source bad = { failing, &at };
+                struct qs_ram_source bad = { .span = failing, .ctx = &at };
                 struct qs_writer *w = box_writer(path, &o);
                 struct err e = { 0 };
 

@@ -152,7 +152,7 @@ static int judge(struct draft *d, struct err *e)
 
 static int pass(struct draft *d, bool first, struct err *e)
 {
-        struct qs_ram_source source = { span, d };
+        struct qs_ram_source source = { .span = span, .ctx = d };
         AUTO_FREE struct qs_ram_range *changes = calloc(d->bytes / PAGE, sizeof(*changes));
         int rc;
 

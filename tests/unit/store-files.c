@@ -235,7 +235,7 @@ static void source_fails(void)
         char folder[KIT_PATH_MAX];
         char path[KIT_PATH_MAX];
         struct kit_ram ram = make_ram();
-        struct qs_ram_source source = { failing_span, &ram };
+        struct qs_ram_source source = { .span = failing_span, .ctx = &ram };
         struct qs_writer *w;
         struct err e = { 0 };
 

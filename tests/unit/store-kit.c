@@ -58,7 +58,7 @@ static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *
 
 struct qs_ram_source kit_source(struct kit_ram *ram)
 {
-        return (struct qs_ram_source){ span, ram };
+        return (struct qs_ram_source){ .span = span, .ctx = ram };
 }
 
 int kit_save(const char *path, const struct qs_writer_options *o, struct kit_ram *ram,

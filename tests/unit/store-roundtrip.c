@@ -312,7 +312,7 @@ static void terabyte(void)
         struct qs_writer_options o = base;
         struct qs_ram_range end = { (1ull << 40) - 4096, 4096 };
         AUTO_FREE uint8_t *page = calloc(1, 1 << 20);
-        struct qs_ram_source source = { sparse_span, page };
+        struct qs_ram_source source = { .span = sparse_span, .ctx = page };
         struct qs_writer *w;
         struct qs_image *image;
         struct qs_reader *r;

@@ -63,7 +63,7 @@ int imager_probe(const struct save_options *o, struct err *e)
 
 static int write_all(struct imager *im)
 {
-        const struct qs_ram_source source = { stage_span, im->stage };
+        const struct qs_ram_source source = { .span = stage_span, .ctx = im->stage };
         size_t n;
         const struct qs_ram_range *ranges = stage_ranges(im->stage, &n);
         int rc = qs_writer_ram(im->writer, ranges, n, &source, NULL, NULL, &im->why);
