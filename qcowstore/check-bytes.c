@@ -52,7 +52,7 @@ int audit_run(struct audit_pass *pass, struct err *e)
 
         uint64_t windows = DIV_ROUND_UP(pass->clusters, pass->window);
 
-        return crew_run((unsigned)MIN(crew_size(0), MAX(windows, 1)), worker, pass, e);
+        return crew_run((unsigned)MIN(crew_size(0), MAX(windows, 1)), false, worker, pass, e);
 }
 
 /* Runs of clusters that some tag may guard. */

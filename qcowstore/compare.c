@@ -132,7 +132,7 @@ int qs_compare(struct qs_image *a, struct qs_image *b, qs_progress_fn *progress,
         int rc;
 
         tally_init(&job.tally, progress, progress_ctx, stretches * STRETCH_BYTES);
-        rc = crew_run((unsigned)MIN(crew_size(0), MAX(stretches, 1)), worker, &job, e);
+        rc = crew_run((unsigned)MIN(crew_size(0), MAX(stretches, 1)), false, worker, &job, e);
         if (rc == 0)
                 *ret_gpa = job.first;
         return rc;

@@ -3,12 +3,14 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/check.h"
 #include "common/lock.h"
 
 struct crew {
+        bool background;
         crew_fn *work;
         void *ctx;
         struct lock lock;
@@ -31,7 +33,12 @@ static void take_part(struct crew *crew)
 
 static void *helper(void *arg)
 {
-        take_part(arg);
+        struct crew *crew = arg;
+
+        /* of this thread: 0. Inherited from who stands further behind, it stays. */
+        if (crew->background && getpriority(PRIO_PROCESS, 0) < CREW_NICE)
+                (void)setpriority(PRIO_PROCESS, 0, CREW_NICE);
+        take_part(crew);
         return NULL;
 }
 
@@ -56,17 +63,18 @@ static unsigned start_helpers(struct crew *crew, pthread_t *thread, unsigned n)
         return started;
 }
 
-int crew_run(unsigned threads, crew_fn *work, void *ctx, struct err *e)
+int crew_run(unsigned threads, bool background, crew_fn *work, void *ctx, struct err *e)
 {
-        struct crew crew = { .work = work, .ctx = ctx };
+        struct crew crew = { .background = background, .work = work, .ctx = ctx };
         pthread_t thread[CREW_MAX];
 
         ASSERT(threads > 0 && threads <= CREW_MAX);
         lock_init(&crew.lock);
 
-        unsigned started = start_helpers(&crew, thread, threads - 1);
+        unsigned started = start_helpers(&crew, thread, background ? threads : threads - 1);
 
-        take_part(&crew);
+        if (!background || started == 0)
+                take_part(&crew);
         for (unsigned i = 0; i < started; i++)
                 pthread_join(thread[i], NULL);
         lock_acquire(&crew.lock);

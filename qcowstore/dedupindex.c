@@ -213,7 +213,7 @@ static int build_from(struct qs_image *m, const struct space *s, struct dedup *d
 
         lock_init(&b.lock);
 
-        int rc = crew_run(crew_size(0), build_worker, &b, e);
+        int rc = crew_run(crew_size(0), false, build_worker, &b, e);
 
         lock_fini(&b.lock);
         return rc;

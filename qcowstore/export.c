@@ -169,7 +169,7 @@ static int write_ram(struct export_job *job, struct err *e)
 
         if (ftruncate(publish_fd(job->publish), (off_t)(last->offset + last->bytes)) < 0)
                 return publish_write_error(job->publish, -errno, e);
-        return crew_run(crew_size(0), worker, job, e);
+        return crew_run(crew_size(0), false, worker, job, e);
 }
 
 static int write_blob(const struct publish *p, const struct qs_blob *blob, struct err *e)

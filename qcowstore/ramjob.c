@@ -292,7 +292,7 @@ int ramjob_run(struct ramjob *job, struct err *e)
                                   w->options.zstd_level, w->seed, w->dedup);
         if (!job->placer || !job->pool)
                 return err_set(e, ENOMEM, "place guest memory");
-        rc = crew_run(threads, worker, job, e);
+        rc = crew_run(threads, w->options.background, worker, job, e);
         return rc < 0 ? rc : finish(job, e);
 }
 

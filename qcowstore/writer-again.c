@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 #include "common/auto.h"
+#include "qcowstore/crew.h"
 #include "qcowstore/l2entry.h"
 #include "qcowstore/ramjob.h"
 #include "qcowstore/sum.h"
@@ -120,8 +121,9 @@ static void drop_empty_tables(struct qs_writer *w)
         }
 }
 
-static int take_again(struct ramjob *job, struct err *e)
+static int take_again(void *ctx, struct err *e)
 {
+        struct ramjob *job = ctx;
         int rc = ramplan_again(&job->plan, job->w, job->fetch.ranges, job->fetch.n_ranges, e);
 
         if (rc < 0)
@@ -158,7 +160,7 @@ int qs_writer_again(struct qs_writer *w, const struct qs_ram_range *ranges, size
         };
 
         w->again = w->torn = true;
-        rc = take_again(&job, e);
+        rc = crew_run(1, w->options.background, take_again, &job, e);
         w->torn = rc < 0;
         ramjob_fini(&job);
         free(job.old);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "qcowstore/crew.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/ramjob.h"
 
@@ -30,6 +31,15 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
         return rc == 0 && w->replaced ? writer_lock_replaced(w, e) : rc;
 }
 
+/* The order, and what the file has already; on one thread. */
+static int prepare(void *ctx, struct err *e)
+{
+        struct ramjob *job = ctx;
+        int rc = ramplan_init(&job->plan, job->w, job->fetch.ranges, job->fetch.n_ranges, e);
+
+        return rc < 0 ? rc : make_dedup(job->w, job->plan.clusters, e);
+}
+
 int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t n,
                   const struct qs_ram_source *source, qs_progress_fn *progress,
                   void *progress_ctx, struct err *e)
@@ -49,9 +59,7 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                 .progress_ctx = progress_ctx, .in_progress = ATOMIC_FLAG_INIT,
         };
 
-        rc = ramplan_init(&job.plan, w, ranges, n, e);
-        if (rc == 0)
-                rc = make_dedup(w, job.plan.clusters, e);
+        rc = crew_run(1, w->options.background, prepare, &job, e);
         if (rc == 0)
                 rc = ramjob_run(&job, e);
         if (rc == 0) {

@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "qcowstore/commit.h"
+#include "qcowstore/crew.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/emit.h"
 #include "qcowstore/plan.h"
@@ -340,13 +341,13 @@ static void punch_free(const struct qs_writer *w)
         }
 }
 
-int qs_writer_publish(struct qs_writer *w, struct err *e)
+static int publish(void *ctx, struct err *e)
 {
+        struct qs_writer *w = ctx;
         struct plan p = { 0 };
         struct snapshot last;
         struct commit c = { 0 };
 
-        ASSERT(!w->published && !w->torn);
         if (!w->pool && !w->into)       /* else its fresh contents go into the index */
                 dedup_free(ptr_take(&w->dedup));
 
@@ -366,4 +367,10 @@ int qs_writer_publish(struct qs_writer *w, struct err *e)
         }
         plan_fini(&p);
         return rc;
+}
+
+int qs_writer_publish(struct qs_writer *w, struct err *e)
+{
+        ASSERT(!w->published && !w->torn);
+        return crew_run(1, w->options.background, publish, w, e);
 }
