@@ -4,8 +4,10 @@
  * Theory of operation
  *
  * Threads prepare chunks in any order; the placer places them one at a time in
- * the order of their tickets, so the layout depends on the content only, not
- * on timing (INV-ORDER). Nobody waits: a chunk that comes early stays here, and
+ * the order of their tickets, so the layout depends on the content and on the order
+ * in which chunks were taken, not on when they were ready (INV-ORDER). That order is
+ * the guest's, hence the layout the same each time, unless the source chooses
+ * (qs_ram_source.next). Nobody waits: a chunk that comes early stays here, and
  * the thread that brings the one before it gets both. Nothing is written in
  * here; the thread does so afterwards.
  *

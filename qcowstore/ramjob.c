@@ -201,15 +201,31 @@ static int write_chunk(struct ramjob *job, const struct chunk *c, struct err *e)
         return tell_progress(job, c->ram_bytes, e);
 }
 
-/* Chunk i of guest RAM into c, and all that can be placed then into the file. */
-static int one_chunk(struct ramjob *job, struct delta_view *view, struct chunk *c, uint64_t i,
-                     struct err *e)
+static bool order_is_chosen(const struct ramjob *job)
 {
-        int rc = fill(job, view, c, i, e);
+        return job->fetch.source && job->fetch.source->next && !job->fetch.again;
+}
+
+static uint64_t piece_of(struct ramjob *job, uint64_t ticket)
+{
+        const struct qs_ram_source *source = job->fetch.source;
+        uint64_t gpa;
+
+        /* an answer that is not heeded would be lost: do not ask for what is ahead */
+        if (!order_is_chosen(job) || ticket < job->plan.n_ahead)
+                return ticket;
+        return ramorder_take(&job->order, source->next(source->ctx, &gpa) ? &gpa : NULL);
+}
+
+/* A piece of guest RAM into c, and all that can be placed then into the file. */
+static int one_chunk(struct ramjob *job, struct delta_view *view, struct chunk *c,
+                     uint64_t ticket, struct err *e)
+{
+        int rc = fill(job, view, c, piece_of(job, ticket), e);
 
         if (rc < 0)
                 return rc;
-        c = placer_place(job->placer, i, c);
+        c = placer_place(job->placer, ticket, c);
         while (rc == 0 && c) {
                 struct chunk *next = c->next;
 
@@ -230,13 +246,13 @@ static int worker(void *ctx, struct err *e)
 
         while (rc == 0 && (c = chunkpool_take(job->pool))) {
                 /* with the chunk in hand, so that who has the lowest goes on */
-                uint64_t i = atomic_fetch_add(&job->next, 1);
+                uint64_t ticket = atomic_fetch_add(&job->next, 1);
 
-                if (i >= job->plan.chunks) {
+                if (ticket >= job->plan.chunks) {
                         chunkpool_give(job->pool, c);
                         break;
                 }
-                rc = one_chunk(job, view, c, i, e);
+                rc = one_chunk(job, view, c, ticket, e);
         }
         delta_view_free(view);
         if (rc < 0) {
@@ -285,6 +301,8 @@ int ramjob_run(struct ramjob *job, struct err *e)
         /* INV-ROOM of the placer */
         int rc = space_reserve(&w->space, job->plan.clusters + 1, e);
 
+        if (rc == 0 && order_is_chosen(job))
+                rc = ramorder_init(&job->order, &job->plan, e);
         if (rc < 0)
                 return rc;
         job->placer = placer_new(&w->space, w->dedup);
@@ -300,5 +318,6 @@ void ramjob_fini(struct ramjob *job)
 {
         chunkpool_free(job->pool);
         placer_free(job->placer);
+        ramorder_fini(&job->order);
         ramplan_fini(&job->plan);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramjob.h - a crew that brings guest RAM into a file: threads take pieces by a
- * counter and prepare them; the placer, in their order, says where they go; then
- * they are written by whoever brought the one that the others had to wait for.
+/* ramjob.h - a crew that brings guest RAM into a file: threads take pieces, with
+ * tickets from a counter, and prepare them; the placer, in the order of the tickets,
+ * says where they go; then they are written by whoever brought the one that the
+ * others had to wait for.
  *
  * Ownership: the caller's struct; ramjob_fini() also after a failure.
  * Threads:   one; the crew is in here.
@@ -31,7 +32,8 @@ struct ramjob {
         struct placer *placer;
         struct chunkpool *pool;
         /* any thread */
-        _Atomic uint64_t next;
+        _Atomic uint64_t next;          /* ticket */
+        struct ramorder order;          /* only if the source says what is next */
         _Atomic uint64_t done_bytes;
         atomic_flag in_progress;        /* a thread is in the progress function */
         _Atomic uint64_t count[CHUNK_KINDS];    /* clusters that are of each kind now */

@@ -160,3 +160,62 @@ struct ram_piece ramplan_at(const struct ramplan *p, uint64_t i)
 
         return (struct ram_piece){ s->gpa + (i - s->before) * p->step, p->step, false };
 }
+
+bool ramplan_find(const struct ramplan *p, uint64_t gpa, uint64_t *ret)
+{
+        size_t lo = 0;
+        size_t hi = p->n_stretches;
+
+        while (hi - lo > 1) {
+                size_t mid = lo + (hi - lo) / 2;
+
+                if (p->stretch[mid].gpa <= gpa)
+                        lo = mid;
+                else
+                        hi = mid;
+        }
+        if (p->n_stretches == 0 || gpa < p->stretch[lo].gpa)
+                return false;
+
+        uint64_t end = lo + 1 < p->n_stretches ? p->stretch[lo + 1].before
+                                               : p->chunks - p->n_ahead;
+        uint64_t i = p->stretch[lo].before + (gpa - p->stretch[lo].gpa) / p->step;
+
+        if (i >= end)
+                return false;
+        *ret = p->n_ahead + i;
+        return true;
+}
+
+int ramorder_init(struct ramorder *o, const struct ramplan *p, struct err *e)
+{
+        *o = (struct ramorder){ .plan = p };
+        atomic_init(&o->cursor, p->n_ahead);
+        o->taken = calloc(p->chunks / 64 + 1, sizeof(*o->taken));
+        return o->taken ? 0 : err_set(e, ENOMEM, "plan the order of guest memory");
+}
+
+void ramorder_fini(struct ramorder *o)
+{
+        free((void *)o->taken);
+}
+
+static bool take(struct ramorder *o, uint64_t i)
+{
+        uint64_t bit = 1ull << i % 64;
+
+        return !(atomic_fetch_or(&o->taken[i / 64], bit) & bit);
+}
+
+uint64_t ramorder_take(struct ramorder *o, const uint64_t *want_gpa)
+{
+        uint64_t i;
+
+        if (want_gpa && ramplan_find(o->plan, *want_gpa, &i) && take(o, i))
+                return i;
+        do {
+                i = atomic_fetch_add(&o->cursor, 1);
+                ASSERT(i < o->plan->chunks);            /* INV-EACH */
+        } while (!take(o, i));
+        return i;
+}

@@ -218,6 +218,11 @@ struct qs_ram_source {
         const void *(*span)(void *ctx, uint64_t gpa, size_t bytes, void *buf,
                             bool *ret_zero, struct err *e);
         void *ctx;
+        /* NULL, or: names RAM that should be taken as soon as possible; false = the usual
+         * ascending order will do. Each thread of qs_writer_ram() asks whenever it takes a
+         * piece, of 1 MiB or one cluster that is larger, and waits for the answer. What was
+         * taken already, or is no RAM, may be named too: then it is as if false was said. */
+        bool (*next)(void *ctx, uint64_t *ret_gpa);
 };
 
 /* Bytes of work done so far, of all. From any of the threads that work, one at a
@@ -262,7 +267,8 @@ int qs_writer_read_back(struct qs_writer *writer, uint64_t gpa, size_t bytes, vo
                         struct err *e);
 /* Once, before qs_writer_ram(): what shall lie in the file before all else, in
  * this order, as it will be wanted: a working set. Ranges may overlap; those
- * that are not of the disk are left out. */
+ * that are not of the disk are left out. The source is asked for them once more then,
+ * before all else and without qs_ram_source.next. */
 int qs_writer_first(struct qs_writer *writer, const struct qs_ram_range *ranges, size_t n,
                     struct err *e);
 /* Each name once; the data are copied. Reserved names: CHECKSUMS, HOSTSUMS. */
