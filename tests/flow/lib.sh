@@ -167,6 +167,13 @@ ticks() { sed '$d' "$1" | sed -n 's/^tick \([0-9][0-9]*\)$/\1/p'; }
 last_tick() { ticks "$1" | tail -n 1; }
 first_tick() { ticks "$1" | head -n 1; }
 
+# gaps CONSOLE: of the tick lines of a guest with that option: tick, gap in us, KiB, us
+gaps() {
+        awk '/^tick [0-9]+ gap [0-9]+us did [0-9]+KiB in [0-9]+us$/ {
+                print $2, $4 + 0, $6 + 0, $8 + 0
+        }' "$1"
+}
+
 # shellcheck disable=SC2317 # called by within
 has_ticks() { [ -f "$1" ] && [ -n "$(first_tick "$1")" ]; }
 # shellcheck disable=SC2317

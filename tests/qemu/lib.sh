@@ -20,6 +20,7 @@ qemu=$(readlink -f "$(command -v qemu-system-x86_64 || echo /none)")
 qmp=$build/tests/qemu/qmp
 snapshot=${QEMU_SNAPSHOT:-$build/pageserver/adapters/qemu/qemu-snapshot}
 payload=$build/vmm/payload/payload.elf
+accel=tcg,thread=multi
 machine="-M pc -m 64M"
 append="start=4M range=32M rate=40M"
 # The small one leaves nothing in RAM that the payload does not know of; it knows no
@@ -84,7 +85,7 @@ qemu_start() {
         rm -f "$work/$_name".*
         mkfifo "$work/$_name.in"
         # shellcheck disable=SC2086 # options are words
-        "$qemu" -accel tcg,thread=multi -nodefaults -no-user-config -no-reboot -display none \
+        "$qemu" -accel $accel -nodefaults -no-user-config -no-reboot -display none \
                 $machine "$@" -serial "file:$work/$_name.txt" \
                 -qmp "unix:$work/$_name.qmp,server=on,wait=off" \
                 -qmp "unix:$work/$_name.oob,server=on,wait=off" \

@@ -194,6 +194,8 @@ static void option_read(const char *t, uint64_t *range_bytes, unsigned *cpus)
                 state.passes = take_size(&t);
         else if (take_name(&t, "cpus="))
                 *cpus = take_size(&t);
+        else if (take_name(&t, "gaps"))
+                state.gaps = 1;
         else if (take_name(&t, "mode=ro"))
                 state.mode = PAYLOAD_RO;
         else if (take_name(&t, "pattern=compressible"))

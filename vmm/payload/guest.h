@@ -88,6 +88,14 @@ static inline uint8_t io_read8(uint16_t port)
         return (uint8_t)io_service(SERVICE_IN8, port, 0);
 }
 
+/* gaps.c: steps of a CPU, timed; without the option `gaps` only gaps_start,
+ * gaps_step and gaps_page may be called, and do nothing */
+void gaps_start(void);
+void gaps_step(unsigned cpu);
+void gaps_page(unsigned cpu);
+bool gaps_ahead(unsigned cpu);
+void gaps_put(void);
+
 /* config.c: fills the constant part of the state from start_info */
 unsigned config_read(uint64_t start_info_gpa);
 uint64_t config_ram_mib(void);

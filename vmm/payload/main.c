@@ -104,6 +104,7 @@ void payload_main(unsigned cpu, uint64_t start_info_gpa)
         if (cpu == 0) {
                 wanted = config_read(start_info_gpa);
                 timer_start(0);
+                gaps_start();
                 state.cpus = cpus_start(wanted);
                 banner();
                 store32(&state.phase, PAYLOAD_RUN);

@@ -20,10 +20,14 @@
  *   rate=RATE    bytes per second of all CPUs together (0: full speed)
  *   passes=N     after N passes power off (0: go on for ever)
  *   cpus=N       1 to 8
+ *   gaps         measure how long a CPU stood still; wait awake, never halted
  *
  * Output: `payload: ...` once, `tick N` ten times a second, `verified PASS N`
  * after each pass, `done PASS N` at the end; `CORRUPT gpa= want= got=` or
- * `FAULT vector= ...` once, and then the guest stops for ever.
+ * `FAULT vector= ...` once, and then the guest stops for ever. With gaps it is
+ * `tick N gap Gus did KKiB in Tus`: since the last such line, T microseconds
+ * ago, K KiB were verified (and written), and G is the longest time between two
+ * steps of one CPU.
  */
 #ifndef VMM_PAYLOAD_PAYLOAD_H
 #define VMM_PAYLOAD_PAYLOAD_H
@@ -108,7 +112,8 @@ struct payload_state {
         uint64_t start_bytes;           /* window of pass 1                   */
         uint64_t rate;                  /* bytes per second, 0: no limit      */
         uint64_t passes;                /* stop after so many, 0: never       */
-        uint64_t unused0[7];
+        uint64_t gaps;                  /* 1: measured and printed            */
+        uint64_t unused0[6];
         /* vCPU 0 */
         uint64_t tick;                  /* written by its timer interrupt     */
         uint64_t pass;                  /* the pass that CPUs may work on     */

@@ -38,6 +38,7 @@ static void look_around(unsigned cpu)
 {
         uint64_t tick = load64(&state.tick);
 
+        gaps_step(cpu);
         if (load32(&state.phase) != PAYLOAD_RUN)
                 stop(cpu);
         if (cpu != 0 || tick == shared.printed_tick)
@@ -45,30 +46,50 @@ static void look_around(unsigned cpu)
         shared.printed_tick = tick;
         put_text("tick ");
         put_dec(tick);
+        if (state.gaps)
+                gaps_put();
         put_line_end();
+}
+
+/* Until there may be something to do. A CPU that halts cannot tell that from
+ * standing still, so where gaps are measured it stays awake. */
+static void rest(uint64_t seen_tick)
+{
+        if (state.gaps)
+                cpu_pause();
+        else
+                cpu_wait_tick(seen_tick);
 }
 
 static void wait_a_little(unsigned cpu)
 {
         look_around(cpu);
         if (state.rate)
-                cpu_wait_tick(load64(&state.tick));
+                rest(load64(&state.tick));
         else
                 cpu_pause();
 }
 
+/* Has the CPU done more than its part of the rate? */
+static bool ahead(const struct share *sh, uint64_t tick)
+{
+        uint64_t ticks = tick - shared.first_tick + 1;
+
+        if (state.gaps)
+                return gaps_ahead(sh->cpu);
+        return sh->done_bytes > ticks * state.rate / TICKS_PER_SECOND / state.cpus;
+}
+
 static void throttle(const struct share *sh)
 {
-        uint64_t ticks, tick;
+        uint64_t tick;
 
         while (state.rate) {
                 tick = load64(&state.tick);
-                ticks = tick - shared.first_tick + 1;
-                if (sh->done_bytes <=
-                    ticks * state.rate / TICKS_PER_SECOND / state.cpus)
+                if (!ahead(sh, tick))
                         return;
                 look_around(sh->cpu);
-                cpu_wait_tick(tick);
+                rest(tick);
         }
 }
 
@@ -173,6 +194,7 @@ static void share_run(struct share *sh)
                      offset += PAYLOAD_PAGE_BYTES) {
                         page_step(sh, offset);
                         sh->done_bytes += PAYLOAD_PAGE_BYTES;
+                        gaps_page(sh->cpu);
                         look_around(sh->cpu);
                         throttle(sh);
                 }

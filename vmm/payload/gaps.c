@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gaps.c - how long the CPUs stood still, as they felt it (option `gaps`).
+ *
+ * Theory of operation
+ *
+ * A step is a page of work, a turn of a waiting loop, or a byte sent to the
+ * console: microseconds at most, if the CPU runs. So the longest time between
+ * two steps of one CPU is for how long it did not: its guest was paused, it
+ * waited for a page, its thread for a processor, or its monitor was at work.
+ * vCPU 0 prints the longest of all CPUs with each tick line and begins anew.
+ *
+ * Time is the TSC's, which goes on while a guest is paused (not while QEMU
+ * without KVM is stopped by its monitor; a stopped process is felt there too).
+ * After a revert it may be any other: one wrong gap, or none if it went back.
+ *
+ * INV-LONGEST: each gap of a CPU is in one line at most, that of the tick after its
+ *              end: the CPU only raises its longest gap, and vCPU 0 takes it and
+ *              puts zero there in one exchange.
+ */
+#include "vmm/payload/guest.h"
+
+/* Each tick may come late by some 100 us on a busy host. */
+#define CALIBRATION_TICKS       4
+
+#define US_PER_TICK             (1000000 / TICKS_PER_SECOND)
+
+/* A cache line for each CPU, which alone writes it but for gap_tsc. */
+static struct {
+        uint64_t step_tsc;              /* its last step, 0: none yet         */
+        uint64_t gap_tsc;               /* its longest gap since the last line */
+        uint64_t done_bytes;
+        uint64_t due_tsc;               /* not before then its next page      */
+} pulse[PAYLOAD_CPUS_MAX] __attribute__((aligned(PAYLOAD_LINE_BYTES)));
+
+/* vCPU 0 */
+static uint64_t tsc_per_tick;
+static uint64_t line_tsc, line_bytes;   /* as the last tick line had them     */
+
+static uint64_t tsc_now(void)
+{
+        uint32_t low, high;
+
+        __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+        return (uint64_t)high << 32 | low;
+}
+
+static uint64_t tsc_at_tick(void)
+{
+        uint64_t tick = load64(&state.tick);
+
+        while (load64(&state.tick) == tick)
+                cpu_pause();
+        return tsc_now();
+}
+
+/* vCPU 0, once its timer runs: how fast the TSC counts. */
+void gaps_start(void)
+{
+        unsigned i;
+
+        if (!state.gaps)
+                return;
+        line_tsc = tsc_at_tick();
+        for (i = 1; i < CALIBRATION_TICKS; i++)
+                tsc_at_tick();
+        tsc_per_tick = (tsc_at_tick() - line_tsc) / CALIBRATION_TICKS;
+}
+
+void gaps_step(unsigned cpu)
+{
+        uint64_t last_tsc = pulse[cpu].step_tsc, now_tsc;
+
+        if (!state.gaps)
+                return;
+        now_tsc = tsc_now();
+        if (last_tsc && now_tsc > last_tsc &&
+            now_tsc - last_tsc > load64(&pulse[cpu].gap_tsc))
+                store64(&pulse[cpu].gap_tsc, now_tsc - last_tsc);
+        pulse[cpu].step_tsc = now_tsc;
+}
+
+/* With a rate, the time that a CPU has for a page. */
+static uint64_t page_tsc(void)
+{
+        return PAYLOAD_PAGE_BYTES * state.cpus * TICKS_PER_SECOND * tsc_per_tick /
+               state.rate;
+}
+
+/* A page is done. Pages are due evenly; what was missed is made up for by at most
+ * one tick's work, and a TSC that jumped is followed. */
+void gaps_page(unsigned cpu)
+{
+        uint64_t now_tsc, due_tsc = pulse[cpu].due_tsc;
+
+        if (!state.gaps)
+                return;
+        store64(&pulse[cpu].done_bytes, pulse[cpu].done_bytes + PAYLOAD_PAGE_BYTES);
+        if (!state.rate)
+                return;
+        now_tsc = tsc_now();
+        if (due_tsc < now_tsc - tsc_per_tick)
+                due_tsc = now_tsc - tsc_per_tick;
+        if (due_tsc > now_tsc)
+                due_tsc = now_tsc;
+        pulse[cpu].due_tsc = due_tsc + page_tsc();
+}
+
+/* Must the CPU wait until its last page is due? For no longer than a page's time. */
+bool gaps_ahead(unsigned cpu)
+{
+        return pulse[cpu].due_tsc - tsc_now() <= page_tsc();
+}
+
+static uint64_t in_us(uint64_t tsc)
+{
+        return tsc * US_PER_TICK / tsc_per_tick;
+}
+
+/* vCPU 0: the tick line's second half. */
+void gaps_put(void)
+{
+        uint64_t now_tsc = tsc_now(), gap_tsc = 0, done_bytes = 0;
+        unsigned cpu;
+
+        for (cpu = 0; cpu < state.cpus; cpu++) {
+                uint64_t longest_tsc = __atomic_exchange_n(&pulse[cpu].gap_tsc, 0,
+                                                           __ATOMIC_RELAXED);
+
+                if (longest_tsc > gap_tsc)
+                        gap_tsc = longest_tsc;
+                done_bytes += load64(&pulse[cpu].done_bytes);
+        }
+        put_text(" gap ");
+        put_dec(in_us(gap_tsc));
+        put_text("us did ");
+        put_dec((done_bytes - line_bytes) >> 10);
+        put_text("KiB in ");
+        put_dec(in_us(now_tsc - line_tsc));
+        put_text("us");
+        line_tsc = now_tsc;
+        line_bytes = done_bytes;
+}
