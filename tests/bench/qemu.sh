@@ -30,17 +30,6 @@ stamped() {
         "$stamp" <"$work/console" >"$1" &
 }
 
-# since NAME PATTERN [FILE]: seconds from the last command sent to the first such line behind it
-since() {
-        awk -v pattern="$2" 'FNR == 1 { file++ }
-                file == 1 && $2 == "sent" { sent = $1 }
-                file == 2 && $1 > sent && $0 ~ pattern { printf "%.4f\n", $1 - sent; exit }' \
-                "$work/$1.events.txt" "${3:-$work/$1.events.txt}"
-}
-
-# order NAME COMMAND URI: through the session, which notes when
-order() { tell "$1" "$2 {\"uri\": \"$3\"}"; }
-
 # shellcheck disable=SC2317 # called by within
 done_again() {
         [ "$(grep -c '"completed"' "$work/$1.events.txt")" -gt "$2" ] || {
@@ -61,9 +50,8 @@ save() {
 until_durable() {
         _out=$work/$1.$2.durable
         shift 2
-        _sent=$(awk '$2 == "sent" { sent = $1 } END { print sent }' "$work/vm1.events.txt")
         "$@"
-        date +%s.%N | awk -v sent="$_sent" '{ printf "%.4f\n", $1 - sent }' >>"$_out"
+        since_now vm1 >>"$_out"
 }
 
 # load SIZE WHAT URI: a revert; three files of seconds: resume, output, completed
@@ -97,11 +85,6 @@ one_round() {
 reverts() {
         load "$1" file "exec:cat $work/$1.stream"
         load "$1" image "$(tool_uri --revert --postcopy "$work/$1.qcow2")"
-}
-
-median() {
-        sort -n "$work/$1" | awk '{ v[NR] = $1 }
-                END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
 
 for mib in $sizes; do

@@ -9,6 +9,12 @@ put() { json="$json${json:+, }\"$1\": $2"; }
 size() { stat -c %s "$work/$1"; }
 header() { printf '%-46s %12s %12s %8s %6s\n' '' ours peer ratio limit; }
 
+# median NAME [COLUMN]: of the samples in that file
+median() {
+        awk -v c="${2:-1}" '{ print $c }' "$work/$1" | sort -n | awk '{ v[NR] = $1 }
+                END { printf "%.12g\n", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
+
 # row LABEL VALUE PEER LIMIT: the ratio VALUE / PEER should be at most LIMIT
 row() {
         ratio=$(awk -v a="$2" -v b="$3" 'BEGIN { printf "%.3f", a / b }')

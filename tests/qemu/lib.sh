@@ -178,6 +178,20 @@ guest_runs_on() {
         passes_again "$work/$1.txt" 2
 }
 
+# order NAME COMMAND URI: through the session, which notes when. since NAME PATTERN [FILE]:
+# seconds from the last command sent so to the first such line behind it; since_now NAME
+order() { tell "$1" "$2 {\"uri\": \"$3\"}"; }
+since() {
+        awk -v pattern="$2" 'FNR == 1 { file++ }
+                file == 1 && $2 == "sent" { sent = $1 }
+                file == 2 && $1 > sent && $0 ~ pattern { printf "%.6f\n", $1 - sent; exit }' \
+                "$work/$1.events.txt" "${3:-$work/$1.events.txt}"
+}
+since_now() {
+        awk -v now="$(date +%s.%N)" '$2 == "sent" { sent = $1 }
+                END { printf "%.4f\n", now - sent }' "$work/$1.events.txt"
+}
+
 capability() { echo "{\"capabilities\": [{\"capability\": \"$1\", \"state\": $2}]}"; }
 # set_capability NAME CAPABILITY true|false
 set_capability() {

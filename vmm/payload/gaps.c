@@ -22,7 +22,8 @@
 /* Each tick may come late by some 100 us on a busy host. */
 #define CALIBRATION_TICKS       4
 
-#define US_PER_TICK             (1000000 / TICKS_PER_SECOND)
+#define TICK_MS                 (1000 / TICKS_PER_SECOND)
+#define CATCH_UP_MS             10
 
 /* A cache line for each CPU, which alone writes it but for gap_tsc. */
 static struct {
@@ -86,11 +87,11 @@ static uint64_t page_tsc(void)
                state.rate;
 }
 
-/* A page is done. Pages are due evenly; what was missed is made up for by at most
- * one tick's work, and a TSC that jumped is followed. */
+/* A page is done. Pages are due evenly; what was missed is lost but for the work of
+ * 10 ms, else a slow-down would hide in haste behind it. A TSC that jumped is followed. */
 void gaps_page(unsigned cpu)
 {
-        uint64_t now_tsc, due_tsc = pulse[cpu].due_tsc;
+        uint64_t now_tsc, late_tsc, due_tsc = pulse[cpu].due_tsc;
 
         if (!state.gaps)
                 return;
@@ -98,8 +99,9 @@ void gaps_page(unsigned cpu)
         if (!state.rate)
                 return;
         now_tsc = tsc_now();
-        if (due_tsc < now_tsc - tsc_per_tick)
-                due_tsc = now_tsc - tsc_per_tick;
+        late_tsc = now_tsc - tsc_per_tick / (TICK_MS / CATCH_UP_MS);
+        if (due_tsc < late_tsc)
+                due_tsc = late_tsc;
         if (due_tsc > now_tsc)
                 due_tsc = now_tsc;
         pulse[cpu].due_tsc = due_tsc + page_tsc();
@@ -113,7 +115,7 @@ bool gaps_ahead(unsigned cpu)
 
 static uint64_t in_us(uint64_t tsc)
 {
-        return tsc * US_PER_TICK / tsc_per_tick;
+        return tsc * TICK_MS * 1000 / tsc_per_tick;
 }
 
 /* vCPU 0: the tick line's second half. */

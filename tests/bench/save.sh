@@ -1,0 +1,222 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# save - what a live save costs the guest, against QEMU's background-snapshot.
+#
+# Goal:   the guest stands still, as it feels it and as the monitor measures it, for at
+#         most half as long as under QEMU, whatever its RAM; and the save takes at most
+#         half as long.
+# Method: the payload guest with one CPU writes all of its RAM in a loop and says itself
+#         for how long it stood still and how much it did (`gaps`). It runs under both
+#         monitors on the same KVM; one sleeps while the other is measured. Both have been
+#         through all of their RAM, and serve all rounds. In each round, in turn: our live
+#         save, our plain stop-and-copy, QEMU into a file; then ours and QEMU's with zstd.
+#         Medians over the rounds. A sample is of the guest's lines, ten a second: from
+#         the command to the first behind the end, and as many before and after (50 at
+#         most). The longest gap of those before is the host's own: column `calm`.
+#         `lost` is the work that the guest did less than before, as time.
+# usage:  tests/bench/save.sh [ROUNDS]        in a build folder; text on standard output,
+#         JSON into bench-save.json; SAVE_SIZES for other sizes in MiB, SAVE_RATE for
+#         other bytes a second that the guest writes (0: full speed)
+# shellcheck source=tests/qemu/lib.sh
+. "$(dirname "$0")/../qemu/lib.sh"
+# shellcheck source=tests/bench/table.sh
+. "$(dirname "$0")/table.sh"
+need_kvm
+need_program jq zstd
+accel=kvm
+# without arch-capabilities: not every KVM lets QEMU set that register
+machine="-M microvm,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=on"
+machine="$machine -cpu host,-arch-capabilities"
+need_userfaultfd
+
+rounds=${1:-3}
+sizes=${SAVE_SIZES:-256 1024 4096}
+rate=${SAVE_RATE:-1G}
+ways="live paused qemu zstd qemu-zstd"
+lines_max=50
+
+# ---- the two guests: vm1 is QEMU's, vm2 ours -----------------------------------------
+
+wake() { if [ "$1" = vm1 ]; then q vm1 cont >/dev/null; else "$vmm" resume vm2; fi; }
+rest() { if [ "$1" = vm1 ]; then q vm1 stop >/dev/null; else "$vmm" pause vm2; fi; }
+
+# await FILE PATTERN SECONDS [LINE]: a line from there on; without looking again and again,
+# which would cost the measured programs their CPU
+await() {
+        timeout "$3" tail -n "+${4:-1}" -F "$1" 2>/dev/null | grep -q -m 1 -E -- "$2" ||
+                die "'$1' does not say '$2'"
+}
+
+warmed() {
+        await "$work/$1.txt" '^verified PASS 2$' 600
+        rest "$1"
+}
+
+# start_guests MIB
+start_guests() {
+        append="start=$1M rate=$rate gaps"
+        run_demo vm2 --memory "$1M" --cmdline "$append"
+        warmed vm2
+        qemu_start vm1 -m "$1M" -kernel "$payload" -append "$append"
+        warmed vm1
+        live_mode vm1
+}
+
+stop_guests() {
+        no_corruption
+        stop vm2
+        kill_qemu vm1
+}
+
+lines() { gaps "$work/$1.txt" | wc -l; }
+
+# run_for NAME N: until it has said so many lines more
+run_for() {
+        _said=$(timeout 300 tail -n 0 -F "$work/$1.txt" 2>/dev/null | grep -c -m "$2" '^tick')
+        [ "$_said" = "$2" ] || die "$1 says nothing"
+}
+
+# ---- one save: its pause in us, seconds to completed and to durable, bytes -------------
+
+# ours OPTIONS...: it is durable when the command returns
+ours() {
+        _sent=$(date +%s.%N)
+        "$vmm" save vm2 "$work/image" --json "$@" >"$work/report" || die "vmm save $*"
+        _total=$(date +%s.%N | awk -v sent="$_sent" '{ printf "%.4f", $1 - sent }')
+        echo "$(jq .phases.pause "$work/report") $_total $_total $(size image)"
+}
+
+# peer URI
+peer() {
+        _from=$(($(wc -l <"$work/vm1.events.txt") + 1))
+        order vm1 migrate "$1"
+        await "$work/vm1.events.txt" '"(completed|failed)"' 600 $_from
+        _total=$(since vm1 '"completed"')
+        [ -n "$_total" ] || die "QEMU's save failed: $(q vm1 query-migrate)"
+        _pause=$(echo "$(since vm1 ' RESUME ') $(since vm1 ' STOP ')" |
+                awk '{ printf "%.0f", ($1 - $2) * 1e6 }')
+        sync "$work/image"
+        _durable=$(since_now vm1)
+        echo "$_pause $_total $_durable $(size image)"
+}
+
+save_by() {
+        case $1 in
+        live) ours --compress none ;;
+        paused) ours --compress none --paused ;;
+        zstd) ours --compress zstd ;;
+        qemu) peer "exec:cat >$work/image" ;;
+        qemu-zstd) peer "exec:zstd -q -1 -f -o $work/image" ;;
+        esac
+}
+
+# ---- one sample: columns of a line in $work/MIB.WAY --------------------------------------
+columns="pause gap calm total durable before during after lost bytes"
+
+# felt NAME FROM TO N: gap and calm in us, rate before in MiB/s, during and after in parts
+# of that, lost in ms
+felt() {
+        gaps "$work/$1.txt" | awk -v from="$2" -v to="$3" -v n="$4" '
+                NR <= from - n || NR > to + n { next }
+                { part = NR <= from ? 1 : NR <= to ? 2 : 3 }
+                $2 > gap[part] { gap[part] = $2 }
+                { kib[part] += $3; us[part] += $4 }
+                END {
+                        calm = kib[1] / us[1]
+                        during = kib[2] / us[2] / calm
+                        printf "%d %d %.0f %.3f %.3f %.1f\n", gap[2], gap[1],
+                               calm * 1e6 / 1024, during, kib[3] / us[3] / calm,
+                               us[2] * (1 - during) / 1000
+                }'
+}
+
+# sample MIB WAY
+sample() {
+        case $2 in qemu*) vm=vm1 ;; *) vm=vm2 ;; esac
+        rm -f "$work/image"
+        sync
+        wake $vm
+        n=$(cat "$work/$1.$2.lines" 2>/dev/null || echo 20)
+        run_for $vm $((n + 3))
+        from=$(lines $vm)
+        save_by "$2" >"$work/costs"
+        to=$(($(lines $vm) + 1))
+        n=$((to - from < lines_max ? to - from : lines_max))
+        echo "$n" >"$work/$1.$2.lines"
+        run_for $vm $((n + 2))
+        rest $vm
+        felt $vm "$from" "$to" "$n" | cat "$work/costs" - | xargs |
+                awk '{ print $1, $5, $6, $2, $3, $7, $8, $9, $10, $4 }' >>"$work/$1.$2"
+}
+
+# of MIB WAY COLUMN: the median
+of() {
+        # shellcheck disable=SC2086 # they are words
+        _column=$(printf '%s\n' $columns | grep -n -x "$3" | cut -d : -f 1)
+        median "$1.$2" "$_column"
+}
+
+# ---- tables --------------------------------------------------------------------------------
+
+details() {
+        for way in $ways; do
+                printf '%-10s' "$way"
+                for column in $columns; do
+                        value=$(of "$1" "$way" "$column")
+                        printf ' %10s' "$value"
+                        put "$1_${way}_$column" "$value"
+                done
+                echo
+        done
+}
+
+# limits MIB: the asked ones
+limits() {
+        row "$1 MiB: pause by the monitor, us" "$(of "$1" live pause)" "$(of "$1" qemu pause)" 0.5
+        row "$1 MiB: longest gap in the guest, us" "$(of "$1" live gap)" "$(of "$1" qemu gap)" 0.5
+        row "$1 MiB: total, s" "$(of "$1" live total)" "$(of "$1" qemu total)" 0.5
+        row "$1 MiB: total to durable, s" "$(of "$1" live durable)" "$(of "$1" qemu durable)" 0.5
+        row "$1 MiB: total, both zstd, s" "$(of "$1" zstd total)" "$(of "$1" qemu-zstd total)" 0.5
+}
+
+# growth SMALL LARGE COLUMN
+growth() {
+        for way in live qemu; do
+                value=$(echo "$(of "$2" $way "$3") $(of "$1" $way "$3")" |
+                        awk -v mib=$(($2 - $1)) '{ printf "%.1f", ($1 - $2) * 1024 / mib }')
+                printf '%s of %s, growth per GiB from %s to %s MiB: %s us\n' \
+                        "$3" "$way" "$1" "$2" "$value"
+                put "growth_${way}_$3" "$value"
+        done
+}
+
+for mib in $sizes; do
+        start_guests "$mib"
+        i=0
+        while [ $i -lt "$rounds" ]; do
+                for way in $ways; do sample "$mib" "$way"; done
+                i=$((i + 1))
+        done
+        stop_guests
+done
+
+printf 'medians of %s, one CPU that writes %s bytes a second (0: full speed), load %s\n' \
+        "$rounds" "$rate" "$(cut -d ' ' -f 1 /proc/loadavg)"
+printf 'pause gap calm: us; total durable: s; before: MiB/s; during after: of before; lost: ms\n'
+for mib in $sizes; do
+        # shellcheck disable=SC2086 # they are words
+        printf '\n%-10s%s\n' "$mib MiB" "$(printf ' %10s' $columns)"
+        details "$mib"
+done
+echo
+header
+for mib in $sizes; do limits "$mib"; done
+# shellcheck disable=SC2086 # the first and the last of them
+set -- $sizes
+small=$1
+while [ $# -gt 1 ]; do shift; done
+if [ "$1" != "$small" ]; then
+        growth "$small" "$1" pause
+        growth "$small" "$1" gap
+fi
+finish save "$rounds" bench-save.json
