@@ -73,26 +73,27 @@ static int offset_call(struct kvm *kvm, unsigned cpu, unsigned long request, uin
         return kvm_call(kvm, kvm->vcpu_fd[cpu], request, &attr);
 }
 
-/* The rate of the VM is the host's, since we never set it: KVM 5.18. */
-static bool tsc_is_scaled(struct kvm *kvm, uint32_t khz)
+int state_host_khz(struct kvm *kvm)
 {
-        if (!kvm->has_tsc_control)
-                return false;
-
-        int host_khz = kvm_call(kvm, kvm->vm_fd, KVM_GET_TSC_KHZ, NULL);
-
-        return host_khz <= 0 || !rates_agree(khz, (uint64_t)host_khz);
+        return kvm_call(kvm, kvm->vm_fd, KVM_GET_TSC_KHZ, NULL);
 }
 
-int state_tsc_read(struct kvm *kvm, unsigned cpu, struct state_tsc *tsc, struct err *e)
+static bool tsc_is_scaled(const struct kvm *kvm, uint32_t khz, int host_khz)
 {
+        return kvm->has_tsc_control && (host_khz <= 0 || !rates_agree(khz, (uint64_t)host_khz));
+}
+
+int state_tsc_read(const struct state_reader *r, unsigned cpu, struct state_tsc *tsc,
+                   struct err *e)
+{
+        struct kvm *kvm = r->kvm;
         int khz = kvm_call(kvm, kvm->vcpu_fd[cpu], KVM_GET_TSC_KHZ, NULL);
 
         if (khz < 0)
                 return err_set(e, -khz, "read the rate of the TSC");
 
         tsc->khz = (uint32_t)khz;
-        tsc->has_offset = kvm->has_tsc_offset && !tsc_is_scaled(kvm, tsc->khz) &&
+        tsc->has_offset = kvm->has_tsc_offset && !tsc_is_scaled(kvm, tsc->khz, r->host_khz) &&
                           offset_call(kvm, cpu, KVM_GET_DEVICE_ATTR, &tsc->offset) == 0;
         return 0;
 }
@@ -190,8 +191,10 @@ static void plan_value(const struct machine_state *m, const struct kvm_clock_dat
 /* Only without scaling here as well; see the theory above. */
 static bool rate_is_hosts(struct kvm *kvm, const struct machine_state *m)
 {
+        int host_khz = kvm->has_tsc_control ? state_host_khz(kvm) : 0;
+
         for (unsigned i = 0; i < m->cpus; i++)
-                if (tsc_is_scaled(kvm, m->vcpu[i].tsc.khz))
+                if (tsc_is_scaled(kvm, m->vcpu[i].tsc.khz, host_khz))
                         return false;
         return true;
 }

@@ -171,20 +171,21 @@ static int add_extra(struct state_msrs *msrs, struct err *e)
         return rc;
 }
 
+int state_msrs_list(struct kvm *kvm, struct state_msrs *ret, struct err *e)
+{
+        ret->nmsrs = 0;
+
+        int rc = add_listed(kvm, ret, e);
+
+        return rc < 0 ? rc : add_extra(ret, e);
+}
+
 int state_msrs_read(struct kvm *kvm, unsigned cpu, const struct state_msrs *like,
                     struct state_msrs *ret, struct err *e)
 {
-        int rc = 0;
-
-        if (like) {
-                *ret = *like;
-        } else {
-                ret->nmsrs = 0;
-                rc = add_listed(kvm, ret, e);
-                if (rc == 0)
-                        rc = add_extra(ret, e);
-        }
-        return rc < 0 ? rc : read_all(kvm, cpu, ret, e);
+        ret->nmsrs = like->nmsrs;
+        memcpy(ret->entries, like->entries, like->nmsrs * sizeof(like->entries[0]));
+        return read_all(kvm, cpu, ret, e);
 }
 
 /* ---- load ---- */

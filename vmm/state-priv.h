@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state-priv.h - a whole saved machine as structs, shared by the state-*.c files.
  *
- *      KVM --state_read--> struct machine_state --state_encode--> JSON and blob
- *      KVM <-state_apply-- struct machine_state <-state_decode--- JSON and blob
+ *      KVM --state_machine_read--> struct machine_state --state_encode--> JSON and blob
+ *      KVM <-machine_apply-------- struct machine_state <-state_decode--- JSON and blob
  *
  * state_decode is where foreign bytes end: it needs no KVM (so it is fuzzed)
  * and what comes out of it is inside every limit below. The values themselves
@@ -88,6 +88,23 @@ struct machine_state {
         struct state_vcpu vcpu[VCPUS_MAX];
 };
 
+/* What reading needs to know or have, made while the guest runs. Nothing of it
+ * changes while the VM lives: all of it is KVM's and the VM's, not a vCPU's. */
+struct state_reader {
+        struct kvm *kvm;
+        bool has_xcrs;
+        int host_khz;                   /* where KVM can scale; not above 0: unknown */
+        uint32_t nested_bytes;          /* 0: KVM has no nested state */
+        struct kvm_nested_state *nested;        /* room for it; owned */
+        struct state_msrs msrs;         /* their indices: what to ask the first vCPU for */
+};
+/* state-capture.c. After a failure too it is to be freed. */
+int state_reader_init(struct state_reader *r, struct kvm *kvm, struct err *e);
+void state_reader_fini(struct state_reader *r);
+
+/* state-vm.c. vCPUs are parked; only KVM's calls. */
+int state_machine_read(const struct state_reader *r, struct machine_state *m, struct err *e);
+
 /* state-tables.c: all sections, in the order of the JSON text */
 struct state_section {
         const struct state_table *table;
@@ -114,7 +131,11 @@ struct tsc_plan {
 /* The clock and with it the TSC values: the instant of the state. */
 int state_clock_read(struct kvm *kvm, struct machine_state *m, struct err *e);
 /* The rest of struct state_tsc. */
-int state_tsc_read(struct kvm *kvm, unsigned cpu, struct state_tsc *tsc, struct err *e);
+int state_tsc_read(const struct state_reader *r, unsigned cpu, struct state_tsc *tsc,
+                   struct err *e);
+/* The rate of the VM, which is the host's since we never set it (KVM 5.18); not above 0:
+ * unknown. */
+int state_host_khz(struct kvm *kvm);
 /* After CPUID and before any TSC value. */
 int state_tsc_rate_apply(struct kvm *kvm, unsigned cpu, const struct state_tsc *saved,
                          struct err *e);
@@ -126,8 +147,9 @@ int state_tsc_apply(struct kvm *kvm, unsigned cpu, const struct tsc_plan *plan, 
 int state_clock_settle(struct kvm *kvm, const struct machine_state *m,
                        const struct tsc_plan *plan, struct err *e);
 
-/* state-msr.c. like: another vCPU's MSRs, which name what can be read at all;
- * NULL for the first vCPU. */
+/* state-msr.c: the indices of all that this KVM may have, whatever vCPU. */
+int state_msrs_list(struct kvm *kvm, struct state_msrs *ret, struct err *e);
+/* like: what to ask for, the list or another vCPU's; those that do not read are left out */
 int state_msrs_read(struct kvm *kvm, unsigned cpu, const struct state_msrs *like,
                     struct state_msrs *ret, struct err *e);
 /* All but the TSC; the TSC deadline last, with this value. */
@@ -140,7 +162,7 @@ int state_msr_write(struct kvm *kvm, unsigned cpu, uint32_t index, uint64_t valu
 uint64_t state_msr_value(const struct state_msrs *msrs, uint32_t index);
 
 /* state-vcpu.c: the two halves are before and after state_clock_apply */
-int state_vcpu_read(struct kvm *kvm, unsigned cpu, const struct state_msrs *like,
+int state_vcpu_read(const struct state_reader *r, unsigned cpu, const struct state_msrs *like,
                     struct state_vcpu *ret, struct err *e);
 int state_vcpu_apply_model(struct kvm *kvm, unsigned cpu, struct state_vcpu *v,
                            struct err *e);

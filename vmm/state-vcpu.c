@@ -22,7 +22,8 @@ struct vcpu_io {
         struct kvm *kvm;
         unsigned cpu;
         struct state_vcpu *v;
-        const struct state_msrs *like;  /* reading */
+        const struct state_reader *reader;      /* reading */
+        const struct state_msrs *like;
         const struct tsc_plan *plan;    /* writing */
 };
 
@@ -56,11 +57,6 @@ static int run_steps(const struct step *steps, size_t n, struct vcpu_io *io, con
                         return err_set(e, -rc, "vCPU %u: %s %s", io->cpu, verb, s->what);
         }
         return 0;
-}
-
-static bool has_cap(struct kvm *kvm, unsigned cap)
-{
-        return kvm_call(kvm, kvm->vm_fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)cap) > 0;
 }
 
 /* SREGS2 is SREGS up to here, then flags and PDPTRs for the interrupt bitmap,
@@ -114,7 +110,7 @@ static int read_xsave(struct vcpu_io *io, struct err *e)
 
 static int read_xcrs(struct vcpu_io *io, struct err *e)
 {
-        if (!has_cap(io->kvm, KVM_CAP_XCRS))
+        if (!io->reader->has_xcrs)
                 return 0;
 
         int rc = vcpu_call(io, KVM_GET_XCRS, &io->v->xcrs);
@@ -124,7 +120,7 @@ static int read_xcrs(struct vcpu_io *io, struct err *e)
 
 static int read_tsc(struct vcpu_io *io, struct err *e)
 {
-        return state_tsc_read(io->kvm, io->cpu, &io->v->tsc, e);
+        return state_tsc_read(io->reader, io->cpu, &io->v->tsc, e);
 }
 
 static int read_msrs(struct vcpu_io *io, struct err *e)
@@ -164,17 +160,11 @@ bool state_nested_in_use(const struct kvm_nested_state *n)
 
 static int check_nested(struct vcpu_io *io, struct err *e)
 {
-        int room = kvm_call(io->kvm, io->kvm->vm_fd, KVM_CHECK_EXTENSION,
-                            (void *)(uintptr_t)KVM_CAP_NESTED_STATE);
-
-        if (room < (int)sizeof(struct kvm_nested_state))
-                return 0;
-
-        AUTO_FREE struct kvm_nested_state *n = calloc(1, (size_t)room);
+        struct kvm_nested_state *n = io->reader->nested;
 
         if (!n)
-                return err_msg(e, ENOMEM, "no memory");
-        n->size = (uint32_t)room;
+                return 0;
+        n->size = io->reader->nested_bytes;
 
         int rc = vcpu_call(io, KVM_GET_NESTED_STATE, n);
 
@@ -206,10 +196,10 @@ static const struct step reading[] = {
         { "events", KVM_GET_VCPU_EVENTS, STRUCT(events) },
 };
 
-int state_vcpu_read(struct kvm *kvm, unsigned cpu, const struct state_msrs *like,
+int state_vcpu_read(const struct state_reader *r, unsigned cpu, const struct state_msrs *like,
                     struct state_vcpu *ret, struct err *e)
 {
-        struct vcpu_io io = { .kvm = kvm, .cpu = cpu, .v = ret, .like = like };
+        struct vcpu_io io = { .kvm = r->kvm, .cpu = cpu, .v = ret, .reader = r, .like = like };
 
         return run_steps(reading, ARRAY_SIZE(reading), &io, "read", e);
 }

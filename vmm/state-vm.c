@@ -43,16 +43,16 @@ static int chips_call(struct kvm *kvm, struct machine_state *m, unsigned long ch
 }
 
 /* The clock first: with the last vCPU parked it is the instant of the state. */
-static int machine_read(struct kvm *kvm, struct machine_state *m, struct err *e)
+int state_machine_read(const struct state_reader *r, struct machine_state *m, struct err *e)
 {
-        m->cpus = kvm->cpus;
+        m->cpus = r->kvm->cpus;
 
-        int rc = state_clock_read(kvm, m, e);
+        int rc = state_clock_read(r->kvm, m, e);
 
         for (unsigned i = 0; i < m->cpus && rc == 0; i++)
-                rc = state_vcpu_read(kvm, i, i ? &m->vcpu[0].msrs : NULL, &m->vcpu[i], e);
+                rc = state_vcpu_read(r, i, i ? &m->vcpu[0].msrs : &r->msrs, &m->vcpu[i], e);
         if (rc == 0)
-                rc = chips_call(kvm, m, KVM_GET_IRQCHIP, KVM_GET_PIT2, "read", e);
+                rc = chips_call(r->kvm, m, KVM_GET_IRQCHIP, KVM_GET_PIT2, "read", e);
         return rc;
 }
 
@@ -72,23 +72,6 @@ static int machine_apply(struct kvm *kvm, struct machine_state *m, struct err *e
         if (rc == 0)
                 rc = state_clock_settle(kvm, m, &plan, e);
         return rc;
-}
-
-int state_save(struct kvm *kvm, struct json_object **ret_kvm, struct state_blob *ret_blob,
-               struct err *e)
-{
-        ASSERT(kvm->cpus >= 1 && kvm->cpus <= VCPUS_MAX);
-
-        AUTO_FREE struct machine_state *m = calloc(1, sizeof(*m));
-
-        if (!m)
-                return err_msg(e, ENOMEM, "no memory for the machine state");
-
-        int rc = machine_read(kvm, m, e);
-
-        if (rc == 0)
-                rc = state_encode(m, ret_kvm, ret_blob, e);
-        return rc < 0 ? err_in(e, rc, "save the machine state") : 0;
 }
 
 int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,

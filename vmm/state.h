@@ -2,10 +2,10 @@
 /* state.h - everything KVM holds about a guest, as versioned JSON plus blobs.
  *
  * What is saved and in which order it is read and written back, with the
- * reasons: state-vm.c, state-vcpu.c. All vCPUs are parked during save; a VM that is
- * loaded has never run. The JSON object "kvm" has version, clock, irqchips,
- * pit and one object a vCPU with named registers; xsave areas and LAPIC pages
- * lie in the blob, referred to by offset and length.
+ * reasons: state-vm.c, state-vcpu.c. All vCPUs are parked during state_save() and
+ * state_capture_take(); a VM that is loaded has never run. The JSON object "kvm" has
+ * version, clock, irqchips, pit and one object a vCPU with named registers; xsave
+ * areas and LAPIC pages lie in the blob, referred to by offset and length.
  * The JSON and the blob of a load are untrusted input.
  */
 #ifndef VMM_STATE_H
@@ -26,6 +26,18 @@ struct state_blob {
 };
 void state_blob_fini(struct state_blob *blob);
 
+/* A save in three steps, so that a guest stands still for KVM's calls alone:
+ *   new     while it runs; no call on a vCPU, which would wait for it to pause
+ *   take    in the pause, once; allocates nothing, opens nothing, takes no lock
+ *   encode  afterwards, as often as wanted
+ * kvm outlives it. One thread at a time. */
+struct state_capture;
+int state_capture_new(struct kvm *kvm, struct state_capture **ret, struct err *e);
+int state_capture_take(struct state_capture *c, struct err *e);
+int state_capture_encode(const struct state_capture *c, struct json_object **ret_kvm,
+                         struct state_blob *ret_blob, struct err *e);
+void state_capture_free(struct state_capture *c);
+/* All of it in one, vCPUs parked. */
 int state_save(struct kvm *kvm, struct json_object **ret_kvm, struct state_blob *ret_blob,
                struct err *e);
 /* The number of vCPUs a saved state has, to create the VM before loading. */
