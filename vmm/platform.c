@@ -10,9 +10,6 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/lock.h"
-#include "vmm/acpi-pm.h"
-#include "vmm/rtc.h"
-#include "vmm/uart.h"
 
 /* Theory of operation
  *
@@ -288,43 +285,51 @@ void platform_power_button(struct platform *p)
 
 #define PLATFORM_VERSION 1
 
-static int save_locked(struct platform *p, struct json_object *o, struct err *e)
-        REQUIRES(p->lock)
+static void capture_locked(struct platform *p, struct platform_state *ret) REQUIRES(p->lock)
 {
+        ret->com1 = p->com1;
+        ret->pm = p->pm;
+        ret->rtc = p->rtc;
+        ret->taken_ns = clock_now_ns();
+}
+
+void platform_capture(struct platform *p, struct platform_state *ret)
+{
+        lock_acquire(&p->lock);
+        capture_locked(p, ret);
+        lock_release(&p->lock);
+}
+
+int platform_encode(const struct platform_state *s, struct json_object **ret, struct err *e)
+{
+        AUTO_JSON *o = json_object_new_object();
         struct json_object *com1, *rtc;
-        int rc = uart_save(&p->com1, &com1, e);
+
+        json_put_u64(o, "version", PLATFORM_VERSION);
+
+        int rc = uart_save(&s->com1, &com1, e);
 
         if (rc < 0)
                 return rc;
         json_object_object_add(o, "com1", com1);
-        rc = rtc_save(&p->rtc, &rtc, e);
+        rc = rtc_save(&s->rtc, &rtc, e);
         if (rc < 0)
                 return rc;
         json_object_object_add(o, "rtc", rtc);
-        json_object_object_add(o, "acpi_pm", acpi_pm_save(&p->pm, clock_now_ns()));
+        json_object_object_add(o, "acpi_pm", acpi_pm_save(&s->pm, s->taken_ns));
+        *ret = ptr_take(&o);
         return 0;
 }
 
 int platform_save(struct platform *p, struct json_object **ret, struct err *e)
 {
-        AUTO_JSON *o = json_object_new_object();
+        struct platform_state s;
 
-        json_put_u64(o, "version", PLATFORM_VERSION);
-        lock_acquire(&p->lock);
-        int rc = save_locked(p, o, e);
-        lock_release(&p->lock);
-        if (rc == 0)
-                *ret = ptr_take(&o);
-        return rc;
+        platform_capture(p, &s);
+        return platform_encode(&s, ret, e);
 }
 
-struct loaded {
-        struct uart com1;
-        struct acpi_pm pm;
-        struct rtc rtc;
-};
-
-static int load_all(struct loaded *l, struct json_object *devices, struct err *e)
+static int load_all(struct platform_state *l, struct json_object *devices, struct err *e)
 {
         struct json_object *com1, *pm, *rtc;
         uint64_t version;
@@ -349,7 +354,7 @@ static int load_all(struct loaded *l, struct json_object *devices, struct err *e
 
 int platform_load(struct platform *p, struct json_object *devices, struct err *e)
 {
-        struct loaded l;
+        struct platform_state l;
         int rc = load_all(&l, devices, e);
 
         if (rc < 0)

@@ -16,7 +16,10 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "vmm/acpi-pm.h"
 #include "vmm/kvm.h"
+#include "vmm/rtc.h"
+#include "vmm/uart.h"
 
 enum platform_request {
         PLATFORM_POWER_OFF,             /* ACPI S5 */
@@ -48,7 +51,18 @@ size_t platform_input(struct platform *p, const uint8_t *data, size_t bytes);
 /* The ACPI power button. */
 void platform_power_button(struct platform *p);
 
-/* One JSON object with a versioned object per device. vCPUs are parked. */
+/* All devices at one moment. Plain: the caller's, nothing to free. */
+struct platform_state {
+        struct uart com1;
+        struct acpi_pm pm;
+        struct rtc rtc;
+        uint64_t taken_ns;              /* clock_now_ns() */
+};
+/* The moment is that of a pause when the vCPUs are parked; allocates nothing. */
+void platform_capture(struct platform *p, struct platform_state *ret);
+/* One JSON object with a versioned object per device. */
+int platform_encode(const struct platform_state *s, struct json_object **ret, struct err *e);
+/* Both in one. vCPUs are parked. */
 int platform_save(struct platform *p, struct json_object **ret, struct err *e);
 int platform_load(struct platform *p, struct json_object *devices, struct err *e);
 /* After load and after the irqchips are set: interrupt lines follow the devices' state. */

@@ -9,9 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/check.h"
 #include "common/json.h"
+#include "tests/unit/counted.h"
 #include "tests/unit/suite.h"
 #include "vmm/uart.h"
 
@@ -253,6 +255,42 @@ static void state_goes_through_text(void)
         platform_free(p);
 }
 
+/* What is captured is the moment, whatever comes until it is written down. */
+static void a_capture_is_a_moment(void)
+{
+        struct seen s;
+        struct platform *p = start(&s);
+        struct platform_state taken;
+        struct json_object *then, *late, *now;
+
+        out(p, COM1 + 7, 1, 0x42);
+        CU_ASSERT_EQUAL(platform_input(p, (const uint8_t *)"hello", 5), 5);
+        (void)counted_take();
+        platform_capture(p, &taken);
+
+        struct counted counted = counted_take();
+
+        CU_ASSERT(counted.allocations == 0 && counted.files == 0 && counted.locks == 1);
+        CU_ASSERT_EQUAL_FATAL(platform_encode(&taken, &then, NULL), 0);
+        out(p, COM1 + 7, 1, 0x43);
+        CU_ASSERT_EQUAL(in(p, COM1, 1), 'h');
+        out(p, 0x602, 2, 0x100);
+        usleep(1000);                   /* more than a tick of the PM timer */
+        CU_ASSERT_EQUAL_FATAL(platform_encode(&taken, &late, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(platform_save(p, &now, NULL), 0);
+        CU_ASSERT(json_object_equal(then, late) && !json_object_equal(then, now));
+        platform_free(p);
+
+        p = start(&s);
+        CU_ASSERT_EQUAL_FATAL(platform_load(p, late, NULL), 0);
+        CU_ASSERT_EQUAL(in(p, COM1 + 7, 1), 0x42);
+        CU_ASSERT_EQUAL(in(p, COM1, 1), 'h');
+        platform_free(p);
+        json_object_put(then);
+        json_object_put(late);
+        json_object_put(now);
+}
+
 static const CU_TestInfo cases[] = {
         { "absent ports read all ones", absent_ports_read_ones },
         { "wide accesses are split", wide_accesses_are_split },
@@ -261,6 +299,7 @@ static const CU_TestInfo cases[] = {
         { "input_room is called once per refusal", input_room_is_called_once },
         { "MMIO reads all ones", mmio_reads_ones },
         { "state goes through JSON text", state_goes_through_text },
+        { "a capture is a moment", a_capture_is_a_moment },
         CU_TEST_INFO_NULL,
 };
 
