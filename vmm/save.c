@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "vmm/meta.h"
+#include "vmm/platform.h"
 #include "vmm/ram-source.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
@@ -18,9 +19,10 @@
 /* Theory of operation
  *
  * Stop, copy, resume. The save thread pauses the vCPUs, reads KVM's and the
- * devices' state, hands RAM to the writer and lets the guest go on as soon as
- * the last byte has been read; making the file durable and giving it its name
- * happens while the guest runs. On any failure the guest goes on as it was and
+ * devices' state into memory that is there already, hands RAM to the writer and
+ * lets the guest go on as soon as the last byte has been read; writing the state
+ * down, making the file durable and giving it its name happens while the guest
+ * runs. On any failure the guest goes on as it was and
  * the writer leaves nothing behind.
  *
  * While it runs the VM's state is not changed by anyone else (vm_pause and
@@ -41,10 +43,16 @@ struct save {
 
         /* save thread, until it posts */
         struct qs_writer *writer;
+        struct state_capture *state;
+        struct platform_state devices;
+        uint64_t wall_ns;               /* the moment that is saved */
         struct json_object *result;
         struct err err;
         uint64_t start_ns;
-        uint64_t paused_ns;             /* a duration */
+        /* durations; the first two are part of the third */
+        uint64_t stop_ns;               /* until the last vCPU was parked */
+        uint64_t state_ns;              /* reading KVM's and the devices' state */
+        uint64_t paused_ns;
 };
 
 static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
@@ -67,7 +75,7 @@ static int put_meta(struct save *s, struct err *e)
 {
         struct meta m = {
                 .memory_bytes = s->vm->ram.bytes, .cpus = s->vm->kvm.cpus,
-                .saved_wall_ns = clock_wall_ns(),
+                .saved_wall_ns = s->wall_ns,
         };
 
         snprintf(m.name, sizeof(m.name), "%s", s->vm->name);
@@ -77,15 +85,36 @@ static int put_meta(struct save *s, struct err *e)
         return put_json(s, SECTION_META, o, e);
 }
 
+/* Devices are captured again in the pause; this brings the pages of s->devices. */
+static int prepare_state(struct save *s, struct err *e)
+{
+        platform_capture(s->vm->platform, &s->devices);
+        return state_capture_new(&s->vm->kvm, &s->state, e);
+}
+
+/* In the pause. */
+static int capture_state(struct save *s, struct err *e)
+{
+        uint64_t from_ns = clock_now_ns();
+
+        s->wall_ns = clock_wall_ns();
+
+        int rc = state_capture_take(s->state, e);
+
+        platform_capture(s->vm->platform, &s->devices);
+        s->state_ns = clock_now_ns() - from_ns;
+        return rc;
+}
+
 static int put_state(struct save *s, struct err *e)
 {
         AUTO_JSON *kvm = NULL;
         AUTO_JSON *devices = NULL;
         struct state_blob blob = { 0 };
-        int rc = state_save(&s->vm->kvm, &kvm, &blob, e);
+        int rc = state_capture_encode(s->state, &kvm, &blob, e);
 
         if (rc == 0)
-                rc = platform_save(s->vm->platform, &devices, e);
+                rc = platform_encode(&s->devices, &devices, e);
         if (rc == 0)
                 rc = put_json(s, SECTION_KVM, kvm, e);
         if (rc == 0)
@@ -134,8 +163,9 @@ static int copy_paused(struct save *s, struct err *e)
         int rc = pause_guest(s, from_ns + SAVE_PAUSE_WAIT_NS, e);
         bool paused = rc == 0;
 
+        s->stop_ns = clock_now_ns() - from_ns;
         if (rc == 0)
-                rc = put_state(s, e);
+                rc = capture_state(s, e);
         if (rc == 0)
                 rc = put_ram(s, e);
         if (s->was_running && (rc < 0 || s->request.mode == SAVE_RESUME)) {
@@ -156,6 +186,8 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
 
         json_put_str(o, "name", s->vm->name);
         json_put_str(o, "image", s->request.path);
+        json_put_u64(phases, "stop", s->stop_ns / NS_PER_US);
+        json_put_u64(phases, "state", s->state_ns / NS_PER_US);
         json_put_u64(phases, "pause", s->paused_ns / NS_PER_US);
         json_put_u64(phases, "total", (clock_now_ns() - s->start_ns) / NS_PER_US);
         json_object_object_add(o, "phases", phases);
@@ -180,7 +212,11 @@ static int run(struct save *s, struct err *e)
         s->request.writer.backing = s->request.backing[0] ? s->request.backing : NULL;
         rc = qs_writer_new(s->request.path, &s->request.writer, &s->writer, e);
         if (rc == 0)
+                rc = prepare_state(s, e);
+        if (rc == 0)
                 rc = copy_paused(s, e);
+        if (rc == 0)
+                rc = put_state(s, e);
         if (rc == 0)
                 rc = qs_writer_publish(s->writer, e);
         if (rc == 0) {
@@ -189,6 +225,7 @@ static int run(struct save *s, struct err *e)
         } else if (s->was_running && s->request.mode == SAVE_STOP) {
                 vcpus_resume(s->vm->vcpus);     /* harmless when copy_paused() did */
         }
+        state_capture_free(s->state);
         qs_writer_free(s->writer);
         return rc;
 }

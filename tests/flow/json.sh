@@ -26,7 +26,8 @@ prints object '.name == "vm1" and .state == "running" and .cpus == 2' \
 prints array '.[0].name == "vm1"' "$vmm" list --json
 prints object '.memory == 67108864 and .saving == false and .lane == "boot"' \
         "$vmm" info vm1 --json
-prints object '.phases.pause <= .phases.total and .clusters.raw > 0 and .bytes > 0' \
+prints object '(.phases | .stop + .state <= .pause and .pause <= .total and .state > 0) and
+        .clusters.raw > 0 and .bytes > 0' \
         "$vmm" save vm1 "$image" --tag 'a "b" \ ü' --json
 stop vm1
 prints object '.format_version == 2 and .tag == "a \"b\" \\ ü" and .vm.cpus == 2' \
