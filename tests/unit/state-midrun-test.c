@@ -192,18 +192,38 @@ static void count(void *ctx, const char *field, const char *was, const char *is)
         ++*(unsigned *)ctx;
 }
 
+/* Both of one pause: from c, which was made before it, and at once. */
+static struct json_object *capture(struct guest *g, struct state_capture *c,
+                                   struct state_blob *ret_blob)
+{
+        AUTO_JSON *at_once = NULL;
+        struct json_object *captured = NULL;
+        struct state_blob blob = { 0 };
+        unsigned differences = 0;
+        struct err e = { 0 };
+
+        CU_ASSERT_FATAL(ok(state_capture_take(c, &e), &e));
+        CU_ASSERT_FATAL(ok(state_save(&g->kvm, &at_once, &blob, &e), &e));
+        CU_ASSERT_FATAL(ok(state_capture_encode(c, &captured, ret_blob, &e), &e));
+        CU_ASSERT(ok(state_compare(captured, ret_blob, at_once, &blob, count, &differences, &e),
+                     &e));
+        CU_ASSERT(differences == 0);
+        state_blob_fini(&blob);
+        return captured;
+}
+
 /* From a paused guest to a new one, which has its state and does not run yet. */
-static struct guest *move(struct guest *from)
+static struct guest *move(struct guest *from, struct state_capture *c)
 {
         struct guest *to = guest_new(from->kvm.cpus);
-        AUTO_JSON *was = NULL;
         AUTO_JSON *is = NULL;
         AUTO_JSON *devices = NULL;
         struct state_blob was_blob = { 0 }, is_blob = { 0 };
         unsigned differences = 0;
         struct err e = { 0 };
 
-        CU_ASSERT_FATAL(ok(state_save(&from->kvm, &was, &was_blob, &e), &e));
+        AUTO_JSON *was = capture(from, c, &was_blob);
+
         CU_ASSERT_FATAL(ok(platform_save(from->platform, &devices, &e), &e));
         memcpy(to->ram.slots[0].hva, from->ram.slots[0].hva, from->ram.slots[0].bytes);
 
@@ -235,13 +255,18 @@ static void moves(unsigned cpus, const char *options)
 
         boot(g, cpus, options);
         for (unsigned i = 0; i < MOVES; i++) {
+                struct state_capture *c;
+                struct err e = { 0 };
+
                 start(g);
                 CU_ASSERT(guest_ticks(g, TICKS_BETWEEN));
+                CU_ASSERT_FATAL(ok(state_capture_new(&g->kvm, &c, &e), &e));
                 pause_guest(g);
                 check_console(g);
 
-                struct guest *next = move(g);
+                struct guest *next = move(g, c);
 
+                state_capture_free(c);
                 guest_free(g);
                 g = next;
         }
