@@ -251,6 +251,12 @@ kill_server() {
 # shellcheck disable=SC2317 # called by within
 has_loaded() { info_least "$1" present_bytes "$2" || [ "$(field resident "$work/info")" = true ]; }
 
+# is_filling NAME MIB: less than that is loaded, so that what follows shows something
+is_filling() {
+        _present=$(info_field "$1" present_bytes)
+        [ "$_present" -lt $(($2 << 20)) ] || die "$_present bytes are loaded: nothing is shown"
+}
+
 # kill_servers NAME N: its own page server, so many times in the middle of a revert;
 # the first at once, the others each further into the memory
 kill_servers() {
