@@ -2,83 +2,51 @@
 /* The map by PAGEMAP_SCAN: the kernel reports runs of pages that match, one for a huge page
  * or a thousand of them, and passes over what is not mapped by the page table. */
 #include <errno.h>
-#include <sys/ioctl.h>
 
 #include "common/check.h"
 #include "vmm/ownmap-priv.h"
-
-/* linux/fs.h of 6.7, which older headers lack */
-#define IS_FILE (1ull << 2)
-#define IS_PRESENT (1ull << 3)
-#define IS_SWAPPED (1ull << 4)
-#define IS_ZERO (1ull << 5)
-#define IS_HUGE (1ull << 6)
-
-struct region {
-        uint64_t start_hva;
-        uint64_t end_hva;
-        uint64_t categories;
-};
-
-struct scan {
-        uint64_t size;
-        uint64_t flags;
-        uint64_t start_hva;
-        uint64_t end_hva;
-        uint64_t walk_end_hva;          /* out */
-        uint64_t regions;
-        uint64_t regions_max;
-        uint64_t pages_max;
-        uint64_t inverted;
-        uint64_t all_of;                /* after inversion */
-        uint64_t any_of;
-        uint64_t report;
-};
-
-#define SCAN _IOWR('f', 16, struct scan)
-
-static_assert(sizeof(struct region) == 24 && sizeof(struct scan) == 96, "as the kernel has it");
+#include "vmm/pagemapscan.h"
 
 /* On the stack, 6 KiB. The kernel has a buffer of 512 of its own at most. */
 #define REGIONS_MAX 256u
 
 /* Returns how many regions were written, or a negative errno. Zero pages are nobody's own:
  * that one is there says that the page was never written. */
-static int scan(int fd, uint64_t start_hva, uint64_t end_hva, struct region *regions,
-                uint64_t *ret_walked_hva)
+static int scan(int fd, uint64_t start_hva, uint64_t end_hva,
+                struct pagemapscan_region *regions, uint64_t *ret_walked_hva)
 {
-        struct scan s = {
+        struct pagemapscan s = {
                 .size = sizeof(s), .start_hva = start_hva, .end_hva = end_hva,
                 .regions = (uintptr_t)regions, .regions_max = REGIONS_MAX,
-                .inverted = IS_FILE | IS_ZERO, .all_of = IS_FILE | IS_ZERO,
-                .any_of = IS_PRESENT | IS_SWAPPED, .report = IS_HUGE,
+                .inverted = PAGE_OF_FILE | PAGE_ZERO, .all_of = PAGE_OF_FILE | PAGE_ZERO,
+                .any_of = PAGE_PRESENT | PAGE_SWAPPED, .report = PAGE_HUGE,
         };
-        int n = ioctl(fd, SCAN, &s);
+        int n = ioctl(fd, PAGEMAPSCAN, &s);
 
         if (n < 0)
                 return -errno;
-        *ret_walked_hva = s.walk_end_hva;
+        *ret_walked_hva = s.walked_hva;
         return n;
 }
 
 /* asks about the page of its own variables */
 static bool works(int pagemap_fd)
 {
-        struct region regions[REGIONS_MAX];
+        struct pagemapscan_region regions[REGIONS_MAX];
         uint64_t walked;
         uint64_t page = ALIGN_DOWN((uintptr_t)&walked, OWNMAP_PAGE_BYTES);
 
         return scan(pagemap_fd, page, page + OWNMAP_PAGE_BYTES, regions, &walked) >= 0;
 }
 
-static void mark(struct ownmap_slot *slot, const struct region *r)
+static void mark(struct ownmap_slot *slot, const struct pagemapscan_region *r)
 {
         uint64_t hva = (uintptr_t)slot->hva;
         uint64_t first = (r->start_hva - hva) / OWNMAP_PAGE_BYTES;
         uint64_t end = (r->end_hva - hva) / OWNMAP_PAGE_BYTES;
 
         ownmap_mark(slot, first, end);
-        if (!(r->categories & IS_HUGE))
+        if (!(r->categories & PAGE_HUGE))
                 return;
         for (uint64_t b = DIV_ROUND_UP(first, OWNMAP_BLOCK_PAGES);
              b < end / OWNMAP_BLOCK_PAGES; b++)
@@ -88,7 +56,7 @@ static void mark(struct ownmap_slot *slot, const struct region *r)
 static int scan_all(int pagemap_fd, struct ownmap_slot *slot, uint64_t first_page,
                     uint64_t pages, struct err *e)
 {
-        struct region regions[REGIONS_MAX];
+        struct pagemapscan_region regions[REGIONS_MAX];
         uint64_t at = (uintptr_t)slot->hva + first_page * OWNMAP_PAGE_BYTES;
         uint64_t end = at + pages * OWNMAP_PAGE_BYTES;
 
