@@ -71,26 +71,6 @@ static bool is_missing(char *at)
         return !(in_core & 1);
 }
 
-/* of the mapping that holds the address, as /proc/self/smaps says */
-static long huge_kib(const char *at, const char *key)
-{
-        FILE *f = fopen("/proc/self/smaps", "re");
-        unsigned long first, end;
-        bool here = false;
-        long kib = -1;
-        char line[256];
-
-        HOLDS(f != NULL);
-        while (fgets(line, sizeof(line), f)) {
-                if (sscanf(line, "%lx-%lx ", &first, &end) == 2)
-                        here = first <= (uintptr_t)at && (uintptr_t)at < end;
-                else if (here && strncmp(line, key, strlen(key)) == 0)
-                        kib = atol(line + strlen(key));
-        }
-        fclose(f);
-        return kib;
-}
-
 /* exits with 77 where the kernel makes no huge page even of plain memory */
 static void need_collapse(void)
 {
@@ -120,7 +100,7 @@ static void anonymous_memory(void)
         HOLDS(uffd_zero(uffd, (uintptr_t)p + 3 * HUGE - KIT_PAGE, KIT_PAGE) == UFFD_DONE);
         HOLDS(collapses(p));
         HOLDS(!collapses(p + HUGE) && !collapses(p + 2 * HUGE) && !collapses(p + 3 * HUGE));
-        HOLDS(huge_kib(p, "AnonHugePages:") == 2048);
+        HOLDS(kit_smaps_kib(p, "AnonHugePages:") == 2048);
         HOLDS(is_missing(p + 2 * HUGE - KIT_PAGE) && is_missing(p + 3 * HUGE));
 
         struct kit k = { .uffd = uffd };
@@ -164,10 +144,11 @@ static void cache_memory(void)
         int uffd = register_missing(clone);
 
         HOLDS(collapses(server));
-        HOLDS(clone[0] == 0x29 && huge_kib(clone, "ShmemPmdMapped:") == 2048);
+        HOLDS(clone[0] == 0x29 && kit_smaps_kib(clone, "ShmemPmdMapped:") == 2048);
         clone[0] = 1;
         HOLDS(clone[KIT_PAGE] == 0x29 && server[0] == 0x29);
-        HOLDS(huge_kib(clone, "ShmemPmdMapped:") == 0 && huge_kib(clone, "Anonymous:") == 4);
+        HOLDS(kit_smaps_kib(clone, "ShmemPmdMapped:") == 0);
+        HOLDS(kit_smaps_kib(clone, "Anonymous:") == 4);
 
         /* INV-HOLE: while a clone is registered, holes are respected */
         HOLDS(!collapses(server + HUGE) && is_hole(fd, 2 * HUGE - KIT_PAGE));

@@ -35,6 +35,25 @@ void kit_need_uffd(void)
         close(fd);
 }
 
+long kit_smaps_kib(const char *at, const char *key)
+{
+        FILE *f = fopen("/proc/self/smaps", "re");
+        unsigned long first, end;
+        bool here = false;
+        long kib = -1;
+        char line[256];
+
+        HOLDS(f != NULL);
+        while (fgets(line, sizeof(line), f)) {
+                if (sscanf(line, "%lx-%lx ", &first, &end) == 2)
+                        here = first <= (uintptr_t)at && (uintptr_t)at < end;
+                else if (here && strncmp(line, key, strlen(key)) == 0)
+                        kib = atol(line + strlen(key));
+        }
+        fclose(f);
+        return kib;
+}
+
 void kit_open(struct kit *k)
 {
         struct err e;

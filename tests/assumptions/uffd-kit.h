@@ -18,6 +18,9 @@ void kit_holds(bool ok, const char *what, const char *file, int line);
 /* exits with 77 and the reason where there is no full userfaultfd */
 void kit_need_uffd(void);
 
+/* of the mapping that holds the address, as /proc/self/smaps says; key ends with a colon */
+long kit_smaps_kib(const char *at, const char *key);
+
 struct kit {
         int memfd;              /* KIT_BYTES, all hole */
         int uffd;
