@@ -16,6 +16,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/wire/psfault.h"
 #include "pageserver/chan.h"
 
 static_assert(PS_REGIONS_MAX == PSMSG_REGIONS_MAX && PS_UFFDS_MAX == PSMSG_UFFDS_MAX &&
@@ -372,6 +373,10 @@ int ps_client_event(struct ps_client *client, struct ps_event *ret, struct err *
                 event.type = PS_EVENT_RECORD;
                 event.record_fd = fds[0];
                 break;
+        case PSMSG_LEASED:
+                event.type = PS_EVENT_LEASED;
+                event.lease = client->msg.lease;
+                break;
         default:
                 return unexpected(client, fds, e);
         }
@@ -402,4 +407,47 @@ int ps_client_retry(struct ps_client *client, struct err *e)
 {
         client->msg.type = PSMSG_RETRY;
         return tell(client, NULL, e);
+}
+
+/* ---- the reader lease ---------------------------------------------------------- */
+
+int ps_client_lease(struct ps_client *client, uint64_t number, int *ret_fd, struct err *e)
+{
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return err_set(e, errno, "cannot make a socket pair");
+
+        AUTO_FD ours = pair[0];
+        AUTO_FD theirs = pair[1];
+
+        client->msg.type = PSMSG_LEASE;
+        client->msg.lease = number;
+
+        int rc = tell(client, &theirs, e);
+
+        if (rc == 0)
+                *ret_fd = fd_take(&ours);
+        return rc;
+}
+
+ssize_t ps_lease_pass(int fd, const uint64_t *hva, size_t n)
+{
+        uint8_t buf[PSFAULT_BYTES_MAX];
+        size_t done = 0;
+
+        while (done < n) {
+                size_t count = MIN(n - done, PSFAULT_MAX);
+                size_t bytes = psfault_encode(hva + done, count, buf);
+
+                if (send(fd, buf, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
+                                break;
+                        return -EPIPE;
+                }
+                done += count;
+        }
+        return (ssize_t)done;
 }

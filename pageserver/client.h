@@ -110,6 +110,7 @@ enum ps_event_type {
                                            its thread waits until ps_client_retry() */
         PS_EVENT_STATS,                 /* the answer to ps_client_ask_stats() */
         PS_EVENT_RECORD,                /* the answer to ps_client_ask_record() */
+        PS_EVENT_LEASED,                /* to ps_client_lease(): of that number */
 };
 
 struct ps_event {
@@ -117,6 +118,7 @@ struct ps_event {
         uint64_t gpa;
         char text[256];
         struct ps_stats stats;
+        uint64_t lease;
         int record_fd;                  /* the caller's to close: a memfd, sealed, that holds
                                            what a WORKING-SET section does */
 };
@@ -149,5 +151,14 @@ int ps_client_ask_record(struct ps_client *client, struct err *e);
 int ps_client_prefetch(struct ps_client *client, uint64_t rate, struct err *e);
 /* Try bad pages again: their waiters are woken and fault anew. */
 int ps_client_retry(struct ps_client *client, struct err *e);
+
+/* The reader lease (INV-READER): from PS_EVENT_LEASED on the server reads the userfaultfds no
+ * more, until *ret_fd, the caller's, is closed. Whoever reads them passes on what is missing,
+ * as soon as it is called for. One lease at a time; number tells the answer to this one from
+ * that to an earlier one. Not for clients with `removes`. */
+int ps_client_lease(struct ps_client *client, uint64_t number, int *ret_fd, struct err *e);
+/* Addresses of missing faults. Any thread; waits for nothing. How many the server has taken,
+ * from the first on: not all of them when it does not keep up. -EPIPE: it has gone. */
+ssize_t ps_lease_pass(int fd, const uint64_t *hva, size_t n);
 
 #endif

@@ -5,7 +5,16 @@
 
 #include "common/check.h"
 #include "pageserver/feed.h"
+#include "pageserver/session.h"
 #include "pageserver/uffd.h"
+
+/* Not for us: a write to what the client has protected. INV-READER: it went past him because
+ * he does not hold the lease, or only just. */
+static int protected(struct feed *f, const struct uffd_msg *m, int n)
+{
+        session_protected(f->session, f->fd, m->arg.pagefault.address);
+        return n;
+}
 
 /* An address outside the client's regions is its own mistake, and so is an event
  * (fork, remap, unmap) that it asked for against our contract: neither can be
@@ -14,6 +23,8 @@ static int take(struct feed *f, const struct uffd_msg *m, uint64_t gpa[FEED_BATC
 {
         switch (m->event) {
         case UFFD_EVENT_PAGEFAULT:
+                if (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
+                        return protected(f, m, n);
                 if (!regions_gpa(f->regions, m->arg.pagefault.address, &gpa[n]))
                         return -EFAULT;
                 return n + 1;

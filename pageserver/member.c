@@ -106,11 +106,14 @@ static void hung_up(struct member *m)
 static void flush(struct member *m)
 {
         bool full;
+        enum peer what = m->peer->output(m->session, &full);
 
-        if (m->peer->output(m->session, &full) == PEER_CLOSED) {
+        if (what == PEER_CLOSED) {
                 hung_up(m);
                 return;
         }
+        if (what == PEER_ORDERED)
+                members_kick(m->table);
         if (full)
                 event_add(m->writable, NULL);
 }

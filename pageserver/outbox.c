@@ -9,6 +9,7 @@
 /* first things first */
 static const enum psmsg_type order[] = {
         PSMSG_ATTACHED, PSMSG_BAD_PAGE, PSMSG_RESIDENT, PSMSG_STATS, PSMSG_RECORD,
+        PSMSG_LEASED,
 };
 
 void outbox_init(struct outbox *o)

@@ -30,12 +30,12 @@ struct outbox {
 void outbox_init(struct outbox *o);
 void outbox_fini(struct outbox *o);
 
-/* type: ATTACHED, RESIDENT, STATS or RECORD */
+/* type: ATTACHED, RESIDENT, STATS, RECORD or LEASED */
 void outbox_put(struct outbox *o, enum psmsg_type type);
 void outbox_put_bad_page(struct outbox *o, uint64_t gpa, const char *text);
 
 /* The next to send; it stays until outbox_sent(). false = none. The caller fills
- * in what STATS and RECORD carry. Main thread only. */
+ * in what STATS, RECORD and LEASED carry. Main thread only. */
 bool outbox_peek(struct outbox *o, struct psmsg *ret);
 void outbox_sent(struct outbox *o, const struct psmsg *m);
 

@@ -46,7 +46,18 @@ static void retry(struct session *s)
         session_wake_all(s);
 }
 
-static int command(struct session *s, const struct psmsg *m, struct err *e)
+/* What its userfaultfds tell of memory that is given back is ours to hear. */
+static int lease(struct session *s, uint64_t number, int *sock, struct err *e)
+{
+        const struct feed like = { .ops = &feed_lease, .regions = s->regions, .session = s };
+
+        if (s->removed)
+                return err_msg(e, EINVAL, "a client that gives memory back cannot read its "
+                               "userfaultfds itself");
+        return readers_lease(&s->readers, &like, number, sock, e);
+}
+
+static int command(struct session *s, const struct psmsg *m, int *fds, struct err *e)
 {
         if (session_state(s) != SESSION_SERVING)
                 return err_msg(e, EPROTO, "message %d before attach", (int)m->type);
@@ -65,6 +76,8 @@ static int command(struct session *s, const struct psmsg *m, struct err *e)
                         return err_msg(e, EINVAL, "this client did not ask to be recorded");
                 outbox_put(&s->outbox, PSMSG_RECORD);
                 break;
+        case PSMSG_LEASE:
+                return lease(s, m->lease, &fds[0], e);
         default:
                 return err_msg(e, EPROTO, "message %d is not a client's", (int)m->type);
         }
@@ -79,7 +92,7 @@ static int act(struct session *s, const struct psmsg *m, int *fds, struct err *e
         case PSMSG_ATTACH:
                 return attach(s, &m->attach, fds, e);
         default:
-                return command(s, m, e);
+                return command(s, m, fds, e);
         }
 }
 
@@ -205,11 +218,32 @@ static int send_news(struct session *s, struct psmsg *m)
                 if (rc < 0)
                         return rc;
         }
+        if (m->type == PSMSG_LEASED) {
+                if (!readers_leased(&s->readers))
+                        return 0;               /* it has ended since */
+                m->lease = s->readers.number;
+        }
         return chan_send(s->sock, m, &fd);
+}
+
+/* PEER_OK, or ORDERED */
+static enum peer look_at_readers(struct session *s)
+{
+        switch (readers_look(&s->readers)) {
+        case READERS_TELL:
+                outbox_put(&s->outbox, PSMSG_LEASED);
+                break;
+        case READERS_KICK:
+                return PEER_ORDERED;
+        case READERS_SAME:
+                break;
+        }
+        return PEER_OK;
 }
 
 static enum peer output(struct session *s, bool *ret_full)
 {
+        enum peer what = s->hung_up ? PEER_OK : look_at_readers(s);
         struct psmsg m;
 
         *ret_full = false;
@@ -218,7 +252,7 @@ static enum peer output(struct session *s, bool *ret_full)
 
                 if (rc == -EAGAIN) {
                         *ret_full = true;
-                        return PEER_OK;
+                        return what;
                 }
                 if (rc < 0) {
                         session_hang_up(s);
@@ -232,11 +266,11 @@ static enum peer output(struct session *s, bool *ret_full)
         if (!s->hung_up && feed_error < 0) {
                 struct err e;
 
-                err_set(&e, -feed_error, "a userfaultfd of client %u cannot be served", s->id);
+                err_set(&e, -feed_error, "the faults of client %u cannot be served", s->id);
                 refuse(s, &e);
                 return PEER_CLOSED;
         }
-        return PEER_OK;
+        return what;
 }
 
 static void turn_away(int sock, const void *offer, const struct err *e)

@@ -40,7 +40,7 @@ struct peer_ops {
         /* While it WAITS, whenever the server is poked; NULL = it never does. */
         enum peer (*go_on)(struct session *s);
         /* Sends what the workers left in the outbox; *ret_full: the rest when the
-         * socket can be written. */
+         * socket can be written. ORDERED: the workers are to look again. */
         enum peer (*output)(struct session *s, bool *ret_full);
         /* The reason as the last message, then hang-up. */
         void (*refuse)(struct session *s, const struct err *e);

@@ -40,6 +40,9 @@ static const struct sandbox_call faults[] = {
         CALL_WHEN(ioctl, 1, UFFDIO_WAKE),
         CALL_WHEN(ioctl, 1, UFFDIO_CONTINUE),
         CALL_WHEN(ioctl, 1, UFFDIO_POISON),
+        CALL_WHEN(ioctl, 1, UFFDIO_WRITEPROTECT),
+        /* what a client passes on */
+        CALL(recvfrom),
         /* before Linux 6.10 */
         CALL_WHEN(fcntl, 1, F_GETFL), CALL_WHEN(fcntl, 1, F_SETFL),
 };
@@ -81,7 +84,7 @@ const struct sandbox_group sandbox_every[] = {
 /* ---- the main thread besides ------------------------------------------------------ */
 
 static const struct sandbox_call clients[] = {
-        CALL(accept), CALL(accept4), CALL(recvmsg), CALL(recvfrom), CALL(sendmsg),
+        CALL(accept), CALL(accept4), CALL(recvmsg), CALL(sendmsg),
         CALL(sendto), CALL(shutdown), CALL(getsockopt), CALL(setsockopt), CALL(getsockname),
         CALL(getpeername), CALL_WHEN(ioctl, 1, FIONREAD), CALL(pidfd_open),
         CALL(pidfd_send_signal),

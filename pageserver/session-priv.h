@@ -80,6 +80,7 @@ struct session {
         struct record record;                   /* all zeros if not recording */
         _Atomic size_t announced;               /* extents of the working set, to the disk */
         struct prefetch prefetch;
+        struct readers readers;                 /* see there */
         struct outbox outbox;
         struct session_counters count;
 };

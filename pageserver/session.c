@@ -13,7 +13,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/io.h"
-#include "pageserver/session-priv.h"
+#include "pageserver/attach.h"
 
 /* of Linux 6.5; older headers lack it */
 #ifndef SO_PEERPIDFD
@@ -63,6 +63,7 @@ int session_new(struct session_host *host, int *sock, unsigned id, struct sessio
         s->pid = p.pid;
         s->uid = p.uid;
         s->pidfd = p.pidfd;
+        readers_init(&s->readers);
         outbox_init(&s->outbox);
         *ret = s;
         return 0;
@@ -85,6 +86,7 @@ void session_free(struct session *s)
         }
         for (unsigned i = 0; i < s->nuffds; i++)
                 fd_close(&s->uffd[i]);
+        readers_fini(&s->readers);
         fd_close(&s->sock);
         fd_close(&s->pidfd);
         regions_free(s->regions);
@@ -137,8 +139,11 @@ int session_pidfd(const struct session *s)
 void session_hang_up(struct session *s)
 {
         s->hung_up = true;
-        if (session_state(s) == SESSION_SERVING)
-                atomic_store(&s->state, SESSION_DRAINING);
+        if (session_state(s) != SESSION_SERVING)
+                return;
+        atomic_store(&s->state, SESSION_DRAINING);
+        if (readers_hung_up(&s->readers))
+                session_wake_all(s);
 }
 
 void session_close_socket(struct session *s)
@@ -164,10 +169,12 @@ void session_host_ring(struct session_host *host)
 
 /* Userfaultfds are dealt over the workers, beginning with one that the session's
  * number says; of fewer than there are workers each has several readers. */
-struct feed *session_feed(struct session *s, unsigned worker, unsigned i)
+struct feed *session_feed(struct session *s, unsigned worker, enum readers_poll what, unsigned i)
 {
         unsigned workers = s->host->workers;
 
+        if (what == POLL_LEASE)
+                return i == 0 ? &s->readers.feed : NULL;
         if (s->host->pinned)
                 return i < s->nuffds ? &s->feed[i] : NULL;
 
@@ -179,6 +186,27 @@ struct feed *session_feed(struct session *s, unsigned worker, unsigned i)
         unsigned at = first + i * workers;
 
         return at < s->nuffds ? &s->feed[at] : NULL;
+}
+
+struct readers *session_readers(struct session *s)
+{
+        return &s->readers;
+}
+
+void session_lease_ended(struct session *s)
+{
+        if (readers_end(&s->readers))
+                s->host->poke(s->host);
+}
+
+void session_protected(struct session *s, int uffd, uint64_t hva)
+{
+        uint64_t page = ALIGN_DOWN(hva, (uint64_t)s->page_bytes);
+
+        if (session_state(s) == SESSION_DRAINING && session_client_dead(s))
+                (void)uffd_protect(uffd, page, s->page_bytes, false);
+        else
+                (void)uffd_wake(uffd, page, s->page_bytes);
 }
 
 void session_feed_broken(struct session *s, int rc)

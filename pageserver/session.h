@@ -7,7 +7,9 @@
  *           served, regions are unknown; not for ever (member.c)
  *           -> SERVING   its peer, main thread
  * SERVING   the workers own the feeds; regions, sink and map are constant
- *           -> DRAINING  session_hang_up(): the peer went away or broke the protocol
+ *           -> DRAINING  session_hang_up(): the peer went away or broke the protocol; a
+ *                        lease ends, and threads wait for nobody any more who has read
+ *                        of them (readers.h)
  * DRAINING  no prefetch, no messages; faults are served on, because the kernel may
  *           still be working for a process that has died (INV-HOLE)
  *           -> GONE      its home worker, once the client's memory is gone
@@ -35,6 +37,7 @@
 #include "pageserver/cache.h"
 #include "pageserver/feed.h"
 #include "pageserver/log.h"
+#include "pageserver/readers.h"
 #include "pageserver/sandbox.h"
 
 enum session_state {
@@ -122,7 +125,14 @@ enum withheld session_withheld(const struct session *s);
 void session_withhold(struct session *s, enum withheld why);
 
 /* worker threads: the feeds that worker polls, by i = 0, 1, ...; NULL = no more */
-struct feed *session_feed(struct session *s, unsigned worker, unsigned i);
+struct feed *session_feed(struct session *s, unsigned worker, enum readers_poll what, unsigned i);
+struct readers *session_readers(struct session *s);
+/* a worker has read the lease's socket to its end */
+void session_lease_ended(struct session *s);
+/* A worker has read that a thread writes to a page at hva that is protected. It is woken,
+ * faults anew, and tells whoever reads then. Of a client that has died, whose kernel threads
+ * may still be at it, nobody would ever: those write. */
+void session_protected(struct session *s, int uffd, uint64_t hva);
 /* a worker found a feed unusable */
 void session_feed_broken(struct session *s, int rc);
 /* main thread: the session is given to one more worker; it lets go (INV-QUIET) */

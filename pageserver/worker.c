@@ -20,10 +20,10 @@
 #define NAP_NS 100000
 #define NAPS 20
 
-/* a session, and whether its feeds are in the epoll set */
+/* a session, and which of its feeds are in the epoll set */
 struct known {
         struct session *session;
-        bool polled;
+        enum readers_poll polled;
 };
 
 struct worker {
@@ -68,22 +68,37 @@ static int poll_own(struct worker *w, int fd, uint32_t how)
         return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
-static struct feed *feed_of(const struct worker *w, struct session *s, unsigned i)
-{
-        return w->ahead ? NULL : session_feed(s, w->index, i);
-}
-
 static void poll_drop(struct worker *w, int fd)
 {
         epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static void poll_session(struct worker *w, struct known *k)
+static void drop_session(struct worker *w, struct known *k)
 {
         struct feed *f;
 
-        k->polled = true;
-        for (unsigned i = 0; (f = feed_of(w, k->session, i)); i++) {
+        if (k->polled == POLL_NOTHING)
+                return;
+        for (unsigned i = 0; (f = session_feed(k->session, w->index, k->polled, i)); i++)
+                poll_drop(w, f->fd);
+        if (readers_leave(session_readers(k->session), k->polled))
+                w->host->poke(w->host);
+        k->polled = POLL_NOTHING;
+}
+
+static void poll_session(struct worker *w, struct known *k, enum readers_poll what)
+{
+        struct feed *f;
+
+        drop_session(w, k);
+        if (what == POLL_NOTHING)
+                return;
+        if (!readers_come(session_readers(k->session), what)) {
+                w->host->poke(w->host);
+                return;
+        }
+        k->polled = what;
+        for (unsigned i = 0; (f = session_feed(k->session, w->index, what, i)); i++) {
                 int rc = poll_feed(w, f);
 
                 if (rc < 0)
@@ -91,13 +106,12 @@ static void poll_session(struct worker *w, struct known *k)
         }
 }
 
-static void drop_session(struct worker *w, struct known *k)
+/* Who works ahead serves no faults. */
+static enum readers_poll to_be_polled(const struct worker *w, const struct known *k)
 {
-        struct feed *f;
-
-        k->polled = false;
-        for (unsigned i = 0; (f = feed_of(w, k->session, i)); i++)
-                poll_drop(w, f->fd);
+        if (w->ahead || session_withheld(k->session))
+                return POLL_NOTHING;
+        return readers_poll(session_readers(k->session));
 }
 
 static void take_in(struct worker *w, struct serve_ctx *ctx, struct session *s)
@@ -137,13 +151,12 @@ static void come_and_go(struct worker *w, struct serve_ctx *ctx)
                 take_in(w, ctx, arrived[i]);
         for (unsigned i = w->sessions; i-- > 0;) {
                 struct known *k = &w->known[i];
+                enum readers_poll what = to_be_polled(w, k);
 
                 if (session_state(k->session) == SESSION_GONE)
                         let_go(w, i);
-                else if (session_withheld(k->session) && k->polled)
-                        drop_session(w, k);
-                else if (!session_withheld(k->session) && !k->polled)
-                        poll_session(w, k);
+                else if (k->polled != what)
+                        poll_session(w, k, what);
         }
 }
 

@@ -131,6 +131,10 @@ static void put_body(struct out *o, const struct psmsg *m)
         case PSMSG_PREFETCH:
                 put64(o, m->rate);
                 break;
+        case PSMSG_LEASE:
+        case PSMSG_LEASED:
+                put64(o, m->lease);
+                break;
         case PSMSG_ATTACHED:
         case PSMSG_RESIDENT:
         case PSMSG_ASK_STATS:
@@ -320,6 +324,10 @@ static int take_body(struct in *in, struct psmsg *m)
         case PSMSG_PREFETCH:
                 m->rate = take_int(in, 8);
                 return 0;
+        case PSMSG_LEASE:
+        case PSMSG_LEASED:
+                m->lease = take_int(in, 8);
+                return 0;
         case PSMSG_ATTACHED:
         case PSMSG_RESIDENT:
         case PSMSG_ASK_STATS:
@@ -335,7 +343,7 @@ int psmsg_decode(const void *buf, size_t bytes, struct psmsg *ret)
 {
         struct in in = { .at = buf, .left = bytes };
 
-        ret->type = (enum psmsg_type)take_range(&in, 2, PSMSG_HELLO, PSMSG_RECORD);
+        ret->type = (enum psmsg_type)take_range(&in, 2, PSMSG_HELLO, PSMSG_TYPE_LAST);
         take_range(&in, 2, 0, 0);
         take_range(&in, 4, bytes, bytes);
         if (in.bad)
@@ -358,6 +366,7 @@ size_t psmsg_fds(const struct psmsg *m)
                 return (m->welcome.has_map ? 1u : 0u) + (m->welcome.has_cache ? 2u : 0u) +
                        (m->welcome.has_removed ? 1u : 0u);
         case PSMSG_RECORD:
+        case PSMSG_LEASE:
                 return 1;
         case PSMSG_ATTACH:
                 return m->attach.nuffds;

@@ -9,8 +9,12 @@
  *
  *     client -> server    HELLO                       ATTACH
  *     server -> client           WELCOME or ERROR             ATTACHED or ERROR
- *     then, at any time, from the client  ASK_STATS ASK_RECORD PREFETCH RETRY
- *                        from the server  RESIDENT BAD_PAGE STATS RECORD, ERROR as the last
+ *     then, at any time, from the client  ASK_STATS ASK_RECORD PREFETCH RETRY LEASE
+ *                        from the server  RESIDENT BAD_PAGE STATS RECORD LEASED, ERROR as
+ *                                         the last
+ * LEASE: the client wants to be the only reader of its userfaultfds (INV-READER) and passes
+ * on what the server needs to know by the socket that comes along (psfault.h), until it
+ * closes its end of that. LEASED: from here on it is.
  *
  * Threads: pure functions. No I/O.
  */
@@ -23,8 +27,9 @@
 
 #define PSMSG_MAGIC 0x53504253u         /* "SBPS" */
 /* 2: all files of a chain travel with HELLO
- * 3: page size, map, removed map and record in HELLO; RECORD; more in STATS */
-#define PSMSG_VERSION 3u
+ * 3: page size, map, removed map and record in HELLO; RECORD; more in STATS
+ * 4: LEASE */
+#define PSMSG_VERSION 4u
 
 #define PSMSG_REGIONS_MAX 512u
 #define PSMSG_UFFDS_MAX 64u
@@ -51,6 +56,9 @@ enum psmsg_type {
         PSMSG_RETRY,
         PSMSG_ASK_RECORD,
         PSMSG_RECORD,                   /* descriptor: a memfd, what WORKING-SET holds */
+        PSMSG_LEASE,                    /* descriptor: the server's end of a SOCK_SEQPACKET pair */
+        PSMSG_LEASED,
+        PSMSG_TYPE_LAST = PSMSG_LEASED,
 };
 
 enum psmsg_lane { PSMSG_LANE_AUTO, PSMSG_LANE_SHARED, PSMSG_LANE_COPY };
@@ -140,6 +148,7 @@ struct psmsg {
                 struct psmsg_bad_page bad_page;
                 struct psmsg_stats stats;
                 uint64_t rate;          /* PREFETCH */
+                uint64_t lease;         /* LEASE: any number; LEASED: which it is */
         };
 };
 

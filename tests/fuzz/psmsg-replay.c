@@ -17,7 +17,7 @@ static size_t seed_message(unsigned *seed, uint8_t *buf)
         static struct psmsg m;
 
         memset(&m, 0, sizeof(m));
-        m.type = (enum psmsg_type)(PSMSG_HELLO + (unsigned)rand_r(seed) % PSMSG_RETRY);
+        m.type = (enum psmsg_type)(PSMSG_HELLO + (unsigned)rand_r(seed) % PSMSG_TYPE_LAST);
         if (m.type == PSMSG_WELCOME)
                 m.welcome.lane = PSMSG_LANE_COPY;
         if (m.type == PSMSG_ERROR)
@@ -25,7 +25,8 @@ static size_t seed_message(unsigned *seed, uint8_t *buf)
         if (m.type == PSMSG_HELLO)
                 m.hello = (struct psmsg_hello){
                         .nimages = 1 + (unsigned)rand_r(seed) % PSMSG_IMAGES_MAX,
-                        .has_cache = rand_r(seed) % 2, .tag = "tag", .path = "path",
+                        .page_bytes = PSMSG_PAGE_SMALL, .has_cache = rand_r(seed) % 2,
+                        .tag = "tag", .path = "path",
                 };
         if (m.type == PSMSG_ATTACH) {
                 m.attach.nuffds = 1 + (unsigned)rand_r(seed) % PSMSG_UFFDS_MAX;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/wire/psfault.h"
 #include "common/wire/psmsg.h"
 #include "pageserver/regions.h"
 
@@ -37,11 +38,23 @@ static void judge_regions(const struct psmsg_attach *a)
         regions_free(r);
 }
 
+/* of a lease */
+static void judge_faults(const uint8_t *data, size_t size)
+{
+        uint64_t hva[PSFAULT_MAX];
+        uint8_t again[PSFAULT_BYTES_MAX];
+        int n = psfault_decode(data, size, hva);
+
+        ASSERT(n < 0 || (psfault_encode(hva, (size_t)n, again) == size &&
+                         !memcmp(data, again, size)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         static struct psmsg m;
         static uint8_t again[PSMSG_BYTES_MAX];
 
+        judge_faults(data, size);
         if (psmsg_decode(data, size, &m) < 0)
                 return 0;
         ASSERT(psmsg_encode(&m, again) == size);

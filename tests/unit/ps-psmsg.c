@@ -11,6 +11,7 @@
 
 #include "common/bytes.h"
 #include "common/check.h"
+#include "common/wire/psfault.h"
 #include "tests/unit/suite.h"
 
 static struct psmsg sample(enum psmsg_type type)
@@ -58,6 +59,10 @@ static struct psmsg sample(enum psmsg_type type)
         case PSMSG_PREFETCH:
                 m.rate = UINT64_MAX;
                 break;
+        case PSMSG_LEASE:
+        case PSMSG_LEASED:
+                m.lease = 0x8877665544332211;
+                break;
         default:
                 break;
         }
@@ -68,7 +73,7 @@ static void same_after_the_wire(void)
 {
         uint8_t a[PSMSG_BYTES_MAX], b[PSMSG_BYTES_MAX];
 
-        for (int type = PSMSG_HELLO; type <= PSMSG_RECORD; type++) {
+        for (int type = PSMSG_HELLO; type <= PSMSG_TYPE_LAST; type++) {
                 struct psmsg m = sample((enum psmsg_type)type);
                 struct psmsg back;
                 size_t n = psmsg_encode(&m, a);
@@ -101,6 +106,11 @@ static void fields_arrive(void)
         CU_ASSERT_EQUAL(psmsg_decode(buf, psmsg_encode(&m, buf), &back), 0);
         CU_ASSERT_EQUAL(memcmp(&back.attach.region[511], &m.attach.region[511],
                                sizeof(m.attach.region[0])), 0);
+        m = sample(PSMSG_LEASED);
+        CU_ASSERT_EQUAL(psmsg_decode(buf, psmsg_encode(&m, buf), &back), 0);
+        CU_ASSERT_EQUAL(back.lease, 0x8877665544332211);
+        m.type = PSMSG_LEASE;
+        CU_ASSERT_EQUAL(psmsg_fds(&m), 1);
         m = sample(PSMSG_ERROR);
         CU_ASSERT_EQUAL(psmsg_decode(buf, psmsg_encode(&m, buf), &back), 0);
         CU_ASSERT_EQUAL(back.error.code, -ENOENT);
@@ -127,7 +137,7 @@ static void cut_or_longer_is_refused(void)
 {
         uint8_t buf[PSMSG_BYTES_MAX + 1];
 
-        for (int type = PSMSG_HELLO; type <= PSMSG_RECORD; type++) {
+        for (int type = PSMSG_HELLO; type <= PSMSG_TYPE_LAST; type++) {
                 struct psmsg m = sample((enum psmsg_type)type);
                 size_t n = psmsg_encode(&m, buf);
 
@@ -156,7 +166,7 @@ static void wrong_fields_are_refused(void)
                 { PSMSG_HELLO, 18, 101, -EBADMSG },     { PSMSG_HELLO, 32, 64, -EBADMSG },
                 { PSMSG_HELLO, 19, 0, -EBADMSG },       { PSMSG_HELLO, 19, 34, -EBADMSG },
                 { PSMSG_HELLO, 34, 0, -EBADMSG },       /* NUL inside the tag */
-                { PSMSG_HELLO, 12, 2, -EPROTONOSUPPORT },
+                { PSMSG_HELLO, 12, 3, -EPROTONOSUPPORT },
                 { PSMSG_HELLO, 17, 16, -EBADMSG },      /* a removed map without removes */
                 { PSMSG_HELLO, 20, 1, -EBADMSG },
                 { PSMSG_WELCOME, 8, 0, -EBADMSG },      { PSMSG_ERROR, 11, 1, -EBADMSG },
@@ -176,11 +186,32 @@ static void wrong_fields_are_refused(void)
         }
 }
 
+static void faults_of_a_lease(void)
+{
+        uint64_t hva[PSFAULT_MAX], back[PSFAULT_MAX];
+        uint8_t buf[PSFAULT_BYTES_MAX + 8] = { 0 };
+
+        for (size_t i = 0; i < PSFAULT_MAX; i++)
+                hva[i] = 0x7f1234567000 + i;
+        for (size_t n = 1; n <= PSFAULT_MAX; n++) {
+                CU_ASSERT_EQUAL(psfault_encode(hva, n, buf), n * 8);
+                CU_ASSERT_EQUAL(psfault_decode(buf, n * 8, back), n);
+                CU_ASSERT_EQUAL(memcmp(hva, back, n * 8), 0);
+        }
+        for (size_t bytes = 0; bytes <= sizeof(buf); bytes++) {
+                bool whole = bytes > 0 && bytes % 8 == 0 && bytes <= PSFAULT_BYTES_MAX;
+
+                CU_ASSERT_EQUAL(psfault_decode(buf, bytes, back),
+                                whole ? (int)(bytes / 8) : -EBADMSG);
+        }
+}
+
 static const CU_TestInfo cases[] = {
         { "a message is the same after the wire", same_after_the_wire },
         { "fields arrive as they were sent", fields_arrive },
         { "what is cut or longer is refused", cut_or_longer_is_refused },
         { "single wrong fields are refused", wrong_fields_are_refused },
+        { "the faults of a lease", faults_of_a_lease },
         CU_TEST_INFO_NULL,
 };
 
