@@ -2,9 +2,7 @@
 #include "vmm/pager.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +12,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
-#include "common/lock.h"
-#include "vmm/greeting.h"
-#include "vmm/pace.h"
-#include "vmm/program-path.h"
-#include "vmm/recording.h"
-#include "vmm/stripes.h"
+#include "vmm/pager-priv.h"
 
 /* Theory of operation
  *
@@ -36,7 +29,7 @@
  * pages (the copy lane).
  *
  * watch thread:  waits for the server's events and for requests of others,
- *                replaces the server. Touches no guest memory.
+ *                replaces the server (pager-server.c). Touches no guest memory.
  */
 #define RESTART_WAIT_MS 200
 /* How long a guest waits for a daemon to come back before it gets a server of its
@@ -46,47 +39,6 @@
 #define DAEMON_WAIT_NS (500 * NS_PER_MS)
 #define DAEMON_LOOK_MS 10
 #define REFRESH_WAIT_NS (200 * NS_PER_MS)
-
-struct pager {
-        /* set before the watch thread starts, constant after */
-        struct greeting greeting;
-        char *socket;
-        unsigned hold_percent;
-        pager_notify_fn *notify;
-        void *ctx;
-        struct stripes stripes;
-        int wake_fd;
-        pthread_t watch;
-        bool watching;
-
-        /* watch thread (and pager_start() before it) */
-        struct ps_client *client;
-
-        /* any thread */
-        struct pace pace;
-        struct recording recording;
-
-        struct lock lock;
-        struct cond answered;
-        struct pager_news news GUARDED_BY(lock);
-        uint64_t answers GUARDED_BY(lock);
-        bool want_stats GUARDED_BY(lock);
-        bool want_retry GUARDED_BY(lock);
-        bool want_prefetch GUARDED_BY(lock);
-        bool quit GUARDED_BY(lock);
-};
-
-static int server_start(struct pager *p, bool private, struct ps_client **ret, struct err *e)
-{
-        char program[PATH_MAX];
-
-        if (!private)
-                return ps_client_connect(p->socket, ret, e);
-
-        int rc = pageserver_path(program, sizeof(program), e);
-
-        return rc < 0 ? rc : ps_client_spawn(program, ret, e);
-}
 
 static int keep_options(struct pager *p, const struct pager_options *o, struct err *e)
 {
@@ -104,7 +56,7 @@ static int keep_options(struct pager *p, const struct pager_options *o, struct e
         return p->wake_fd < 0 ? err_set(e, errno, "create an eventfd") : 0;
 }
 
-static void set_lane(struct pager *p, enum ps_lane lane)
+void pager_set_lane(struct pager *p, enum ps_lane lane)
 {
         lock_acquire(&p->lock);
         p->news.lane = lane;
@@ -151,35 +103,18 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
         lock_init(&p->lock);
         cond_init(&p->answered);
         recording_init(&p->recording, options->record);
-        set_lane(p, options->lane);
+        pager_set_lane(p, options->lane);
 
         int rc = keep_options(p, options, e);
 
         if (rc == 0)
-                rc = server_start(p, !p->socket, &p->client, e);
+                rc = pager_server_start(p, !p->socket, &p->client, e);
         if (rc < 0) {
                 pager_free(p);
                 return rc;
         }
         *ret = p;
         return 0;
-}
-
-static int hello(struct pager *p, struct ps_client *client, enum ps_lane lane, unsigned hold,
-                 uint64_t prefetch_rate, struct ps_welcome *ret, struct err *e)
-{
-        const struct greeting_wish wish = {
-                .lane = lane, .hold_percent = hold, .prefetch_rate = prefetch_rate,
-                .record = recording_goes_on(&p->recording),
-        };
-
-        return greeting_say(&p->greeting, client, &wish, ret, e);
-}
-
-static int attach(struct pager *p, struct ps_client *client, bool again, struct err *e)
-{
-        return ps_client_attach(client, p->stripes.regions, p->stripes.nregions,
-                                p->stripes.uffds, p->stripes.nuffds, again, e);
 }
 
 static int map_ram(struct pager *p, struct ram *ram, const struct ps_welcome *w, struct err *e)
@@ -204,14 +139,14 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
         struct ps_welcome w = WELCOME_NONE;
         /* prefetch would take the processors from what leads to the first
          * instruction: it waits for pager_prefetch() */
-        int rc = hello(p, p->client, pager_lane(p), p->hold_percent,
+        int rc = pager_server_hello(p, p->client, pager_lane(p), p->hold_percent,
                        p->hold_percent ? pace_now(&p->pace) : PS_PREFETCH_OFF, &w, e);
 
         if (rc < 0)
                 return rc;
         p->greeting.cache_fd = w.cache_fd;
         p->greeting.filled_fd = w.filled_fd;
-        set_lane(p, w.lane);
+        pager_set_lane(p, w.lane);
         if (w.disk_bytes < ram_end_gpa(ram))
                 rc = err_msg(e, EBADMSG, "'%s' is damaged: it holds less memory than its VM had",
                              p->greeting.image_path);
@@ -226,7 +161,7 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
         if (rc == 0)
                 rc = ram_unlock(ram, e);
         if (rc == 0)
-                rc = attach(p, p->client, false, e);
+                rc = pager_server_attach(p, p->client, false, e);
         if (rc < 0)
                 return rc;
 
@@ -260,6 +195,7 @@ static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIR
                 cond_broadcast(&p->answered);
                 break;
         case PS_EVENT_RECORD:
+        case PS_EVENT_LEASED:           /* never asked for */
                 break;
         }
 }
@@ -315,56 +251,6 @@ static void set_down(struct pager *p, bool down, const char *why)
         lock_release(&p->lock);
 }
 
-static int try_server(struct pager *p, bool private, enum ps_lane lane, struct err *e)
-{
-        struct ps_welcome w = WELCOME_NONE;
-        struct ps_client *client;
-        int rc = server_start(p, private, &client, e);
-
-        if (rc < 0)
-                return rc;
-        rc = hello(p, client, lane, 0, pace_now(&p->pace), &w, e);
-        fd_close(&w.map_fd);            /* RAM stays mapped as it is */
-        fd_close(&w.cache_fd);
-        fd_close(&w.filled_fd);
-        if (rc == 0)
-                rc = attach(p, client, true, e);
-        if (rc < 0) {
-                ps_client_abandon(client);
-                return rc;
-        }
-        set_lane(p, lane);
-        p->client = client;
-        return 0;
-}
-
-/* Where the cache did not survive, the copy lane goes on in its place. */
-static int try_daemon(struct pager *p, struct err *e)
-{
-        if (p->greeting.map_fd >= 0) {
-                int rc = try_server(p, false, PS_LANE_SHARED, e);
-
-                if (rc != -ESTALE)
-                        return rc;
-                fd_close(&p->greeting.map_fd);
-        }
-        return try_server(p, false, PS_LANE_COPY, e);
-}
-
-static int try_private(struct pager *p, struct err *e)
-{
-        return try_server(p, true, p->greeting.cache_fd >= 0 ? PS_LANE_SHARED :
-                                                                  PS_LANE_COPY, e);
-}
-
-/* One attempt. */
-static int replace_server(struct pager *p, bool daemon_only, struct err *e)
-{
-        int rc = p->socket ? try_daemon(p, e) : -ENOENT;
-
-        return rc < 0 && !daemon_only ? try_private(p, e) : rc;
-}
-
 static void server_lost(struct pager *p)
 {
         uint64_t end_ns = clock_now_ns() + (p->socket ? DAEMON_WAIT_NS : 0);
@@ -374,7 +260,7 @@ static void server_lost(struct pager *p)
         recording_lose(&p->recording);
         ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");
-        while (replace_server(p, daemon_only, &e) < 0) {
+        while (pager_server_replace(p, daemon_only, &e) < 0) {
                 struct pollfd wake = { .fd = p->wake_fd, .events = POLLIN };
 
                 if (!daemon_only) {
