@@ -9,6 +9,7 @@
 
 #include "common/lock.h"
 #include "vmm/greeting.h"
+#include "vmm/lease.h"
 #include "vmm/pace.h"
 #include "vmm/pager.h"
 #include "vmm/recording.h"
@@ -32,6 +33,7 @@ struct pager {
         /* any thread */
         struct pace pace;
         struct recording recording;
+        struct lease lease;
 
         struct lock lock;
         struct cond answered;

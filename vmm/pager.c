@@ -29,7 +29,8 @@
  * pages (the copy lane).
  *
  * watch thread:  waits for the server's events and for requests of others,
- *                replaces the server (pager-server.c). Touches no guest memory.
+ *                replaces the server (pager-server.c), has the lease that is
+ *                wanted (lease.h). Touches no guest memory.
  */
 #define RESTART_WAIT_MS 200
 /* How long a guest waits for a daemon to come back before it gets a server of its
@@ -103,6 +104,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
         lock_init(&p->lock);
         cond_init(&p->answered);
         recording_init(&p->recording, options->record);
+        lease_init(&p->lease);
         pager_set_lane(p, options->lane);
 
         int rc = keep_options(p, options, e);
@@ -195,7 +197,7 @@ static void take_event_locked(struct pager *p, const struct ps_event *ev) REQUIR
                 cond_broadcast(&p->answered);
                 break;
         case PS_EVENT_RECORD:
-        case PS_EVENT_LEASED:           /* never asked for */
+        case PS_EVENT_LEASED:
                 break;
         }
 }
@@ -212,6 +214,8 @@ static bool take_event(struct pager *p)
         lock_release(&p->lock);
         if (ev.type == PS_EVENT_RECORD)
                 recording_answer(&p->recording, &ev.record_fd);
+        if (ev.type == PS_EVENT_LEASED)
+                lease_granted(&p->lease, ev.lease);
         if (ev.type == PS_EVENT_RESIDENT)
                 return ps_client_ask_stats(p->client, NULL) == 0;
         if (ev.type == PS_EVENT_BAD_PAGE || ev.stats.resident_ns)
@@ -258,6 +262,7 @@ static void server_lost(struct pager *p)
         struct err e = { 0 };
 
         recording_lose(&p->recording);
+        lease_lost(&p->lease);
         ps_client_abandon(ptr_take(&p->client));
         set_down(p, true, "the page server has ended; another is being started");
         while (pager_server_replace(p, daemon_only, &e) < 0) {
@@ -288,8 +293,9 @@ static void *watch_thread(void *ctx)
                         { .fd = ps_client_fd(p->client), .events = POLLIN },
                         { .fd = p->wake_fd, .events = POLLIN },
                 };
+                bool asked = lease_ask(&p->lease, p->client, &p->stripes);
 
-                if (poll(fds, 2, -1) < 0)
+                if (poll(fds, 2, asked ? -1 : RESTART_WAIT_MS) < 0)
                         continue;
 
                 struct requests r = { 0 };
@@ -346,6 +352,33 @@ int pager_record(struct pager *p, void **ret, size_t *ret_bytes, struct err *e)
         return recording_wait(&p->recording, ret, ret_bytes, e);
 }
 
+const struct stripes *pager_stripes(const struct pager *p)
+{
+        return &p->stripes;
+}
+
+int pager_lease(struct pager *p, uint64_t deadline_ns, struct err *e)
+{
+        lease_begin(&p->lease);
+        ring(p);
+
+        int rc = lease_await(&p->lease, deadline_ns, e);
+
+        if (rc < 0)
+                lease_end(&p->lease);
+        return rc;
+}
+
+void pager_pass(struct pager *p, const uint64_t *hva, size_t n)
+{
+        lease_pass(&p->lease, &p->stripes, hva, n);
+}
+
+void pager_lease_end(struct pager *p)
+{
+        lease_end(&p->lease);
+}
+
 void pager_wake(struct pager *p)
 {
         stripes_wake(&p->stripes);
@@ -367,6 +400,7 @@ void pager_free(struct pager *p)
         greeting_fini(&p->greeting);
         fd_close(&p->wake_fd);
         free(p->socket);
+        lease_fini(&p->lease);
         recording_fini(&p->recording);
         cond_fini(&p->answered);
         lock_fini(&p->lock);

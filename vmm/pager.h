@@ -18,6 +18,7 @@
 #include "pageserver/client.h"
 #include "qcowstore/store.h"
 #include "vmm/ram.h"
+#include "vmm/stripes.h"
 
 struct pager;
 
@@ -70,5 +71,19 @@ enum ps_lane pager_lane(struct pager *p);
  * at yet (qs_working_set_parse()); the caller frees. Waits for the server. -ESTALE: it
  * was replaced, and what it had noted is lost. */
 int pager_record(struct pager *p, void **ret, size_t *ret_bytes, struct err *e);
+
+/* ---- the reader lease (lease.h), of one caller at a time ---- */
+
+/* RAM's userfaultfds; constant from pager_start() on, closed by pager_free(). */
+const struct stripes *pager_stripes(const struct pager *p);
+/* From its return on the caller is their only reader, whatever becomes of the server, until
+ * pager_lease_end(); -ETIMEDOUT at deadline_ns (clock_now_ns), and there is no lease then.
+ * A message may come twice: its thread was woken for another reason. */
+int pager_lease(struct pager *p, uint64_t deadline_ns, struct err *e);
+/* Any thread that reads them: the addresses of missing pages. Waits for nobody, touches no
+ * guest memory. */
+void pager_pass(struct pager *p, const uint64_t *hva, size_t n);
+/* Nobody reads them any more, and what was read has been passed on. The server does. */
+void pager_lease_end(struct pager *p);
 
 #endif

@@ -11,6 +11,8 @@
 
 #define STRIPE_BYTES_MIN (2ull << 20)   /* no UFFDIO call crosses a stripe */
 #define STRIPES 64
+/* of huge pages too: a message names the small one that was touched */
+#define WAKE_BYTES 4096u
 
 /* A userfaultfd's features are fixed when it is opened, and a range has only one: those of
  * a live save are asked for now. Older kernels do without. */
@@ -83,6 +85,18 @@ void stripes_wake(const struct stripes *s)
                 const struct ps_region *r = &s->regions[i];
 
                 (void)uffd_wake(s->uffds[r->uffd], r->hva, r->bytes);
+        }
+}
+
+void stripes_wake_page(const struct stripes *s, uint64_t hva)
+{
+        uint64_t page = ALIGN_DOWN(hva, (uint64_t)WAKE_BYTES);
+
+        for (size_t i = 0; i < s->nregions; i++) {
+                const struct ps_region *r = &s->regions[i];
+
+                if (page >= r->hva && page - r->hva < r->bytes)
+                        (void)uffd_wake(s->uffds[r->uffd], page, WAKE_BYTES);
         }
 }
 

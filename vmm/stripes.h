@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/err.h"
 #include "pageserver/client.h"
@@ -35,8 +36,11 @@ enum stripes_of { STRIPES_ANONYMOUS, STRIPES_HUGETLB, STRIPES_CACHE };
  * caller's all the same. */
 int stripes_register(struct stripes *s, const struct ram *ram, enum stripes_of what,
                      struct err *e);
-/* RAM has been unmapped: whoever still waits for one of its pages goes on. */
+/* Whoever waits for a page of RAM looks again: RAM has been unmapped, or nobody may be left
+ * who has read that he waits. */
 void stripes_wake(const struct stripes *s);
+/* The same of the page around hva. */
+void stripes_wake_page(const struct stripes *s, uint64_t hva);
 void stripes_fini(struct stripes *s);
 
 #endif

@@ -143,6 +143,19 @@ bool qs_image_same(const struct qs_image *a, const struct qs_image *b)
                memcmp(a->inode, b->inode, sizeof(a->inode)) == 0;
 }
 
+int qs_image_fd(const struct qs_image *image, unsigned layer)
+{
+        ASSERT(layer == 0);
+        return image->fd;
+}
+
+const char *qs_image_name(const struct qs_image *image, unsigned layer)
+{
+        (void)image;
+        (void)layer;
+        return "fake image";
+}
+
 const struct qs_image_info *qs_image_info(const struct qs_image *image)
 {
         return &image->info;
