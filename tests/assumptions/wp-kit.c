@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "common/check.h"
-#include "pageserver/uffd.h"
 #include "vmm/pagemapscan.h"
 
 #define CASE_SECONDS 30         /* a wrong assumption may hang */
@@ -57,16 +56,15 @@ static const char *map_kind(struct wp *w)
 
 static const char *open_wp(struct wp *w, const struct wp_case *c)
 {
-        uint64_t features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | c->features;
+        bool of_file = c->kind == WP_CACHE || c->kind == WP_HUGETLB;
+        uint64_t features = (of_file ? UFFD_PROTECT_FILE : UFFD_PROTECT_ANONYMOUS) | c->features;
         struct err e;
 
         *w = (struct wp){ .kind = c->kind, .memfd = -1, .uffd = -1 };
-        if (w->kind == WP_CACHE || w->kind == WP_HUGETLB)
-                features |= WP_OF_CACHE;
         if (uffd_open(features, &w->uffd, &e) < 0)
                 return features & WP_ASYNC ? "no WP_ASYNC (Linux 6.7)" :
                        features & WP_UNPOPULATED ? "no WP_UNPOPULATED (Linux 6.4)" :
-                       features & WP_OF_CACHE ? "no protection of files' memory (Linux 5.19)" :
+                       of_file ? "no protection of files' memory (Linux 5.19)" :
                        "no write-protection";
         return map_kind(w);
 }

@@ -5,16 +5,15 @@
 #ifndef TESTS_ASSUMPTIONS_WP_KIT_H
 #define TESTS_ASSUMPTIONS_WP_KIT_H
 
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pageserver/uffd.h"
 #include "tests/assumptions/uffd-kit.h"
 
 /* newer than some headers */
-#define WP_OF_CACHE UFFD_FEATURE_WP_HUGETLBFS_SHMEM     /* 5.19 */
 #define WP_UNPOPULATED (1ull << 13)                     /* 6.4 */
 #define WP_ASYNC (1ull << 15)                           /* 6.7 */
 

@@ -7,14 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
-#include "pageserver/uffd.h"
 #include "tests/assumptions/wp-kit.h"
 #include "vmm/ownmap-priv.h"
 
@@ -79,13 +77,10 @@ static struct wp watch(const struct memory *m, const struct ram *ram)
         struct wp w = {
                 .kind = m->kind, .map = (char *)ram->slots[0].hva, .memfd = -1, .uffd = -1,
         };
-        uint64_t features = UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-                            (m->kind == WP_CACHE ? WP_OF_CACHE : 0);
-        struct uffdio_register r = {
-                .range = { .start = (uintptr_t)w.map, .len = ram->bytes }, .mode = WP_BOTH,
-        };
+        uint64_t features = m->kind == WP_CACHE ? UFFD_PROTECT_FILE : UFFD_PROTECT_ANONYMOUS;
 
-        if (uffd_open(features, &w.uffd, NULL) < 0 || ioctl(w.uffd, UFFDIO_REGISTER, &r) < 0)
+        if (uffd_open(features, &w.uffd, NULL) < 0 ||
+            uffd_register_protect(w.uffd, (uintptr_t)w.map, ram->bytes, true, NULL) < 0)
                 w.skip = "cannot be write-protected here";
         return w;
 }

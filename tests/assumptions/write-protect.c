@@ -12,9 +12,7 @@
 
 static void wake(const struct wp *w, const char *at)
 {
-        struct uffdio_range r = { .start = (uintptr_t)at, .len = KIT_PAGE };
-
-        HOLDS(ioctl(w->uffd, UFFDIO_WAKE, &r) == 0);
+        HOLDS(uffd_wake(w->uffd, (uintptr_t)at, KIT_PAGE) == UFFD_DONE);
 }
 
 static void unregister(const struct wp *w)
