@@ -315,7 +315,8 @@ static void async_never_traps(struct wp *w)
         HOLDS(wp_entry(w->map) & WP_ENTRY_PROTECTED);
 }
 
-/* And the scan that protects what it finds is for those only; it does not say so. */
+/* And the scan that protects what it finds is for those only; it does not say so. What is
+ * protected it tells of both. */
 static void scan_does_not_arm(struct wp *w)
 {
         uint64_t categories;
@@ -332,6 +333,10 @@ static void scan_does_not_arm(struct wp *w)
         HOLDS(wp_scan(w->map, PAGEMAPSCAN_PROTECT | PAGEMAPSCAN_CHECK_ASYNC, &categories) ==
               -EPERM);
         wp_write_passes(w, w->map, 0x21);
+        wp_protect(w, w->map, KIT_PAGE);
+        HOLDS(wp_scan(w->map, 0, &categories) == 1 && categories == PAGE_PRESENT);
+        wp_write_traps(w, w->map, 0x22);
+        HOLDS(wp_scan(w->map, 0, &categories) == 1 && (categories & PAGE_WRITTEN));
 }
 
 static const struct wp_case cases[] = {
