@@ -12,6 +12,7 @@
 #define LAPIC_LVT_TIMER         0x320
 #define LAPIC_LVT_LINT0         0x350
 #define LAPIC_TIMER_COUNT       0x380
+#define LAPIC_TIMER_CURRENT     0x390
 #define LAPIC_TIMER_DIVIDE      0x3e0
 #define SVR_ENABLE              0x1ff           /* spurious vector 0xff */
 #define LVT_MASKED              0x10000
@@ -19,9 +20,6 @@
 #define DIVIDE_16               0x3
 #define ICR_INIT                0x4500
 #define ICR_STARTUP             0x4600
-
-/* KVM and QEMU both run the bus at 1 GHz. */
-#define TIMER_HZ                (1000000000u / 16)
 
 /* A processor has started after some milliseconds, or it does not exist. */
 #define START_TICKS_MAX         20
@@ -47,7 +45,12 @@ void timer_start(unsigned cpu)
         lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
         lapic_write(LAPIC_TIMER_DIVIDE, DIVIDE_16);
         lapic_write(LAPIC_LVT_TIMER, LVT_PERIODIC | vector);
-        lapic_write(LAPIC_TIMER_COUNT, TIMER_HZ / TICKS_PER_SECOND);
+        lapic_write(LAPIC_TIMER_COUNT, TIMER_COUNTS);
+}
+
+uint32_t timer_left(void)
+{
+        return *(volatile uint32_t *)(uintptr_t)(LAPIC_GPA + LAPIC_TIMER_CURRENT);
 }
 
 static void send_ipi(unsigned cpu, uint32_t what)

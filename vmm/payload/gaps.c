@@ -19,11 +19,10 @@
  */
 #include "vmm/payload/guest.h"
 
-/* Each tick may come late by some 100 us on a busy host. */
-#define CALIBRATION_TICKS       4
-
 #define TICK_MS                 (1000 / TICKS_PER_SECOND)
 #define CATCH_UP_MS             10
+
+#define MOMENT_TRIES            8
 
 /* A cache line for each CPU, which alone writes it but for gap_tsc. */
 static struct {
@@ -45,26 +44,53 @@ static uint64_t tsc_now(void)
         return (uint64_t)high << 32 | low;
 }
 
-static uint64_t tsc_at_tick(void)
-{
-        uint64_t tick = load64(&state.tick);
+/* When the timer of vCPU 0 stood where: of some tries the one that nothing came
+ * between, be it the monitor or another program on this processor. */
+struct moment {
+        uint64_t tsc;
+        uint32_t left;
+};
 
-        while (load64(&state.tick) == tick)
-                cpu_pause();
-        return tsc_now();
+static struct moment moment_now(void)
+{
+        uint64_t shortest_tsc = UINT64_MAX;
+        struct moment best = { 0, 0 };
+        unsigned i;
+
+        for (i = 0; i < MOMENT_TRIES; i++) {
+                uint64_t before_tsc = tsc_now();
+                uint32_t left = timer_left();
+                uint64_t took_tsc = tsc_now() - before_tsc;
+
+                if (took_tsc >= shortest_tsc)
+                        continue;
+                shortest_tsc = took_tsc;
+                best.tsc = before_tsc + took_tsc / 2;
+                best.left = left;
+        }
+        return best;
 }
 
-/* vCPU 0, once its timer runs: how fast the TSC counts. */
+/* vCPU 0, once its timer runs: how fast the TSC counts. Two moments of one period
+ * tell; ticks would not, as a busy host delivers them late, or two as one. */
 void gaps_start(void)
 {
-        unsigned i;
+        struct moment first, last;
+        uint64_t tick;
 
         if (!state.gaps)
                 return;
-        line_tsc = tsc_at_tick();
-        for (i = 1; i < CALIBRATION_TICKS; i++)
-                tsc_at_tick();
-        tsc_per_tick = (tsc_at_tick() - line_tsc) / CALIBRATION_TICKS;
+        first = moment_now();
+        tick = load64(&state.tick);
+        line_tsc = first.tsc;
+        do {
+                last = moment_now();
+                if (last.left > first.left || load64(&state.tick) != tick)
+                        first = last;
+                tick = load64(&state.tick);
+        } while (first.left - last.left < TIMER_COUNTS / 2);
+        tsc_per_tick = (last.tsc - first.tsc) * TIMER_COUNTS /
+                       (first.left - last.left);
 }
 
 void gaps_step(unsigned cpu)

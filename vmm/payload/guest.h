@@ -20,6 +20,9 @@ static_assert(PAYLOAD_CPUS_MAX == LAYOUT_CPUS, "one TSS and stack per CPU");
 
 #define TICKS_PER_SECOND        10
 
+/* KVM and QEMU both run the local APIC's bus at 1 GHz, which is divided by 16. */
+#define TIMER_COUNTS            (1000000000u / 16 / TICKS_PER_SECOND)
+
 extern struct payload_state state;
 
 static inline uint64_t load64(const uint64_t *at)
@@ -53,6 +56,7 @@ void put_line_end(void);
 
 /* cpu.c: interrupts, other processors, the end */
 void timer_start(unsigned cpu);
+uint32_t timer_left(void);              /* of TIMER_COUNTS, until the next tick */
 unsigned cpus_start(unsigned wanted);
 void cpu_wait_tick(uint64_t seen_tick);
 _Noreturn void cpu_halt(void);
