@@ -136,13 +136,14 @@ sample() {
         rm -f "$work/image"
         sync
         wake $vm
-        n=$(cat "$work/$1.$2.lines" 2>/dev/null || echo 20)
+        n=$(cat "$work/$1.$2.lines" 2>/dev/null || echo $lines_max)
         run_for $vm $((n + 3))
         from=$(lines $vm)
         save_by "$2" >"$work/costs"
         to=$(($(lines $vm) + 1))
-        n=$((to - from < lines_max ? to - from : lines_max))
-        echo "$n" >"$work/$1.$2.lines"
+        took=$((to - from < lines_max ? to - from : lines_max))
+        echo $took >"$work/$1.$2.lines"
+        n=$((took < n ? took : n))
         run_for $vm $((n + 2))
         rest $vm
         felt $vm "$from" "$to" "$n" | cat "$work/costs" - | xargs |
