@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,6 +34,10 @@
  *
  * A thread that waits inside KVM for a page of guest memory may not react to
  * the signal before that page has come. Then a pause times out but stands.
+ *
+ * Hand-offs between threads are most of what stopping costs. So whoever pauses first
+ * looks for a moment, giving up the CPU each time, and only the last vCPU to park
+ * wakes it; parked vCPUs have a condition of their own and are woken by nobody else.
  */
 
 /* PARKED   waits for resume or stop; its vCPU may be read by others
@@ -40,11 +45,14 @@
  * RUNNING  in KVM_RUN or handling an exit
  *          -> PARKED   its own thread
  * GONE     has left, or was never started: may be joined                     */
-enum vcpu_state { VCPU_GONE, VCPU_PARKED, VCPU_RUNNING };
+enum vcpu_state { VCPU_GONE, VCPU_PARKED, VCPU_RUNNING, VCPU_STATES };
 
 /* Real-time signals are queued, and the queue of a user is bounded
  * (RLIMIT_SIGPENDING): sending can fail and is repeated. */
 #define KICK_AGAIN_NS (20 * NS_PER_MS)
+
+/* All of four busy vCPUs park within some 100 us. */
+#define SPIN_NS (200 * NS_PER_US)
 
 #define END_TEXT_MAX 400
 
@@ -65,12 +73,15 @@ struct vcpus {
         struct vcpus_ops ops;
 
         struct lock lock;
-        struct cond changed;                            /* any of the below */
+        struct cond changed;                            /* any of the below, for who waits */
+        struct cond go;                                 /* for parked vCPUs: resume or stop */
         bool pause                      GUARDED_BY(lock);
         bool stop                       GUARDED_BY(lock);
         bool ended                      GUARDED_BY(lock);       /* pause for ever */
         uint64_t first_entry_ns         GUARDED_BY(lock);       /* of vCPU 0; 0 = not yet */
         struct vcpu vcpu[VCPUS_MAX];
+        /* written under the lock, read by anyone */
+        _Atomic unsigned in_state[VCPU_STATES];         /* how many vCPUs */
 };
 
 static int kick_signal(void)
@@ -98,20 +109,19 @@ static void kick_all_locked(struct vcpus *v) REQUIRES(v->lock)
         cond_broadcast(&v->changed);
 }
 
-static bool any_locked(struct vcpus *v, enum vcpu_state state) REQUIRES(v->lock)
+static void move_locked(struct vcpu *c, enum vcpu_state state)
 {
-        for (unsigned i = 0; i < v->kvm->cpus; i++) {
-                if (v->vcpu[i].state == state)
-                        return true;
-        }
-        return false;
+        ASSERT(lock_held(&c->all->lock));
+        c->all->in_state[c->state]--;
+        c->all->in_state[state]++;
+        c->state = state;
 }
 
 /* Keeps kicking. False at the deadline, or when the request was withdrawn. */
 static bool wait_until_none_locked(struct vcpus *v, enum vcpu_state state, uint64_t deadline_ns)
         REQUIRES(v->lock)
 {
-        while (any_locked(v, state)) {
+        while (v->in_state[state] > 0) {
                 uint64_t now_ns = clock_now_ns();
 
                 if (now_ns >= deadline_ns || !(v->pause || v->stop))
@@ -135,9 +145,7 @@ static bool end_locked(struct vcpus *v) REQUIRES(v->lock)
         return first;
 }
 
-static void end(struct vcpu *c, enum vcpus_end why, const char *fmt, ...)
-        __attribute__((format(printf, 3, 4)));
-
+__attribute__((format(printf, 3, 4)))
 static void end(struct vcpu *c, enum vcpus_end why, const char *fmt, ...)
 {
         struct vcpus *v = c->all;
@@ -231,24 +239,6 @@ static bool handle_exit(struct vcpu *c)
         }
 }
 
-static bool leave_or_go_on_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
-{
-        if (v->pause || v->stop)
-                return true;
-        set_immediate_exit(c, 0);       /* the pause was withdrawn; INV-EXIT */
-        return false;
-}
-
-static bool shall_leave(struct vcpu *c)
-{
-        struct vcpus *v = c->all;
-
-        lock_acquire(&v->lock);
-        bool leave = leave_or_go_on_locked(v, c);
-        lock_release(&v->lock);
-        return leave;
-}
-
 /* Until INV-PARKED holds. */
 static void run_guest(struct vcpu *c)
 {
@@ -261,8 +251,7 @@ static void run_guest(struct vcpu *c)
                         if (!handle_exit(c))
                                 return;
                 } else if (errno == EINTR) {
-                        if (shall_leave(c))
-                                return;
+                        return;
                 } else if (errno != EAGAIN) {   /* EAGAIN: an AP between INIT and SIPI */
                         end_run_failed(c, errno);
                         return;
@@ -272,17 +261,20 @@ static void run_guest(struct vcpu *c)
 
 static bool park_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
 {
-        c->state = VCPU_PARKED;
-        cond_broadcast(&v->changed);
-        while (v->pause && !v->stop)
-                cond_wait(&v->changed, &v->lock);
+        if (v->pause || v->stop) {
+                move_locked(c, VCPU_PARKED);
+                if (v->in_state[VCPU_RUNNING] == 0)
+                        cond_broadcast(&v->changed);
+                while (v->pause && !v->stop)
+                        cond_wait(&v->go, &v->lock);
+        }
         if (v->stop) {
-                c->state = VCPU_GONE;
+                move_locked(c, VCPU_GONE);
                 cond_broadcast(&v->changed);
                 return false;
         }
         set_immediate_exit(c, 0);       /* INV-EXIT */
-        c->state = VCPU_RUNNING;
+        move_locked(c, VCPU_RUNNING);
         if (c->index == 0 && v->first_entry_ns == 0) {
                 v->first_entry_ns = clock_now_ns();
                 cond_broadcast(&v->changed);
@@ -290,7 +282,7 @@ static bool park_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
         return true;
 }
 
-/* false when the thread shall end */
+/* Unless the request that ended KVM_RUN is withdrawn. false when the thread shall end. */
 static bool park(struct vcpu *c)
 {
         struct vcpus *v = c->all;
@@ -325,8 +317,10 @@ int vcpus_new(struct kvm *kvm, struct platform *platform, const struct vcpus_ops
         v->ops = *ops;
         lock_init(&v->lock);
         cond_init(&v->changed);
+        cond_init(&v->go);
         for (unsigned i = 0; i < kvm->cpus; i++)
                 v->vcpu[i] = (struct vcpu){ .all = v, .index = i };
+        v->in_state[VCPU_GONE] = kvm->cpus;
 
         lock_acquire(&v->lock);
         v->pause = true;
@@ -350,13 +344,13 @@ static int start_thread(struct vcpu *c)
         sigfillset(&mask);
         sigdelset(&mask, kick_signal());
         pthread_sigmask(SIG_SETMASK, &mask, &before);
-        c->state = VCPU_PARKED;
+        move_locked(c, VCPU_PARKED);
 
         int rc = pthread_create(&c->thread, NULL, vcpu_main, c);
 
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (rc != 0) {
-                c->state = VCPU_GONE;
+                move_locked(c, VCPU_GONE);
                 return rc;
         }
         c->joinable = true;
@@ -385,27 +379,47 @@ int vcpus_start(struct vcpus *v, struct err *e)
         return err_set(e, rc, "start vCPU threads");
 }
 
+static void resume_locked(struct vcpus *v) REQUIRES(v->lock)
+{
+        if (v->ended || v->stop)
+                return;
+        v->pause = false;
+        cond_broadcast(&v->changed);
+}
+
 void vcpus_resume(struct vcpus *v)
 {
         lock_acquire(&v->lock);
-        if (!v->ended && !v->stop) {
-                v->pause = false;
-                cond_broadcast(&v->changed);
-        }
+        resume_locked(v);
         lock_release(&v->lock);
+        cond_broadcast(&v->go);         /* they want the lock */
 }
 
-static int pause_locked(struct vcpus *v, uint64_t deadline_ns, struct err *e) REQUIRES(v->lock)
+static void ask_for_pause_locked(struct vcpus *v) REQUIRES(v->lock)
+{
+        v->pause = true;
+        kick_all_locked(v);
+}
+
+static void spin_while_running(struct vcpus *v, uint64_t deadline_ns)
+{
+        uint64_t end_ns = MIN(deadline_ns, clock_now_ns() + SPIN_NS);
+
+        while (v->in_state[VCPU_RUNNING] > 0 && clock_now_ns() < end_ns)
+                sched_yield();
+}
+
+static int wait_for_pause_locked(struct vcpus *v, uint64_t deadline_ns, struct err *e)
+        REQUIRES(v->lock)
 {
         char list[VCPUS_MAX * 4] = "";
         size_t at = 0;
+        bool parked = wait_until_none_locked(v, VCPU_RUNNING, deadline_ns);
 
-        v->pause = true;
-        kick_all_locked(v);
-        if (wait_until_none_locked(v, VCPU_RUNNING, deadline_ns))
-                return 0;
         if (!v->pause)
                 return err_msg(e, ECANCELED, "the guest was resumed while it was pausing");
+        if (parked)
+                return 0;
         for (unsigned i = 0; i < v->kvm->cpus; i++) {
                 if (v->vcpu[i].state == VCPU_RUNNING)
                         at += (size_t)snprintf(list + at, sizeof(list) - at, " %u", i);
@@ -417,7 +431,11 @@ static int pause_locked(struct vcpus *v, uint64_t deadline_ns, struct err *e) RE
 int vcpus_pause(struct vcpus *v, uint64_t deadline_ns, struct err *e)
 {
         lock_acquire(&v->lock);
-        int rc = pause_locked(v, deadline_ns, e);
+        ask_for_pause_locked(v);
+        lock_release(&v->lock);
+        spin_while_running(v, deadline_ns);
+        lock_acquire(&v->lock);
+        int rc = wait_for_pause_locked(v, deadline_ns, e);
         lock_release(&v->lock);
         return rc;
 }
@@ -425,7 +443,7 @@ int vcpus_pause(struct vcpus *v, uint64_t deadline_ns, struct err *e)
 bool vcpus_paused(struct vcpus *v)
 {
         lock_acquire(&v->lock);
-        bool paused = v->pause && !any_locked(v, VCPU_RUNNING);
+        bool paused = v->pause && v->in_state[VCPU_RUNNING] == 0;
         lock_release(&v->lock);
         return paused;
 }
@@ -434,6 +452,7 @@ static bool stop_locked(struct vcpus *v, uint64_t deadline_ns) REQUIRES(v->lock)
 {
         v->stop = true;
         kick_all_locked(v);
+        cond_broadcast(&v->go);
         return wait_until_none_locked(v, VCPU_RUNNING, deadline_ns) &&
                wait_until_none_locked(v, VCPU_PARKED, deadline_ns);
 }
@@ -460,6 +479,7 @@ void vcpus_free(struct vcpus *v)
         for (unsigned i = 0; i < VCPUS_MAX; i++)
                 ASSERT(!v->vcpu[i].joinable);   /* stop first */
         cond_fini(&v->changed);
+        cond_fini(&v->go);
         lock_fini(&v->lock);
         free(v);
 }
