@@ -31,6 +31,8 @@
 #define SAVE_PAUSE_WAIT_NS (10 * NS_PER_SEC)
 /* a cancelled save waits no longer than this */
 #define SAVE_PAUSE_STEP_NS (100 * NS_PER_MS)
+/* No watchdog of a guest counts less; telling it costs a call for each vCPU. */
+#define SAVE_PAUSE_NOTICED_NS NS_PER_SEC
 
 struct save {
         struct vm *vm;
@@ -170,7 +172,7 @@ static int copy_paused(struct save *s, struct err *e)
                 rc = put_ram(s, e);
         if (s->was_running && (rc < 0 || s->request.mode == SAVE_RESUME)) {
                 /* a call on a vCPU that is not parked would wait for its page */
-                if (paused)
+                if (paused && clock_now_ns() - from_ns >= SAVE_PAUSE_NOTICED_NS)
                         state_before_resume(&s->vm->kvm);
                 vcpus_resume(s->vm->vcpus);
         }
