@@ -12,11 +12,12 @@
 /* Theory of operation
  *
  * KVM's supported table is the start. Changed are the topology (one socket, one
- * thread a core, APIC id = index), what KVM leaves to us to announce, and three
+ * thread a core, APIC id = index), what KVM leaves to us to announce, and four
  * things are taken away:
  *  - asynchronous page faults: they tell the guest "ready" from a work item that
  *    a restored VM does not have, and our pager makes just the faults that start
  *    them;
+ *  - features of KVM's own that we do not know: they may have state that we do not save;
  *  - the PMU: dozens of MSRs that tie a saved guest to one CPU model;
  *  - nested virtualisation: its state is not saved.
  */
@@ -28,6 +29,15 @@
 #define VENDOR_HYGON_EBX 0x6f677948u    /* "Hygo"nGenuine */
 
 #define BIT(n) (1u << (n))
+
+/* Their state, if any, is in MSRs 0x11, 0x12 and 0x4b564d00-07. */
+#define KVM_FEATURES_KEPT                                                                 \
+        (BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |                   \
+         BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) |                    \
+         BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |                           \
+         BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |                   \
+         BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SCHED_YIELD) |                \
+         BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT))
 
 struct topology {
         unsigned cpu, cpus;
@@ -98,8 +108,7 @@ static void change_leaf(struct kvm_cpuid_entry2 *l, const struct topology *t)
                 leaf_cache(l, t);
                 break;
         case KVM_CPUID_FEATURES:
-                l->eax &= ~(BIT(KVM_FEATURE_ASYNC_PF) | BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) |
-                            BIT(KVM_FEATURE_ASYNC_PF_INT));
+                l->eax &= KVM_FEATURES_KEPT;
                 break;
         case 0xa:               /* PMU */
         case 0x23:

@@ -26,7 +26,7 @@ static const struct kvm_cpuid_entry2 intel[] = {
         { .function = 0xa, .eax = 0x8300805 },
         { .function = 0xb, .index = 0, .ebx = 99, .edx = 77 },
         { .function = 0x1f, .index = 0, .ebx = 99, .edx = 77 },
-        { .function = 0x40000001, .eax = 0x01007efb },
+        { .function = 0x40000001, .eax = 0xffffffff },
         { .function = 0x80000001, .ecx = 1 },
         { .function = 0x80000008, .eax = 0x3027 },
 };
