@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/json.h"
 #include "tests/unit/counted.h"
 #include "tests/unit/suite.h"
@@ -266,10 +267,14 @@ static void a_capture_is_a_moment(void)
         out(p, COM1 + 7, 1, 0x42);
         CU_ASSERT_EQUAL(platform_input(p, (const uint8_t *)"hello", 5), 5);
         (void)counted_take();
+
+        uint64_t before_ns = clock_now_ns();
+
         platform_capture(p, &taken);
 
         struct counted counted = counted_take();
 
+        CU_ASSERT(taken.taken_ns >= before_ns && taken.taken_ns <= clock_now_ns());
         CU_ASSERT(counted.allocations == 0 && counted.files == 0 && counted.locks == 1);
         CU_ASSERT_EQUAL_FATAL(platform_encode(&taken, &then, NULL), 0);
         out(p, COM1 + 7, 1, 0x43);
