@@ -2,9 +2,11 @@
 #include "tests/stress/pager-vm.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -14,6 +16,7 @@
 
 #define PAGE 4096u
 #define PATIENCE_NS (30 * NS_PER_SEC)
+#define TEST_SECONDS 120
 #define PID_FILE "PAGER_VM_PID"
 
 /* ---- servers ------------------------------------------------------------------------ */
@@ -36,6 +39,29 @@ pid_t vm_server_pid(void)
         return pid;
 }
 
+/* A server may have been stopped. */
+static void clean_up(void)
+{
+        const char *path = getenv(PID_FILE);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        pid_t pid;
+
+        if (fd >= 0 && pread(fd, &pid, sizeof(pid), 0) == sizeof(pid) &&
+            waitpid(pid, NULL, WNOHANG) == 0)
+                kill(pid, SIGKILL);
+        unlink(path);
+}
+
+static void too_late(int sig)
+{
+        static const char text[] = "the test took too long\n";
+
+        (void)sig;
+        (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+        clean_up();
+        _exit(1);
+}
+
 void vm_servers(int argc, char **argv)
 {
         char path[] = "pager-vm-XXXXXX";
@@ -48,11 +74,8 @@ void vm_servers(int argc, char **argv)
 
         TEST(fd >= 0 && setenv(PID_FILE, path, 1) == 0);
         TEST(setenv("SNAPBACK_PAGESERVER", "/proc/self/exe", 1) == 0);
-}
-
-void vm_servers_end(void)
-{
-        unlink(getenv(PID_FILE));
+        TEST(atexit(clean_up) == 0 && signal(SIGALRM, too_late) != SIG_ERR);
+        alarm(TEST_SECONDS);
 }
 
 void vm_await_restarts(struct vm *vm, unsigned n)
@@ -93,7 +116,6 @@ void vm_up(struct vm *vm, enum ps_lane lane, unsigned slow_us)
         TEST(pager_lane(vm->pager) == lane);
         if (!pager_stripes(vm->pager)->can_protect) {
                 printf("skipped: this kernel cannot protect such memory\n");
-                vm_servers_end();
                 exit(77);
         }
 }

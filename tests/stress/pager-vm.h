@@ -19,9 +19,9 @@ struct vm {
         struct pager *pager;
 };
 
-/* In main(), first of all and at the end; a server does not return from the first. */
+/* In main(), first of all; a server does not return. None is left behind, nor does the test
+ * take for ever. */
 void vm_servers(int argc, char **argv);
-void vm_servers_end(void);
 /* of the latest */
 pid_t vm_server_pid(void);
 /* n are there in the place of others */

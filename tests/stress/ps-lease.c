@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -220,6 +221,15 @@ static void protected_without_lease(void)
         printf("ok: protection that nobody asked the server about\n");
 }
 
+/* All of its threads. */
+static void stop_server(pid_t pid)
+{
+        siginfo_t si;
+
+        TEST(kill(pid, SIGSTOP) == 0);
+        TEST(waitid(P_PID, (id_t)pid, &si, WSTOPPED | WNOWAIT) == 0);
+}
+
 /* It is stopped, so that nothing is taken: what does not fit is faulted anew. */
 static void slow_server(void)
 {
@@ -235,7 +245,7 @@ static void slow_server(void)
         uint64_t hva = read_one(&vm, &write);
         uint64_t many[64];
 
-        TEST(kill(vm_server_pid(), SIGSTOP) == 0);
+        stop_server(vm_server_pid());
         for (size_t i = 0; i < ARRAY_SIZE(many); i++)
                 many[i] = hva;
         for (unsigned i = 0; i < 2000; i++)
@@ -408,13 +418,11 @@ int main(int argc, char **argv)
         setbuf(stdout, NULL);
         guest_need_uffd();
         vm_servers(argc, argv);
-        alarm(120);
         only_reader(PS_LANE_SHARED);
         only_reader(PS_LANE_COPY);
         protected_without_lease();
         slow_server();
         storm(PS_LANE_SHARED);
         storm(PS_LANE_COPY);
-        vm_servers_end();
         return 0;
 }
