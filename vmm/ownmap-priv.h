@@ -16,7 +16,9 @@ struct ownmap_slot {
         uint64_t gpa;
         uint64_t pages;
         bool hugetlb;
+        bool of_file;                   /* some pages may be those of a file */
         uint64_t *own;                  /* a bit per page */
+        uint64_t *fresh;                /* of the latest rescan */
         uint8_t *huge;                  /* a byte per block, 0 or 1 */
 };
 
@@ -26,6 +28,9 @@ struct ownmap_way {
         /* Whole blocks, in which nothing is marked yet. */
         int (*scan)(int pagemap_fd, struct ownmap_slot *slot, uint64_t first_page,
                     uint64_t pages, struct err *e);
+        /* The same into fresh, of what is not write-protected. NULL = cannot be told */
+        int (*scan_fresh)(int pagemap_fd, struct ownmap_slot *slot, uint64_t first_page,
+                          uint64_t pages, struct err *e);
 };
 
 extern const struct ownmap_way ownmap_by_scan;          /* Linux 6.7 */
@@ -35,6 +40,7 @@ extern const struct ownmap_way ownmap_by_pagemap;
 int ownmap_new_by(const struct ownmap_way *way, const struct ram *ram, struct ownmap **ret,
                   struct err *e);
 
-void ownmap_mark(struct ownmap_slot *slot, uint64_t first_page, uint64_t end_page);
+/* of a map of so many pages */
+void ownmap_mark(uint64_t *bits, uint64_t pages, uint64_t first_page, uint64_t end_page);
 
 #endif

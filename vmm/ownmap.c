@@ -40,7 +40,7 @@ static int get_memory(struct ownmap *m, struct err *e)
         uint8_t *at;
 
         for (unsigned i = 0; i < m->nslots; i++)
-                m->memory_bytes += own_bytes(&m->slots[i]) + huge_bytes(&m->slots[i]);
+                m->memory_bytes += 2 * own_bytes(&m->slots[i]) + huge_bytes(&m->slots[i]);
         m->memory = mmap(NULL, m->memory_bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         if (m->memory == MAP_FAILED) {
@@ -50,6 +50,8 @@ static int get_memory(struct ownmap *m, struct err *e)
         at = m->memory;
         for (unsigned i = 0; i < m->nslots; i++) {
                 m->slots[i].own = (uint64_t *)(void *)at;
+                at += own_bytes(&m->slots[i]);
+                m->slots[i].fresh = (uint64_t *)(void *)at;
                 at += own_bytes(&m->slots[i]);
         }
         for (unsigned i = 0; i < m->nslots; i++) {
@@ -69,7 +71,7 @@ static void set_slots(struct ownmap *m, const struct ram *ram)
                                             RAM_HUGE_BYTES));
                 m->slots[i] = (struct ownmap_slot){
                         .hva = s->hva, .gpa = s->gpa, .pages = s->bytes / OWNMAP_PAGE_BYTES,
-                        .hugetlb = ram->hugetlb,
+                        .hugetlb = ram->hugetlb, .of_file = ram->of_file,
                 };
         }
 }
@@ -130,22 +132,54 @@ const char *ownmap_way_name(const struct ownmap *m)
         return m->way->name;
 }
 
-int ownmap_scan(struct ownmap *m, unsigned slot, uint64_t offset, uint64_t bytes,
-                struct err *e)
+static struct ownmap_slot *blocks_of(struct ownmap *m, unsigned slot, uint64_t offset,
+                                     uint64_t bytes)
 {
         ASSERT(slot < m->nslots && IS_ALIGNED(offset | bytes, RAM_HUGE_BYTES));
 
-        struct ownmap_slot *s = &m->slots[slot];
         uint64_t first = offset / OWNMAP_PAGE_BYTES;
         uint64_t pages = bytes / OWNMAP_PAGE_BYTES;
 
-        ASSERT(first <= s->pages && pages <= s->pages - first);
+        ASSERT(first <= m->slots[slot].pages && pages <= m->slots[slot].pages - first);
+        return &m->slots[slot];
+}
+
+int ownmap_scan(struct ownmap *m, unsigned slot, uint64_t offset, uint64_t bytes,
+                struct err *e)
+{
+        struct ownmap_slot *s = blocks_of(m, slot, offset, bytes);
+        uint64_t first = offset / OWNMAP_PAGE_BYTES;
+        uint64_t pages = bytes / OWNMAP_PAGE_BYTES;
+
         memset(&s->own[first / OWNMAP_WORD_PAGES], 0, pages / 8);
         memset(&s->huge[first / OWNMAP_BLOCK_PAGES], 0, pages / OWNMAP_BLOCK_PAGES);
 
         int rc = m->way->scan(m->pagemap_fd, s, first, pages, e);
 
         return rc < 0 ? err_in(e, rc, "%s of guest RAM", m->way->name) : 0;
+}
+
+bool ownmap_can_rescan(const struct ownmap *m)
+{
+        return m->way->scan_fresh;
+}
+
+int ownmap_rescan(struct ownmap *m, unsigned slot, uint64_t offset, uint64_t bytes,
+                  struct err *e)
+{
+        struct ownmap_slot *s = blocks_of(m, slot, offset, bytes);
+        uint64_t first = offset / OWNMAP_PAGE_BYTES;
+        uint64_t pages = bytes / OWNMAP_PAGE_BYTES;
+
+        memset(&s->fresh[first / OWNMAP_WORD_PAGES], 0, pages / 8);
+
+        int rc = m->way->scan_fresh(m->pagemap_fd, s, first, pages, e);
+
+        if (rc < 0)
+                return err_in(e, rc, "%s of guest RAM", m->way->name);
+        for (uint64_t w = first / OWNMAP_WORD_PAGES; w < (first + pages) / OWNMAP_WORD_PAGES; w++)
+                s->own[w] |= s->fresh[w];
+        return 0;
 }
 
 /* bits [from, to) of the word that holds from */
@@ -163,19 +197,19 @@ static uint64_t next_word(uint64_t page)
         return ALIGN_DOWN(page, OWNMAP_WORD_PAGES) + OWNMAP_WORD_PAGES;
 }
 
-void ownmap_mark(struct ownmap_slot *slot, uint64_t first_page, uint64_t end_page)
+void ownmap_mark(uint64_t *bits, uint64_t pages, uint64_t first_page, uint64_t end_page)
 {
-        ASSERT(end_page <= slot->pages);
+        ASSERT(end_page <= pages);
         for (uint64_t at = first_page; at < end_page; at = next_word(at))
-                slot->own[at / OWNMAP_WORD_PAGES] |= mask(at, end_page);
+                bits[at / OWNMAP_WORD_PAGES] |= mask(at, end_page);
 }
 
-/* The first page in [from, to) that is own (or not), else to. */
-static uint64_t find(const struct ownmap_slot *s, uint64_t from, uint64_t to, bool own)
+/* The first bit in [from, to) that is set (or not), else to. */
+static uint64_t find(const uint64_t *bits, uint64_t from, uint64_t to, bool set)
 {
         for (uint64_t at = from; at < to; at = next_word(at)) {
-                uint64_t word = s->own[at / OWNMAP_WORD_PAGES];
-                uint64_t hits = (own ? word : ~word) & mask(at, to);
+                uint64_t word = bits[at / OWNMAP_WORD_PAGES];
+                uint64_t hits = (set ? word : ~word) & mask(at, to);
 
                 if (hits)
                         return ALIGN_DOWN(at, OWNMAP_WORD_PAGES) +
@@ -233,23 +267,32 @@ bool ownmap_run(const struct ownmap *m, uint64_t gpa, uint64_t end_gpa, uint64_t
         uint64_t page;
         const struct ownmap_slot *s = slot_of(m, gpa, end_gpa - gpa, &page);
         uint64_t to = page + (end_gpa - gpa) / OWNMAP_PAGE_BYTES;
-        uint64_t first = find(s, page, to, true);
-        uint64_t end = find(s, first, to, false);
+        uint64_t first = find(s->own, page, to, true);
+        uint64_t end = find(s->own, first, to, false);
 
         if (first == to)
                 return false;
         for (;;) {
-                uint64_t next = find(s, end, to, true);
+                uint64_t next = find(s->own, end, to, true);
 
                 if (next == to || next - end > gap_pages)
                         break;
-                end = find(s, next, to, false);
+                end = find(s->own, next, to, false);
         }
         *ret = (struct ownmap_run){
                 .gpa = s->gpa + first * OWNMAP_PAGE_BYTES,
                 .bytes = (end - first) * OWNMAP_PAGE_BYTES,
         };
         return true;
+}
+
+bool ownmap_fresh(const struct ownmap *m, uint64_t gpa, uint64_t bytes)
+{
+        uint64_t page;
+        const struct ownmap_slot *s = slot_of(m, gpa, bytes, &page);
+        uint64_t to = page + bytes / OWNMAP_PAGE_BYTES;
+
+        return find(s->fresh, page, to, true) < to;
 }
 
 struct ownmap_counts ownmap_count(const struct ownmap *m)

@@ -45,6 +45,15 @@ const char *ownmap_way_name(const struct ownmap *m);
 int ownmap_scan(struct ownmap *m, unsigned slot, uint64_t offset, uint64_t bytes,
                 struct err *e);
 
+/* After ownmap_scan() and the protection of all that was own: adds what has become own
+ * since, or is own and not protected (any more): only that is fresh. Much quicker where
+ * little is. Nothing may have lost its content meanwhile. Only where can_rescan says so. */
+bool ownmap_can_rescan(const struct ownmap *m);
+int ownmap_rescan(struct ownmap *m, unsigned slot, uint64_t offset, uint64_t bytes,
+                  struct err *e);
+/* whether any page of [gpa, gpa + bytes), which lies in one slot, is fresh */
+bool ownmap_fresh(const struct ownmap *m, uint64_t gpa, uint64_t bytes);
+
 bool ownmap_page(const struct ownmap *m, uint64_t gpa);
 /* The 2 MiB around gpa are own and mapped by one huge page. A hint from the scan on: the
  * kernel may split it or make another. */

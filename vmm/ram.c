@@ -135,6 +135,7 @@ int ram_map_anonymous(struct ram *ram, bool prot_none, enum ram_pages pages, str
                     (pages == RAM_HUGETLB ? MAP_HUGETLB | MAP_HUGE_2MB : MAP_NORESERVE);
 
         ram->hugetlb = pages == RAM_HUGETLB;
+        ram->of_file = false;
         for (unsigned i = 0; i < ram->nslots; i++) {
                 struct ram_slot *slot = &ram->slots[i];
                 int rc = map_slot(slot, -1, flags, prot, e);
@@ -153,6 +154,7 @@ int ram_map_anonymous(struct ram *ram, bool prot_none, enum ram_pages pages, str
 int ram_map_cache(struct ram *ram, int cache_fd, struct err *e)
 {
         ASSERT(cache_fd >= 0);
+        ram->of_file = true;
         for (unsigned i = 0; i < ram->nslots; i++) {
                 int rc = map_slot(&ram->slots[i], cache_fd, MAP_NORESERVE, PROT_NONE, e);
 

@@ -32,6 +32,7 @@ struct ram_slot {
 struct ram {
         uint64_t bytes;
         bool hugetlb;                   /* mapped as RAM_HUGETLB */
+        bool of_file;                   /* mapped from the image cache */
         unsigned nslots;
         struct ram_slot slots[RAM_SLOTS_MAX];
 };
