@@ -8,12 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/auto.h"
 #include "common/check.h"
 #include "common/json.h"
 #include "vmm/rundir.h"
 
 #define CURL_SONAME "libcurl.so.4"
 #define ANSWER_BYTES_MAX (4u << 20)
+/* a path, every byte of which is escaped, and some numbers */
+#define LINE_BYTES_MAX (32u << 10)
 
 struct curl_table {
         __typeof__(curl_easy_init) *init;
@@ -26,9 +29,15 @@ struct curl_table {
         __typeof__(curl_slist_free_all) *slist_free_all;
 };
 
+/* What has come: all of it or, with on_line, what is not a line yet. */
 struct answer {
         char *data;
         size_t bytes;
+        size_t bytes_max;
+        httpc_line_fn *on_line;
+        void *ctx;
+        struct json_object *last;       /* line */
+        struct err err;                 /* of a line */
 };
 
 static int load_curl(struct curl_table *t, struct err *e)
@@ -62,23 +71,58 @@ static int load_curl(struct curl_table *t, struct err *e)
         return 0;
 }
 
-static size_t collect(char *data, size_t one, size_t n, void *ctx)
+static bool append(struct answer *a, const char *data, size_t bytes)
 {
-        struct answer *a = ctx;
-        size_t bytes = one * n;
-
-        if (bytes > ANSWER_BYTES_MAX - a->bytes)
-                return 0;
+        if (bytes > a->bytes_max - a->bytes) {
+                err_msg(&a->err, EMSGSIZE, "it is too long");
+                return false;
+        }
 
         char *more = realloc(a->data, a->bytes + bytes + 1);
 
-        if (!more)
-                return 0;
+        if (!more) {
+                err_msg(&a->err, ENOMEM, "no memory for it");
+                return false;
+        }
         a->data = more;
         memcpy(a->data + a->bytes, data, bytes);
         a->bytes += bytes;
         a->data[a->bytes] = '\0';
-        return bytes;
+        return true;
+}
+
+/* What was collected is a line, or the whole answer. */
+static bool take(struct answer *a)
+{
+        struct json_object *line;
+
+        if (json_parse(a->data, a->bytes, &line, &a->err) < 0)
+                return false;
+        json_object_put(a->last);
+        a->last = line;
+        a->bytes = 0;
+        if (a->on_line)
+                a->on_line(a->ctx, line);
+        return true;
+}
+
+/* libcurl's write callback: less than it gave ends the transfer. */
+static size_t collect(char *data, size_t one, size_t n, void *ctx)
+{
+        struct answer *a = ctx;
+        size_t bytes = one * n;
+        size_t at = 0;
+
+        while (a->on_line && at < bytes) {
+                const char *end = memchr(data + at, '\n', bytes - at);
+
+                if (!end)
+                        break;
+                if (!append(a, data + at, (size_t)(end - (data + at))) || !take(a))
+                        return 0;
+                at = (size_t)(end - data) + 1;
+        }
+        return append(a, data + at, bytes - at) ? bytes : 0;
 }
 
 /* The VM's own sentence, when its answer holds one. */
@@ -91,37 +135,47 @@ static int refused(long status, struct json_object *answer, const char *vm_name,
         return err_msg(e, EIO, "VM '%s' answered with HTTP status %ld", vm_name, status);
 }
 
-static int perform(const struct curl_table *t, CURL *curl, const char *vm_name,
-                   struct json_object **ret, struct err *e)
+/* Moves what the answer holds to *ret, or says what is wrong with it. */
+static int finish(struct answer *a, CURLcode code, long status, const char *why,
+                  const char *vm_name, struct json_object **ret, struct err *e)
 {
-        struct answer answer = { 0 };
+        if (code == CURLE_OK && a->bytes > 0)
+                (void)take(a);
+        if (a->err.code)
+                return err_msg(e, EBADMSG, "what VM '%s' answers cannot be used: %s", vm_name,
+                               a->err.text);
+        if (code != CURLE_OK)
+                return err_msg(e, EIO, "VM '%s' does not answer (%s): it may have ended meanwhile",
+                               vm_name, why);
+        if (status < 200 || status > 299 ||
+            (a->on_line && a->last && json_object_object_get_ex(a->last, "error", NULL)))
+                return refused(status, a->last, vm_name, e);
+        if (ret)
+                *ret = ptr_take(&a->last);
+        return 0;
+}
 
+static int perform(const struct curl_table *t, CURL *curl, const char *vm_name,
+                   struct answer *a, struct json_object **ret, struct err *e)
+{
         t->setopt(curl, CURLOPT_WRITEFUNCTION, collect);
-        t->setopt(curl, CURLOPT_WRITEDATA, &answer);
+        t->setopt(curl, CURLOPT_WRITEDATA, a);
 
         CURLcode code = t->perform(curl);
         long status = 0;
-        AUTO_JSON *body = NULL;
-        int rc = 0;
 
         t->getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-        if (code != CURLE_OK)
-                rc = err_msg(e, EIO, "VM '%s' does not answer (%s): it may have ended meanwhile",
-                             vm_name, t->strerror(code));
-        if (rc == 0 && answer.bytes > 0)
-                rc = json_parse(answer.data, answer.bytes, &body, e);
-        free(answer.data);
-        if (rc == 0 && (status < 200 || status > 299))
-                rc = refused(status, body, vm_name, e);
-        if (rc == 0 && ret) {
-                *ret = body;
-                body = NULL;
-        }
+
+        int rc = finish(a, code, status, t->strerror(code), vm_name, ret, e);
+
+        json_object_put(a->last);
+        free(a->data);
         return rc;
 }
 
-int httpc_request(const char *vm_name, const char *method, const char *path,
-                  struct json_object *body, struct json_object **ret, struct err *e)
+static int request(const char *vm_name, const char *method, const char *path,
+                   struct json_object *body, struct answer *answer, struct json_object **ret,
+                   struct err *e)
 {
         struct curl_table t;
         struct rundir_path sock;
@@ -152,8 +206,25 @@ int httpc_request(const char *vm_name, const char *method, const char *path,
         t.setopt(curl, CURLOPT_PROXY, "");
         if (body)
                 t.setopt(curl, CURLOPT_COPYPOSTFIELDS, json_object_to_json_string(body));
-        rc = perform(&t, curl, vm_name, ret, e);
+        rc = perform(&t, curl, vm_name, answer, ret, e);
         t.slist_free_all(headers);
         t.cleanup(curl);
         return rc;
+}
+
+int httpc_request(const char *vm_name, const char *method, const char *path,
+                  struct json_object *body, struct json_object **ret, struct err *e)
+{
+        struct answer answer = { .bytes_max = ANSWER_BYTES_MAX };
+
+        return request(vm_name, method, path, body, &answer, ret, e);
+}
+
+int httpc_stream(const char *vm_name, const char *method, const char *path,
+                 struct json_object *body, httpc_line_fn *on_line, void *ctx,
+                 struct json_object **ret, struct err *e)
+{
+        struct answer answer = { .bytes_max = LINE_BYTES_MAX, .on_line = on_line, .ctx = ctx };
+
+        return request(vm_name, method, path, body, &answer, ret, e);
 }
