@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd-control.c - list, info, pause, resume, prefetch, stop: one request each. */
+/* cmd-control.c - list, info, pause, resume, prefetch, cancel, stop: one request each. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -128,10 +128,20 @@ static void print_pageserver(struct json_object *p)
                 printf("ahead:   %s\n", text_of(p, "prefetch"));
 }
 
+static void print_save(struct json_object *save)
+{
+        char done[SIZE_TEXT_MAX];
+        char all[SIZE_TEXT_MAX];
+
+        printf("saving:  %s of %s to '%s' (%s)\n", size_text(number_of(save, "done"), done),
+               size_text(number_of(save, "total"), all), text_of(save, "image"),
+               text_of(save, "phase"));
+}
+
 static void print_vm(struct json_object *vm)
 {
         char size[SIZE_TEXT_MAX];
-        struct json_object *p;
+        struct json_object *p, *save;
 
         printf("name:    %s\nstate:   %s\nmemory:  %s\ncpus:    %llu\nlane:    %s\npid:     %llu\n",
                text_of(vm, "name"), text_of(vm, "state"), size_text(number_of(vm, "memory"), size),
@@ -139,6 +149,8 @@ static void print_vm(struct json_object *vm)
                (unsigned long long)number_of(vm, "pid"));
         if (json_object_object_get_ex(vm, "problem", NULL))
                 printf("problem: %s\n", text_of(vm, "problem"));
+        if (json_object_object_get_ex(vm, "save", &save))
+                print_save(save);
         if (json_object_object_get_ex(vm, "pageserver", &p))
                 print_pageserver(p);
 }
@@ -223,6 +235,22 @@ int cmd_prefetch(const struct cli *cli, int argc, char **argv, struct err *e)
                 return CLI_FAILED;
         json_put_str(body, "rate", argv[optind + 1]);
         return httpc_request(argv[optind], "PUT", "/prefetch", body, NULL, e) < 0 ? CLI_FAILED : 0;
+}
+
+int cmd_cancel(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        AUTO_JSON *body = json_object_new_object();
+        struct simple o = { 0 };
+
+        (void)cli;
+        if (parse(argc, argv, "cancel", 1, "cancel NAME", TAKES_NONE, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help("usage: vmm cancel NAME\n\n  --help    show this\n");
+                return 0;
+        }
+        json_put_str(body, "action_type", "CancelSave");
+        return httpc_request(argv[optind], "PUT", "/actions", body, NULL, e) < 0 ? CLI_FAILED : 0;
 }
 
 int cmd_stop(const struct cli *cli, int argc, char **argv, struct err *e)

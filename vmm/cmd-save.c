@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* vmm save: asks a VM to save itself, shows how far it is and, on a signal, stops it */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -12,7 +13,9 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/httpc.h"
+#include "vmm/job.h"
 #include "vmm/rundir.h"
+#include "vmm/save.h"
 
 #define USAGE "save NAME IMAGE [OPTIONS]"
 
@@ -25,10 +28,14 @@ static const char help[] =
         "                      that gets a snapshot)\n"
         "  --cluster-size N    4K to 2M, a power of two (default: 16K)\n"
         "  --backing PARENT    store only what differs from PARENT, an image in the same folder\n"
-        "  --stop              end the VM once the image is there\n"
-        "  --paused            copy while the guest stands still, then let it go on (the default)\n"
+        "  --paused            let the guest stand still while it is copied\n"
+        "  --stop              the same, and end the VM once the image is there\n"
+        "  --staging SIZE      use at most so much memory for what the guest changes before\n"
+        "                      it is copied\n"
         "  --force             replace IMAGE if it exists; with --tag, only its snapshot of\n"
         "                      that name\n"
+        "  --progress          show how far the save is; a line of JSON each, and the result\n"
+        "                      as one too, where standard output is no terminal\n"
         "  --json              print times and sizes as JSON\n"
         "  --help              show this\n";
 
@@ -36,6 +43,8 @@ struct save_cmd {
         struct qs_writer_options writer;        /* its backing is as given */
         bool stop;
         bool paused;
+        uint64_t staging_bytes;
+        bool progress;
         bool json;
         bool help;
 };
@@ -61,6 +70,14 @@ static int read_cluster_size(void *command, const char *value, struct err *e)
         return qs_cluster_size_parse(value, &o->writer, e);
 }
 
+static int read_staging(void *command, const char *value, struct err *e)
+{
+        struct save_cmd *o = command;
+
+        return option_number(value, SAVE_STAGING_MIN, INT64_MAX, "size of staging memory",
+                             &o->staging_bytes, e);
+}
+
 static const struct option_row options[] = {
         OPTION_READ("tag", read_tag),
         OPTION_READ("compress", read_compress),
@@ -68,7 +85,9 @@ static const struct option_row options[] = {
         OPTION_TEXT("backing", struct save_cmd, writer.backing),
         OPTION_FLAG("stop", struct save_cmd, stop),
         OPTION_FLAG("paused", struct save_cmd, paused),
+        OPTION_READ("staging", read_staging),
         OPTION_FLAG("force", struct save_cmd, writer.force),
+        OPTION_FLAG("progress", struct save_cmd, progress),
         OPTION_FLAG("json", struct save_cmd, json),
         OPTION_FLAG("help", struct save_cmd, help),
         OPTION_END,
@@ -82,6 +101,9 @@ static int parse(int argc, char **argv, struct save_cmd *o, struct err *e)
                 return rc;
         if (o->stop && o->paused)
                 return err_msg(e, EINVAL, "--stop and --paused exclude each other");
+        if (o->staging_bytes && (o->stop || o->paused))
+                return err_msg(e, EINVAL, "--staging is for a guest that runs: it does not go "
+                               "with --stop and --paused");
         return cli_operands(argc, argv, 2, USAGE, e);
 }
 
@@ -112,6 +134,89 @@ static int put_path(struct json_object *body, const char *key, const char *path,
         if (rc == 0)
                 json_put_str(body, key, buf);
         return rc;
+}
+
+/* The body of the request. A machine copies its guest live unless it is told. */
+static int put_request(struct json_object *body, const struct save_cmd *o, const char *image,
+                       struct err *e)
+{
+        int rc = put_path(body, "snapshot_path", image, e);
+
+        if (rc == 0 && o->writer.backing)
+                rc = put_path(body, "backing", o->writer.backing, e);
+        if (o->stop || o->paused)
+                json_put_str(body, "mode", o->stop ? "stop" : "paused");
+        if (o->staging_bytes)
+                json_put_u64(body, "staging", o->staging_bytes);
+        if (o->writer.tag[0])
+                json_put_str(body, "tag", o->writer.tag);
+        json_put_u64(body, "cluster_size", 1ull << o->writer.cluster_bits);
+        if (o->writer.compress == QS_COMPRESS_ZSTD) {
+                json_put_str(body, "compress", "zstd");
+                json_put_u64(body, "level", (uint64_t)o->writer.zstd_level);
+        } else if (!o->writer.compress_alike) {
+                json_put_str(body, "compress", "none");
+        }
+        json_put_bool(body, "force", o->writer.force);
+        json_put_bool(body, "progress", true);  /* each line is a chance to see a signal */
+        return rc;
+}
+
+/* A save that is waited for. */
+struct wait {
+        const char *name;
+        struct json_object *body;
+        struct job job;
+        bool lines;                     /* on standard output, not a bar */
+        bool cancelled;                 /* the VM was told so */
+};
+
+static void print_line(struct json_object *o)
+{
+        puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+                                            JSON_C_TO_STRING_NOSLASHESCAPE));
+        fflush(stdout);
+}
+
+/* On a connection of its own: what becomes of the save is said on the save's. */
+static void cancel(struct wait *w)
+{
+        AUTO_JSON *body = json_object_new_object();
+        const char *path;
+
+        w->cancelled = true;
+        json_put_str(body, "action_type", "CancelSave");
+        if (json_take_str(w->body, "snapshot_path", &path, NULL) == 0)
+                json_put_str(body, "snapshot_path", path);
+        (void)httpc_request(w->name, "PUT", "/actions", body, NULL, NULL);
+}
+
+static void on_line(void *ctx, struct json_object *line)
+{
+        struct wait *w = ctx;
+        uint64_t done, total;
+
+        if (json_take_u64(line, "done", INT64_MAX, &done, NULL) < 0 ||
+            json_take_u64(line, "total", INT64_MAX, &total, NULL) < 0)
+                return;                 /* the result */
+        if (w->lines)
+                print_line(line);
+        if (!job_progress(&w->job, done, total) && !w->cancelled)
+                cancel(w);
+}
+
+/* Until the VM has said how the save ended. Does not return when a signal ended it. */
+static int save(struct wait *w, bool bar, struct json_object **ret, struct err *e)
+{
+        int rc;
+
+        job_start(&w->job, "save", !bar);
+        rc = httpc_stream(w->name, "PUT", "/snapshot/create", w->body, on_line, w, ret, e);
+        if (rc < 0 && w->cancelled) {
+                progress_say(&w->job.bar, "vmm: %s", e->text);
+                rc = -ECANCELED;
+        }
+        return job_end(&w->job, rc);
 }
 
 static void print_result(const char *name, const char *image, struct json_object *result)
@@ -146,28 +251,21 @@ int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help(help);
                 return 0;
         }
-        if (put_path(body, "snapshot_path", argv[optind + 1], e) < 0 ||
-            (o.writer.backing && put_path(body, "backing", o.writer.backing, e) < 0))
-                return CLI_FAILED;
-        json_put_str(body, "mode", o.stop ? "stop" : "resume");
-        if (o.writer.tag[0])
-                json_put_str(body, "tag", o.writer.tag);
-        json_put_u64(body, "cluster_size", 1ull << o.writer.cluster_bits);
-        if (o.writer.compress == QS_COMPRESS_ZSTD) {
-                json_put_str(body, "compress", "zstd");
-                json_put_u64(body, "level", (uint64_t)o.writer.zstd_level);
-        } else if (!o.writer.compress_alike) {
-                json_put_str(body, "compress", "none");
-        }
-        json_put_bool(body, "force", o.writer.force);
-        if (rundir_watch(argv[optind], &gone, e) < 0 ||
-            httpc_request(argv[optind], "PUT", "/snapshot/create", body, &result, e) < 0)
+
+        bool terminal = isatty(STDOUT_FILENO);
+        struct wait w = { .name = argv[optind], .body = body, .lines = o.progress && !terminal };
+
+        if (put_request(body, &o, argv[optind + 1], e) < 0 ||
+            rundir_watch(w.name, &gone, e) < 0 ||
+            save(&w, o.progress && terminal, &result, e) < 0)
                 return CLI_FAILED;
         if (o.stop)
                 rundir_wait_free(gone);
-        if (o.json)
+        if (w.lines)
+                print_line(result);
+        else if (o.json)
                 cli_print_json(result);
         else
-                print_result(argv[optind], argv[optind + 1], result);
+                print_result(w.name, argv[optind + 1], result);
         return 0;
 }

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/control.h"
+#include "vmm/control-priv.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
-#include <event2/event.h>
 #include <event2/http.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,27 +20,8 @@
  *
  * One handler for every request: the route table gives the action or the
  * status. An action answers at once, but for those that have a thread of their own,
- * whose request is kept until that is done. Should the client hang up meanwhile, the
- * work goes on and its answer is dropped (on_client_gone).
+ * whose request is pending until that is done (control-pending.c).
  */
-struct pending {
-        struct control *control;
-        struct evhttp_request *http;    /* without an answer yet; NULL = nobody waits */
-};
-
-struct control {
-        struct vm *vm;
-        struct evhttp *http;
-        struct pending save;
-        struct pending record;
-};
-
-struct request {
-        struct control *control;
-        struct evhttp_request *http;
-        const char *body;
-        size_t body_bytes;
-};
 
 static void on_answered(struct evhttp_request *http, void *ctx)
 {
@@ -51,8 +29,14 @@ static void on_answered(struct evhttp_request *http, void *ctx)
         vm_stop(ctx);
 }
 
-static void reply(struct control *c, struct evhttp_request *http, int status,
-                  struct json_object *o)
+void control_before_end(struct control *c, struct evhttp_request *http)
+{
+        if (c->vm->stopping)
+                evhttp_request_set_on_complete_cb(http, on_answered, c->vm);
+}
+
+void control_reply(struct control *c, struct evhttp_request *http, int status,
+                   struct json_object *o)
 {
         struct evbuffer *buf = evbuffer_new();
         const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
@@ -61,8 +45,7 @@ static void reply(struct control *c, struct evhttp_request *http, int status,
                           "application/json");
         if (buf)
                 evbuffer_add_printf(buf, "%s\n", text);
-        if (c->vm->stopping)
-                evhttp_request_set_on_complete_cb(http, on_answered, c->vm);
+        control_before_end(c, http);
         evhttp_send_reply(http, status, NULL, buf);
         if (buf)
                 evbuffer_free(buf);
@@ -74,7 +57,7 @@ static int status_of(int rc)
         case -EINVAL: case -EBADMSG: case -EEXIST: case -ENAMETOOLONG: case -EXDEV:
         case -EMLINK: case -ENOTSUP:
                 return 400;
-        case -EBUSY: case -ETIMEDOUT: case -ESTALE: case -ENODATA:
+        case -EBUSY: case -ETIMEDOUT: case -ESTALE: case -ENODATA: case -ECANCELED:
                 return 409;
         default:
                 return 500;
@@ -87,19 +70,18 @@ static void reply_error(struct control *c, struct evhttp_request *http, int stat
         AUTO_JSON *o = json_object_new_object();
 
         json_put_str(o, "error", text);
-        reply(c, http, status, o);
+        control_reply(c, http, status, o);
 }
 
-/* {} on success */
-static void reply_result(struct control *c, struct evhttp_request *http, int rc,
-                         const struct err *e)
+void control_reply_result(struct control *c, struct evhttp_request *http, int rc,
+                          const struct err *e)
 {
         if (rc < 0) {
                 reply_error(c, http, status_of(rc), e->text);
         } else {
                 AUTO_JSON *o = json_object_new_object();
 
-                reply(c, http, 200, o);
+                control_reply(c, http, 200, o);
         }
 }
 
@@ -107,7 +89,7 @@ static void get_vm(struct request *r)
 {
         AUTO_JSON *o = vm_describe(r->control->vm);
 
-        reply(r->control, r->http, 200, o);
+        control_reply(r->control, r->http, 200, o);
 }
 
 static void patch_vm(struct request *r)
@@ -125,7 +107,21 @@ static void patch_vm(struct request *r)
                 rc = vm_resume(r->control->vm, &e);
         else if (rc == 0)
                 rc = err_msg(&e, EINVAL, "state '%s' is neither 'Paused' nor 'Resumed'", state);
-        reply_result(r->control, r->http, rc, &e);
+        control_reply_result(r->control, r->http, rc, &e);
+}
+
+static void cancel_save(struct request *r, struct json_object *o)
+{
+        const char *path = NULL;
+        struct err e;
+        int rc = 0;
+
+        if (json_object_object_get_ex(o, "snapshot_path", NULL))
+                rc = json_take_str(o, "snapshot_path", &path, &e);
+        if (rc < 0)
+                control_reply_result(r->control, r->http, rc, &e);
+        else
+                control_cancel_save(r, path);
 }
 
 static void put_actions(struct request *r)
@@ -138,13 +134,18 @@ static void put_actions(struct request *r)
 
         if (rc == 0)
                 rc = json_take_str(o, "action_type", &type, &e);
+        if (rc == 0 && !strcmp(type, "CancelSave")) {
+                cancel_save(r, o);      /* answered when it has ended */
+                return;
+        }
         if (rc == 0 && !strcmp(type, "Stop"))
                 vm_stop_soon(vm);
         else if (rc == 0 && !strcmp(type, "PowerButton"))
                 platform_power_button(vm->platform);
         else if (rc == 0)
-                rc = err_msg(&e, EINVAL, "action '%s' is neither 'Stop' nor 'PowerButton'", type);
-        reply_result(r->control, r->http, rc, &e);
+                rc = err_msg(&e, EINVAL, "action '%s' is neither 'Stop' nor 'PowerButton' nor "
+                             "'CancelSave'", type);
+        control_reply_result(r->control, r->http, rc, &e);
 }
 
 static void put_prefetch(struct request *r)
@@ -155,52 +156,12 @@ static void put_prefetch(struct request *r)
 
         if (rc == 0)
                 rc = vm_prefetch(r->control->vm, &order, &e);
-        reply_result(r->control, r->http, rc, &e);
+        control_reply_result(r->control, r->http, rc, &e);
 }
 
-static void on_client_gone(struct evhttp_connection *connection, void *ctx)
+static void on_recorded(void *ctx, struct json_object *result, const struct err *e)
 {
-        struct pending *p = ctx;
-
-        (void)connection;
-        p->http = NULL;
-}
-
-static void await(struct pending *p, struct evhttp_request *http)
-{
-        p->http = http;
-        evhttp_connection_set_closecb(evhttp_request_get_connection(http), on_client_gone, p);
-}
-
-/* A save or a record is done. */
-static void on_done(void *ctx, struct json_object *result, const struct err *e)
-{
-        struct pending *p = ctx;
-        struct evhttp_request *http = p->http;
-
-        if (!http)
-                return;
-        p->http = NULL;
-        evhttp_connection_set_closecb(evhttp_request_get_connection(http), NULL, NULL);
-        if (result)
-                reply(p->control, http, 200, result);
-        else
-                reply_error(p->control, http, status_of(e->code), e->text);
-}
-
-static void put_snapshot(struct request *r)
-{
-        struct control *c = r->control;
-        struct save_request save;
-        struct err e;
-        int rc = control_parse_save(r->body, r->body_bytes, &save, &e);
-
-        if (rc == 0)
-                rc = save_start(c->vm, &save, on_done, &c->save, &e);
-        if (rc < 0)
-                reply_result(c, r->http, rc, &e);
-        else
-                await(&c->save, r->http);
+        pending_answer(ctx, result, e);
 }
 
 static void put_working_set(struct request *r)
@@ -208,14 +169,14 @@ static void put_working_set(struct request *r)
         struct control *c = r->control;
         struct err e;
         int rc = c->vm->recorder
-                 ? recorder_store(c->vm->recorder, on_done, &c->record, &e)
+                 ? recorder_store(c->vm->recorder, on_recorded, &c->record, &e)
                  : err_msg(&e, EINVAL, "VM '%s' is not recorded: revert with --record",
                            c->vm->name);
 
         if (rc < 0)
-                reply_result(c, r->http, rc, &e);
+                control_reply_result(c, r->http, rc, &e);
         else
-                await(&c->record, r->http);
+                pending_wait(&c->record, r->http, NULL);
 }
 
 static const struct route {
@@ -227,7 +188,7 @@ static const struct route {
         { "/vm", EVHTTP_REQ_PATCH, patch_vm },
         { "/actions", EVHTTP_REQ_PUT, put_actions },
         { "/prefetch", EVHTTP_REQ_PUT, put_prefetch },
-        { "/snapshot/create", EVHTTP_REQ_PUT, put_snapshot },
+        { "/snapshot/create", EVHTTP_REQ_PUT, control_save },
         { "/working-set", EVHTTP_REQ_PUT, put_working_set },
 };
 
@@ -267,7 +228,7 @@ int control_new(struct vm *vm, const char *socket_path, struct control **ret, st
         if (!c)
                 return err_msg(e, ENOMEM, "no memory for the control socket");
         c->vm = vm;
-        c->save.control = c->record.control = c;
+        c->save.control = c->cancel.control = c->record.control = c;
         c->http = evhttp_new(vm->base);
         if (!c->http || evhttp_accept_socket(c->http, fd) < 0) {
                 control_free(c);
@@ -286,109 +247,9 @@ void control_free(struct control *c)
 {
         if (!c)
                 return;
+        control_save_fini(c);
+        pending_drop(&c->record);
         if (c->http)
                 evhttp_free(c->http);
         free(c);
-}
-
-static int parse_compress(struct json_object *o, struct qs_writer_options *w, struct err *e)
-{
-        const char *how = "none";
-        int rc = 0;
-        uint64_t level;
-
-        w->compress_alike = !json_object_object_get_ex(o, "compress", NULL);
-        if (!w->compress_alike)
-                rc = json_take_str(o, "compress", &how, e);
-        if (rc < 0)
-                return rc;
-        if (!strcmp(how, "zstd"))
-                w->compress = QS_COMPRESS_ZSTD;
-        else if (!strcmp(how, "none"))
-                w->compress = QS_COMPRESS_NONE;
-        else
-                return err_msg(e, EINVAL, "compression '%s' is neither 'none' nor 'zstd'", how);
-        w->zstd_level = QS_ZSTD_LEVEL_DEFAULT;
-        if (json_object_object_get_ex(o, "level", NULL)) {
-                rc = json_take_u64(o, "level", QS_ZSTD_LEVEL_MAX, &level, e);
-                if (rc == 0)
-                        w->zstd_level = (int)level;
-        }
-        return rc;
-}
-
-static int parse_cluster_size(struct json_object *o, struct qs_writer_options *w, struct err *e)
-{
-        uint64_t bytes;
-        int rc;
-
-        w->cluster_bits = QS_CLUSTER_BITS_DEFAULT;
-        if (!json_object_object_get_ex(o, "cluster_size", NULL))
-                return 0;
-        rc = json_take_u64(o, "cluster_size", 1u << QS_CLUSTER_BITS_MAX, &bytes, e);
-        if (rc < 0)
-                return rc;
-        if (bytes < (1u << QS_CLUSTER_BITS_MIN) || (bytes & (bytes - 1)))
-                return err_msg(e, EINVAL, "cluster size %llu is not a power of two from 4K to 2M",
-                               (unsigned long long)bytes);
-        w->cluster_bits = (unsigned)__builtin_ctzll(bytes);
-        return 0;
-}
-
-static int parse_text(struct json_object *o, const char *key, char *buf, size_t room, bool needed,
-                      struct err *e)
-{
-        const char *text;
-        int rc;
-
-        buf[0] = '\0';
-        if (!needed && !json_object_object_get_ex(o, key, NULL))
-                return 0;
-        rc = json_take_str(o, key, &text, e);
-        if (rc < 0)
-                return rc;
-        if (strlen(text) >= room)
-                return err_msg(e, ENAMETOOLONG, "'%s' is longer than %zu bytes", key, room - 1);
-        strcpy(buf, text);
-        return 0;
-}
-
-static int check_absolute(const char *key, const char *path, struct err *e)
-{
-        if (path[0] != '/')
-                return err_msg(e, EINVAL, "%s '%s' is not absolute", key, path);
-        return 0;
-}
-
-int control_parse_save(const char *text, size_t bytes, struct save_request *ret, struct err *e)
-{
-        AUTO_JSON *o = NULL;
-        char mode[16];
-        int rc = json_parse(text, bytes, &o, e);
-
-        memset(ret, 0, sizeof(*ret));
-        if (rc == 0)
-                rc = parse_text(o, "snapshot_path", ret->path, sizeof(ret->path), true, e);
-        if (rc == 0)
-                rc = parse_text(o, "backing", ret->backing, sizeof(ret->backing), false, e);
-        if (rc == 0)
-                rc = check_absolute("snapshot_path", ret->path, e);
-        if (rc == 0 && json_object_object_get_ex(o, "backing", NULL))
-                rc = check_absolute("backing", ret->backing, e);
-        if (rc == 0)
-                rc = parse_text(o, "tag", ret->writer.tag, sizeof(ret->writer.tag), false, e);
-        ret->writer.append = ret->writer.tag[0] != '\0';
-        if (rc == 0)
-                rc = parse_text(o, "mode", mode, sizeof(mode), false, e);
-        if (rc == 0 && mode[0] && strcmp(mode, "resume") && strcmp(mode, "stop"))
-                rc = err_msg(e, EINVAL, "mode '%s' is neither 'resume' nor 'stop'", mode);
-        if (rc == 0)
-                rc = parse_compress(o, &ret->writer, e);
-        if (rc == 0)
-                rc = parse_cluster_size(o, &ret->writer, e);
-        if (rc == 0 && json_object_object_get_ex(o, "force", NULL))
-                rc = json_take_bool(o, "force", &ret->writer.force, e);
-        if (rc == 0)
-                ret->mode = strcmp(mode, "stop") ? SAVE_RESUME : SAVE_STOP;
-        return rc;
 }

@@ -3,12 +3,19 @@
  *
  *   GET   /vm                what `vmm info` shows
  *   PATCH /vm                {"state": "Paused" | "Resumed"}
- *   PUT   /actions           {"action_type": "Stop" | "PowerButton"}
+ *   PUT   /actions           {"action_type": "Stop" | "PowerButton" | "CancelSave"}
+ *                            CancelSave answers when the save has ended; with
+ *                            "snapshot_path" only a save to that one is meant
  *   PUT   /prefetch          {"rate": "on"|"off"|RATE|"pause"|"resume"}
  *   PUT   /snapshot/create   {"snapshot_path": "/abs/file", "tag": "...",
- *                             "mode": "resume"|"stop", "compress": "none"|"zstd",
- *                             "level": N, "cluster_size": N, "force": bool}
- *                            answers when the file is there
+ *                             "mode": "live"|"paused"|"stop", "staging": BYTES,
+ *                             "compress": "none"|"zstd", "level": N,
+ *                             "cluster_size": N, "backing": "/abs/file",
+ *                             "force": bool, "progress": bool}
+ *                            answers when the file is there; a client that hangs up
+ *                            before cancels its save. With progress the answer is 200
+ *                            at once and lines of JSON, up to ten a second: "save" of
+ *                            GET /vm, and last the result or {"error": "sentence"}
  * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
  * in this state) or 500. Requests are untrusted but local: the socket's mode
  * is 0600. Bodies are limited to CONTROL_BODY_MAX.

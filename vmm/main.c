@@ -15,6 +15,7 @@ static const struct {
 } commands[] = {
         { "run", cmd_run, "start a VM from a kernel, or the built-in demo guest" },
         { "save", cmd_save, "write a running VM's RAM and state into a QCOW2 image" },
+        { "cancel", cmd_cancel, "give up a save of a VM, which runs on" },
         { "revert", cmd_revert, "start a VM from an image, at once with --postcopy" },
         { "list", cmd_list, "show the VMs that run" },
         { "info", cmd_info, "show one VM or one image" },

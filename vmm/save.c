@@ -34,6 +34,18 @@
 /* No watchdog of a guest counts less; telling it costs a call for each vCPU. */
 #define SAVE_PAUSE_NOTICED_NS NS_PER_SEC
 
+/* PREPARE  the file is opened; whatever can be made before the pause is
+ * PAUSE    the vCPUs park, the machine's state is read
+ * COPY     RAM is read and written
+ * PUBLISH  the file is completed, made durable and gets its name: too late to cancel
+ * Each leads to the next, by the save thread. */
+enum save_phase { PHASE_PREPARE, PHASE_PAUSE, PHASE_COPY, PHASE_PUBLISH };
+
+static const char *const phase_names[] = {
+        [PHASE_PREPARE] = "prepare", [PHASE_PAUSE] = "pause", [PHASE_COPY] = "copy",
+        [PHASE_PUBLISH] = "publish",
+};
+
 struct save {
         struct vm *vm;
         struct save_request request;
@@ -42,6 +54,12 @@ struct save {
         pthread_t thread;
         bool was_running;
         _Atomic bool cancelled;
+
+        /* stored by the threads that save, read by the event loop when it likes: nobody is
+         * told, so that nobody who copies has to ring */
+        _Atomic(enum save_phase) phase;
+        _Atomic uint64_t done_bytes;
+        _Atomic uint64_t total_bytes;
 
         /* save thread, until it posts */
         struct qs_writer *writer;
@@ -61,9 +79,27 @@ static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 {
         struct save *s = ctx;
 
-        (void)done_bytes;
-        (void)total_bytes;
+        s->total_bytes = total_bytes;
+        s->done_bytes = done_bytes;
         return !s->cancelled;
+}
+
+/* -ECANCELED: not any more */
+static int enter(struct save *s, enum save_phase phase, struct err *e)
+{
+        if (s->cancelled)
+                return err_msg(e, ECANCELED, "cancelled");
+        s->phase = phase;
+        return 0;
+}
+
+/* What a cancelled save failed with says less than that it was cancelled. */
+static int explain(struct save *s, int rc, struct err *e)
+{
+        if (rc == 0 || !s->cancelled || s->phase == PHASE_PUBLISH)
+                return rc;
+        return err_msg(e, ECANCELED, "the save of VM '%s' was cancelled; the VM %s", s->vm->name,
+                       s->was_running ? "runs on" : "stays paused");
 }
 
 static int put_json(struct save *s, const char *section, struct json_object *o, struct err *e)
@@ -169,8 +205,10 @@ static int copy_paused(struct save *s, struct err *e)
         if (rc == 0)
                 rc = capture_state(s, e);
         if (rc == 0)
+                rc = enter(s, PHASE_COPY, e);
+        if (rc == 0)
                 rc = put_ram(s, e);
-        if (s->was_running && (rc < 0 || s->request.mode == SAVE_RESUME)) {
+        if (s->was_running && (rc < 0 || s->request.mode != SAVE_STOP)) {
                 /* a call on a vCPU that is not parked would wait for its page */
                 if (paused && clock_now_ns() - from_ns >= SAVE_PAUSE_NOTICED_NS)
                         state_before_resume(&s->vm->kvm);
@@ -216,9 +254,13 @@ static int run(struct save *s, struct err *e)
         if (rc == 0)
                 rc = prepare_state(s, e);
         if (rc == 0)
+                rc = enter(s, PHASE_PAUSE, e);
+        if (rc == 0)
                 rc = copy_paused(s, e);
         if (rc == 0)
                 rc = put_state(s, e);
+        if (rc == 0)
+                rc = enter(s, PHASE_PUBLISH, e);
         if (rc == 0)
                 rc = qs_writer_publish(s->writer, e);
         if (rc == 0) {
@@ -229,7 +271,7 @@ static int run(struct save *s, struct err *e)
         }
         state_capture_free(s->state);
         qs_writer_free(s->writer);
-        return rc;
+        return explain(s, rc, e);
 }
 
 static void *save_thread(void *ctx)
@@ -261,6 +303,7 @@ int save_start(struct vm *vm, const struct save_request *request, save_done_fn *
         s->done = done;
         s->done_ctx = ctx;
         s->was_running = vm->state == VM_RUNNING;
+        s->total_bytes = vm->ram.bytes;
         vm->save = s;
 
         rc = pthread_create(&s->thread, NULL, save_thread, s);
@@ -286,6 +329,29 @@ void save_finish(struct vm *vm)
         s->done(s->done_ctx, s->result, s->result ? NULL : &s->err);
         json_object_put(s->result);
         free(s);
+}
+
+int save_cancel(struct vm *vm, const char *path, struct err *e)
+{
+        if (!vm->save)
+                return err_msg(e, ENODATA, "VM '%s' is not being saved", vm->name);
+        if (path && strcmp(path, vm->save->request.path))
+                return err_msg(e, ENODATA, "VM '%s' is not being saved to '%s'", vm->name, path);
+        vm->save->cancelled = true;
+        return 0;
+}
+
+bool save_describe(const struct vm *vm, struct json_object *o)
+{
+        const struct save *s = vm->save;
+
+        if (!s)
+                return false;
+        json_put_u64(o, "done", s->done_bytes);
+        json_put_u64(o, "total", s->total_bytes);
+        json_put_str(o, "phase", phase_names[s->phase]);
+        json_put_str(o, "image", s->request.path);
+        return true;
 }
 
 void save_abort(struct vm *vm)

@@ -8,6 +8,7 @@
 #include "common/rate.h"
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
+#include "vmm/save.h"
 #include "vmm/vm.h"
 
 static const char *const state_names[] = {
@@ -108,13 +109,25 @@ static void describe_pager(struct vm *vm, struct json_object *o)
         json_object_object_add(o, "pageserver", p);
 }
 
+static void put_save(struct vm *vm, struct json_object *o)
+{
+        struct json_object *s = json_object_new_object();
+        bool saving = save_describe(vm, s);
+
+        json_put_bool(o, "saving", saving);
+        if (saving)
+                json_object_object_add(o, "save", s);
+        else
+                json_object_put(s);
+}
+
 struct json_object *vm_describe(struct vm *vm)
 {
         struct json_object *o = json_object_new_object();
 
         json_put_str(o, "name", vm->name);
         json_put_str(o, "state", state_names[vm->state]);
-        json_put_bool(o, "saving", vm->save != NULL);
+        put_save(vm, o);
         json_put_u64(o, "pid", (uint64_t)getpid());
         json_put_u64(o, "memory", vm->ram.bytes);
         json_put_u64(o, "cpus", vm->kvm.cpus);

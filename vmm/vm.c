@@ -313,8 +313,8 @@ void vm_loop(struct vm *vm)
 int vm_may_change(const struct vm *vm, struct err *e)
 {
         if (vm->save)
-                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done",
-                               vm->name);
+                return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done, or "
+                               "use 'vmm cancel %s'", vm->name, vm->name);
         if (vm->state == VM_HALTED)
                 return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left",
                                vm->name, vm->problem);

@@ -8,7 +8,7 @@ _vmm_options() {
 	case $1 in
 	run)     echo "--kernel --initrd --cmdline --demo --memory --hugepages --cpus" \
 			"--console --foreground --json" ;;
-	save)    echo "$format --tag --stop --paused" ;;
+	save)    echo "$format --tag --stop --paused --staging --progress" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
 			"--record --pageserver --paused --console --foreground --wait --json" ;;
 	list | workingset) echo "--json" ;;
@@ -40,7 +40,7 @@ _vmm_argument() {
 	--layout)   compgen -W "v1.0 v1.13" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;
-	--cmdline | --memory | --cpus | --tag | --cluster-size | --name) ;;
+	--cmdline | --memory | --cpus | --tag | --cluster-size | --name | --staging) ;;
 	*) return 1 ;;
 	esac
 }
@@ -61,13 +61,13 @@ _vmm_words() {
 	fi
 	case $command in
 	"")
-		compgen -W "run list info console pause resume prefetch stop save revert \
-			workingset image" \
-			-- "$cur" ;;
+		compgen -W "run list info console pause resume prefetch stop save cancel \
+			revert workingset image" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase workingset" -- "$cur" ;;
-	console | pause | resume | stop | workingset) compgen -W "$(_vmm_names)" -- "$cur" ;;
+	console | pause | resume | stop | cancel | workingset)
+		compgen -W "$(_vmm_names)" -- "$cur" ;;
 	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;

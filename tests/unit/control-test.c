@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "common/json.h"
+#include "tests/unit/expect.h"
 #include "tests/unit/suite.h"
 #include "vmm/control.h"
 #include "vmm/meta.h"
@@ -22,7 +24,9 @@ static void save_defaults(void)
 
         CU_ASSERT_EQUAL_FATAL(parse("{\"snapshot_path\":\"/a/b\"}", &r, &e), 0);
         CU_ASSERT_STRING_EQUAL(r.path, "/a/b");
-        CU_ASSERT_EQUAL(r.mode, SAVE_RESUME);
+        CU_ASSERT_EQUAL(r.mode, SAVE_LIVE);
+        CU_ASSERT_EQUAL(r.staging_bytes, 0);
+        CU_ASSERT_FALSE(r.progress);
         CU_ASSERT_EQUAL(r.writer.compress, QS_COMPRESS_NONE);
         CU_ASSERT_EQUAL(r.writer.cluster_bits, QS_CLUSTER_BITS_DEFAULT);
         CU_ASSERT_FALSE(r.writer.force);
@@ -37,7 +41,8 @@ static void save_everything(void)
 
         CU_ASSERT_EQUAL_FATAL(parse("{\"snapshot_path\":\"/x\",\"tag\":\"t1\",\"mode\":\"stop\","
                                     "\"compress\":\"zstd\",\"level\":7,\"cluster_size\":4096,"
-                                    "\"backing\":\"/y\",\"force\":true}", &r, &e), 0);
+                                    "\"backing\":\"/y\",\"force\":true,\"staging\":2097152,"
+                                    "\"progress\":true}", &r, &e), 0);
         CU_ASSERT_STRING_EQUAL(r.backing, "/y");
         CU_ASSERT_STRING_EQUAL(r.writer.tag, "t1");
         CU_ASSERT_EQUAL(r.mode, SAVE_STOP);
@@ -45,6 +50,30 @@ static void save_everything(void)
         CU_ASSERT_EQUAL(r.writer.zstd_level, 7);
         CU_ASSERT_EQUAL(r.writer.cluster_bits, 12);
         CU_ASSERT_TRUE(r.writer.force);
+        CU_ASSERT_EQUAL(r.staging_bytes, 2 << 20);
+        CU_ASSERT_TRUE(r.progress);
+}
+
+static void save_modes(void)
+{
+        static const struct {
+                const char *text;
+                enum save_mode mode;
+        } table[] = {
+                { "{\"snapshot_path\":\"/a\",\"mode\":\"live\"}", SAVE_LIVE },
+                { "{\"snapshot_path\":\"/a\",\"mode\":\"paused\"}", SAVE_PAUSED },
+                { "{\"snapshot_path\":\"/a\",\"mode\":\"stop\"}", SAVE_STOP },
+                { "{\"snapshot_path\":\"/a\",\"staging\":0,\"progress\":false}", SAVE_LIVE },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+                struct save_request r;
+
+                EXPECT_EQUAL(table[i].text, parse(table[i].text, &r, NULL), 0);
+                EXPECT_EQUAL(table[i].text, r.mode, table[i].mode);
+                EXPECT_EQUAL(table[i].text, r.staging_bytes, 0);
+                EXPECT_TRUE(table[i].text, !r.progress);
+        }
 }
 
 static void save_refusals(void)
@@ -60,7 +89,14 @@ static void save_refusals(void)
                 { "{\"snapshot_path\":7}", "snapshot_path" },
                 { "{\"snapshot_path\":\"a\"}", "absolute" },
                 { "{\"snapshot_path\":\"/a\\u0000b\"}", "NUL" },
-                { "{\"snapshot_path\":\"/a\",\"mode\":\"later\"}", "mode" },
+                { "{\"snapshot_path\":\"/a\",\"mode\":\"later\"}", "mode 'later'" },
+                { "{\"snapshot_path\":\"/a\",\"mode\":\"\"}", "mode ''" },
+                { "{\"snapshot_path\":\"/a\",\"mode\":1}", "mode" },
+                { "{\"snapshot_path\":\"/a\",\"staging\":2097151}", "2097151 bytes is less" },
+                { "{\"snapshot_path\":\"/a\",\"staging\":-1}", "negative" },
+                { "{\"snapshot_path\":\"/a\",\"staging\":\"2M\"}", "staging" },
+                { "{\"snapshot_path\":\"/a\",\"staging\":18446744073709551615}", "staging" },
+                { "{\"snapshot_path\":\"/a\",\"progress\":1}", "progress" },
                 { "{\"snapshot_path\":\"/a\",\"compress\":\"lzo\"}", "compression" },
                 { "{\"snapshot_path\":\"/a\",\"compress\":\"zstd\",\"level\":99}", "level" },
                 { "{\"snapshot_path\":\"/a\",\"cluster_size\":5000}", "cluster size" },
@@ -124,6 +160,7 @@ static void meta_refusals(void)
 static const CU_TestInfo cases[] = {
         { "a save request's defaults", save_defaults },
         { "a save request with everything", save_everything },
+        { "the modes of a save request", save_modes },
         { "save requests that are refused", save_refusals },
         { "META round trip", meta_round_trip },
         { "META that is refused", meta_refusals },
