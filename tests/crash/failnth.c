@@ -7,6 +7,7 @@
  *   FAILNTH_NO_TMPFILE  set: O_TMPFILE is refused, as by file systems without
  *   FAILNTH_HINTS    set: fallocate and sync_file_range count too, though nothing
  *                    depends on them
+ *   FAILNTH_SLOW=MS  every call takes so much longer
  *   FAILNTH_LOG      a file to which the name of every call is appended
  *
  * Counted: pwrite, pwritev, fdatasync, fsync, linkat, renameat, renameat2,
@@ -53,7 +54,11 @@ static int hit(const char *name)
 {
         const char *mode = getenv("FAILNTH_MODE");
 
+        const char *slow = getenv("FAILNTH_SLOW");
+
         note(name);
+        if (slow)
+                usleep(1000 * (useconds_t)strtoul(slow, NULL, 10));
         if (++calls != wanted())
                 return 0;
         if (mode && strcmp(mode, "kill") == 0)

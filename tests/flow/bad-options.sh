@@ -26,12 +26,20 @@ for cpus in 0 9 -1 two 1.5 ""; do
 done
 refuses "command line is longer" "$vmm" run vm1 --demo --cmdline "$(printf '%03000d' 0)"
 
-for command in info console pause resume stop; do
+for command in info console pause resume cancel stop; do
         refuses "no VM named 'vm1' is running" "$vmm" $command vm1
 done
 refuses "no VM named 'vm1' is running" "$vmm" save vm1 "$files/x.qcow2"
 refuses "may hold only" "$vmm" save ../vm1 "$files/x.qcow2"
 refuses "--stop and --paused exclude" "$vmm" save vm1 "$files/x.qcow2" --stop --paused
+for option in --stop --paused; do
+        refuses "--staging is for a guest that runs" \
+                "$vmm" save vm1 "$files/x.qcow2" --staging 64M $option
+done
+for size in 0 1M -2M x ""; do
+        refuses "staging memory '$size' is not a number from 2097152" \
+                "$vmm" save vm1 "$files/x.qcow2" --staging "$size"
+done
 for size in 0 2K 5000 3M 4M x; do
         refuses "cluster size '$size' is not a power of two from 4K to 2M" \
                 "$vmm" save vm1 "$files/x.qcow2" --cluster-size "$size"

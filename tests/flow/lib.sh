@@ -18,6 +18,7 @@ exec </dev/null
 srcdir=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=$(pwd -P)
 vmm=$build/vmm/vmm
+vmm_run=$vmm
 pageserver=$build/pageserver/pageserver
 payload_verify=$build/tests/guest/payload-verify
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapback-flow.XXXXXX")
@@ -129,14 +130,14 @@ wait_for() {
 run_demo() {
         _name=$1
         shift
-        "$vmm" run "$_name" --demo --console "$work/$_name.txt" "$@" >"$work/out" ||
+        "$vmm_run" run "$_name" --demo --console "$work/$_name.txt" "$@" >"$work/out" ||
                 die "vmm run $_name failed"
 }
 
 revert() {
         _name=$1
         shift
-        "$vmm" revert "$@" --name "$_name" --console "$work/$_name.txt" >"$work/out" ||
+        "$vmm_run" revert "$@" --name "$_name" --console "$work/$_name.txt" >"$work/out" ||
                 die "vmm revert $* as $_name failed"
 }
 
@@ -153,6 +154,38 @@ save_and_stop() {
         wait_for "$work/$_name.txt" '^tick 3'
         "$vmm" save "$_name" "$@" --stop >"$work/out" || die "vmm save $_name $* failed"
         saved=$(last_tick "$work/$_name.txt")
+}
+
+# slow_disk: VMs begun from now on write to files slowly, so that their saves take time
+# without taking the processor's. Their page servers do not.
+slow_disk() {
+        need_shim
+        printf '#!/bin/sh\nunset LD_PRELOAD\nexec "%s" "$@"\n' "$pageserver" >"$work/slow-vm-ps"
+        printf '#!/bin/sh\nexport LD_PRELOAD="%s" FAILNTH_SLOW=100\nexec "%s" "$@"\n' \
+                "$shim" "$vmm" >"$work/slow-vm"
+        chmod +x "$work/slow-vm-ps" "$work/slow-vm"
+        export SNAPBACK_PAGESERVER="$work/slow-vm-ps"
+        vmm_run=$work/slow-vm
+}
+
+# need_shim: $shim, a library that makes calls fail or slow (tests/crash/failnth.c)
+need_shim() {
+        shim=$build/tests/crash/failnth.so
+        [ -f "$shim" ] || skip "no $shim"
+        ! nm "$vmm" 2>/dev/null | grep -q ' __[at]san_init' ||
+                skip "sanitizers do not like preloaded libraries"
+}
+
+# save_slowly NAME IMAGE [OPTIONS...]: begun, and not over; its client is $client, what that
+# says is in out and err. A shell starts what is in the background deaf for SIGINT.
+save_slowly() {
+        _name=$1
+        shift
+        [ "$vmm_run" != "$vmm" ] || set -- "$@" --compress zstd:19 --cluster-size 1M
+        env --default-signal=INT "$vmm" save "$_name" "$@" >"$work/out" 2>"$work/err" &
+        client=$!
+        daemon_pids="$daemon_pids $client"
+        within 30 info_is "$_name" saving true || die "$_name is not being saved"
 }
 
 # small_image IMAGE [SAVE OPTIONS...]: a saved guest that uses 1 MiB of its RAM
@@ -234,6 +267,15 @@ info_field() {
 # shellcheck disable=SC2317 # called by within
 info_is() { [ "$(info_field "$1" "$2")" = "$3" ]; }
 info_least() { [ "$(info_field "$1" "$2")" -ge "$3" ]; }
+
+# saved_to NAME PERCENT: a save is that far, or over
+# shellcheck disable=SC2317 # called by within
+saved_to() {
+        "$vmm" info "$1" --json >"$work/info" || return 1
+        [ "$(field saving "$work/info")" = false ] ||
+                [ $(($(number "done" "$work/info") * 100)) -ge \
+                        $(($(number total "$work/info") * $2)) ]
+}
 
 vm_pid() { cat "$VMM_RUNTIME_DIR/$1.lock"; }
 # server_pid NAME: of the VM's private page server
