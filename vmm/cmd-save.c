@@ -230,6 +230,9 @@ static void print_result(const char *name, const char *image, struct json_object
                 pause_ms = json_object_get_double(v) / 1000;
         if (json_object_object_get_ex(phases, "total", &v))
                 total_ms = json_object_get_double(v) / 1000;
+        if (json_object_object_get_ex(result, "why_paused", &v))
+                fprintf(stderr, "vmm: VM '%s' was not saved live: %s\n", name,
+                        json_object_get_string(v));
         json_object_object_get_ex(result, "bytes", &v);
         printf("VM '%s' saved to '%s': %s in %.1f ms, paused for %.1f ms\n", name, image,
                size_text(json_object_get_uint64(v), size), total_ms, pause_ms);

@@ -11,31 +11,23 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "vmm/meta.h"
-#include "vmm/platform.h"
-#include "vmm/ram-source.h"
+#include "vmm/moment.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
 /* Theory of operation
  *
- * Stop, copy, resume. The save thread pauses the vCPUs, reads KVM's and the
- * devices' state into memory that is there already, hands RAM to the writer and
- * lets the guest go on as soon as the last byte has been read; writing the state
- * down, making the file durable and giving it its name happens while the guest
- * runs. On any failure the guest goes on as it was and
+ * A moment of the machine is taken (moment.h); RAM goes from it to the writer, while the
+ * guest runs on or stands still; then the state, which is written down only now; then the
+ * file is made durable and gets its name. On any failure the guest goes on as it was and
  * the writer leaves nothing behind.
  *
  * While it runs the VM's state is not changed by anyone else (vm_pause and
  * vm_resume refuse), so that "was it running" holds until the end.
  */
-#define SAVE_PAUSE_WAIT_NS (10 * NS_PER_SEC)
-/* a cancelled save waits no longer than this */
-#define SAVE_PAUSE_STEP_NS (100 * NS_PER_MS)
-/* No watchdog of a guest counts less; telling it costs a call for each vCPU. */
-#define SAVE_PAUSE_NOTICED_NS NS_PER_SEC
 
 /* PREPARE  the file is opened; whatever can be made before the pause is
- * PAUSE    the vCPUs park, the machine's state is read
+ * PAUSE    the moment is taken
  * COPY     RAM is read and written
  * PUBLISH  the file is completed, made durable and gets its name: too late to cancel
  * Each leads to the next, by the save thread. */
@@ -63,16 +55,10 @@ struct save {
 
         /* save thread, until it posts */
         struct qs_writer *writer;
-        struct state_capture *state;
-        struct platform_state devices;
-        uint64_t wall_ns;               /* the moment that is saved */
+        struct moment *moment;
         struct json_object *result;
         struct err err;
         uint64_t start_ns;
-        /* durations; the first two are part of the third */
-        uint64_t stop_ns;               /* until the last vCPU was parked */
-        uint64_t state_ns;              /* reading KVM's and the devices' state */
-        uint64_t paused_ns;
 };
 
 static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
@@ -109,128 +95,102 @@ static int put_json(struct save *s, const char *section, struct json_object *o, 
         return qs_writer_section(s->writer, section, text, strlen(text), e);
 }
 
-static int put_meta(struct save *s, struct err *e)
-{
-        struct meta m = {
-                .memory_bytes = s->vm->ram.bytes, .cpus = s->vm->kvm.cpus,
-                .saved_wall_ns = s->wall_ns,
-        };
-
-        snprintf(m.name, sizeof(m.name), "%s", s->vm->name);
-
-        AUTO_JSON *o = meta_encode(&m);
-
-        return put_json(s, SECTION_META, o, e);
-}
-
-/* Devices are captured again in the pause; this brings the pages of s->devices. */
-static int prepare_state(struct save *s, struct err *e)
-{
-        platform_capture(s->vm->platform, &s->devices);
-        return state_capture_new(&s->vm->kvm, &s->state, e);
-}
-
-/* In the pause. */
-static int capture_state(struct save *s, struct err *e)
-{
-        uint64_t from_ns = clock_now_ns();
-
-        s->wall_ns = clock_wall_ns();
-
-        int rc = state_capture_take(s->state, e);
-
-        platform_capture(s->vm->platform, &s->devices);
-        s->state_ns = clock_now_ns() - from_ns;
-        return rc;
-}
-
 static int put_state(struct save *s, struct err *e)
 {
-        AUTO_JSON *kvm = NULL;
-        AUTO_JSON *devices = NULL;
-        struct state_blob blob = { 0 };
-        int rc = state_capture_encode(s->state, &kvm, &blob, e);
+        struct moment_state state;
+        int rc = moment_encode(s->moment, &state, e);
 
+        if (rc < 0)
+                return rc;
+        rc = put_json(s, SECTION_META, state.meta, e);
         if (rc == 0)
-                rc = platform_encode(&s->devices, &devices, e);
+                rc = put_json(s, SECTION_KVM, state.kvm, e);
         if (rc == 0)
-                rc = put_json(s, SECTION_KVM, kvm, e);
+                rc = put_json(s, SECTION_DEVICES, state.devices, e);
         if (rc == 0)
-                rc = put_json(s, SECTION_DEVICES, devices, e);
-        if (rc == 0)
-                rc = qs_writer_section(s->writer, SECTION_BLOB, blob.data, blob.bytes, e);
-        if (rc == 0)
-                rc = put_meta(s, e);
-        state_blob_fini(&blob);
+                rc = qs_writer_section(s->writer, SECTION_BLOB, state.blob.data, state.blob.bytes,
+                                       e);
+        moment_state_fini(&state);
         return rc;
 }
 
 static int put_ram(struct save *s, struct err *e)
 {
         const struct ram *ram = &s->vm->ram;
+        const struct qs_ram_source source = moment_ram(s->moment);
         struct qs_ram_range ranges[RAM_SLOTS_MAX];
-        struct ram_source *source;
-        int rc = ram_source_new(ram, s->vm->parent, &source, e);
 
-        if (rc < 0)
-                return rc;
         for (unsigned i = 0; i < ram->nslots; i++)
                 ranges[i] = (struct qs_ram_range){ ram->slots[i].gpa, ram->slots[i].bytes };
-
-        struct qs_ram_source ops = ram_source_ops(source);
-
-        rc = qs_writer_ram(s->writer, ranges, ram->nslots, &ops, on_progress, s, e);
-        ram_source_free(source);
-        return rc;
+        return qs_writer_ram(s->writer, ranges, ram->nslots, &source, on_progress, s, e);
 }
 
-static int pause_guest(struct save *s, uint64_t end_ns, struct err *e)
+static bool is_cancelled(void *ctx)
 {
-        int rc;
+        const struct save *s = ctx;
 
-        do
-                rc = vcpus_pause(s->vm->vcpus, MIN(clock_now_ns() + SAVE_PAUSE_STEP_NS, end_ns), e);
-        while (rc == -ETIMEDOUT && clock_now_ns() < end_ns && !s->cancelled);
-        return rc;
+        return s->cancelled;
 }
 
-/* The guest stands still from here to the return. */
-static int copy_paused(struct save *s, struct err *e)
+static int copy(struct save *s, struct err *e)
 {
-        uint64_t from_ns = clock_now_ns();
-        int rc = pause_guest(s, from_ns + SAVE_PAUSE_WAIT_NS, e);
-        bool paused = rc == 0;
+        const struct moment_options o = {
+                .live = s->request.mode == SAVE_LIVE, .ends = s->request.mode == SAVE_STOP,
+                .staging_bytes = s->request.staging_bytes, .cancelled = is_cancelled, .ctx = s,
+        };
+        int rc = moment_new(s->vm, &o, &s->moment, e);
 
-        s->stop_ns = clock_now_ns() - from_ns;
         if (rc == 0)
-                rc = capture_state(s, e);
+                rc = enter(s, PHASE_PAUSE, e);
+        if (rc == 0)
+                rc = moment_take(s->moment, e);
         if (rc == 0)
                 rc = enter(s, PHASE_COPY, e);
         if (rc == 0)
                 rc = put_ram(s, e);
-        if (s->was_running && (rc < 0 || s->request.mode != SAVE_STOP)) {
-                /* a call on a vCPU that is not parked would wait for its page */
-                if (paused && clock_now_ns() - from_ns >= SAVE_PAUSE_NOTICED_NS)
-                        state_before_resume(&s->vm->kvm);
-                vcpus_resume(s->vm->vcpus);
-        }
-        s->paused_ns = clock_now_ns() - from_ns;
+        if (rc == 0)
+                moment_over(s->moment);
         return rc;
+}
+
+/* How RAM was copied. */
+static void describe_copy(const struct save *s, struct json_object *o)
+{
+        struct ramguard_stats g;
+        bool live = moment_guard_stats(s->moment, &g);
+
+        json_put_bool(o, "live", live);
+        if (moment_why_paused(s->moment))
+                json_put_str(o, "why_paused", moment_why_paused(s->moment));
+        if (!live)
+                return;
+
+        struct json_object *guard = json_object_new_object();
+
+        json_put_u64(guard, "own_bytes", g.own_bytes);
+        json_put_u64(guard, "faults", g.faults);
+        json_put_u64(guard, "aside_bytes", g.aside_bytes);
+        json_put_u64(guard, "staging_bytes", g.staging_bytes);
+        json_put_u64(guard, "waited", g.waited);
+        json_object_object_add(o, "guard", guard);
 }
 
 static void describe(struct save *s, const struct qs_writer_stats *stats)
 {
+        const struct moment_times t = moment_times(s->moment);
         struct json_object *o = json_object_new_object();
         struct json_object *phases = json_object_new_object();
         struct json_object *clusters = json_object_new_object();
 
         json_put_str(o, "name", s->vm->name);
         json_put_str(o, "image", s->request.path);
-        json_put_u64(phases, "stop", s->stop_ns / NS_PER_US);
-        json_put_u64(phases, "state", s->state_ns / NS_PER_US);
-        json_put_u64(phases, "pause", s->paused_ns / NS_PER_US);
+        json_put_u64(phases, "stop", t.stop_ns / NS_PER_US);
+        json_put_u64(phases, "state", t.state_ns / NS_PER_US);
+        json_put_u64(phases, "protect", t.protect_ns / NS_PER_US);
+        json_put_u64(phases, "pause", t.pause_ns / NS_PER_US);
         json_put_u64(phases, "total", (clock_now_ns() - s->start_ns) / NS_PER_US);
         json_object_object_add(o, "phases", phases);
+        describe_copy(s, o);
         json_put_u64(o, "ram_bytes", stats->ram_bytes);
         json_put_u64(o, "bytes", stats->file_bytes);
         json_put_u64(clusters, "zero", stats->clusters_zero);
@@ -250,13 +210,11 @@ static int run(struct save *s, struct err *e)
         s->start_ns = clock_now_ns();
         s->request.writer.disk_bytes = ram_end_gpa(&s->vm->ram);
         s->request.writer.backing = s->request.backing[0] ? s->request.backing : NULL;
+        /* the guest comes first while it runs */
+        s->request.writer.background = s->request.mode == SAVE_LIVE && s->was_running;
         rc = qs_writer_new(s->request.path, &s->request.writer, &s->writer, e);
         if (rc == 0)
-                rc = prepare_state(s, e);
-        if (rc == 0)
-                rc = enter(s, PHASE_PAUSE, e);
-        if (rc == 0)
-                rc = copy_paused(s, e);
+                rc = copy(s, e);
         if (rc == 0)
                 rc = put_state(s, e);
         if (rc == 0)
@@ -266,10 +224,8 @@ static int run(struct save *s, struct err *e)
         if (rc == 0) {
                 qs_writer_stats(s->writer, &stats);
                 describe(s, &stats);
-        } else if (s->was_running && s->request.mode == SAVE_STOP) {
-                vcpus_resume(s->vm->vcpus);     /* harmless when copy_paused() did */
         }
-        state_capture_free(s->state);
+        moment_free(s->moment, rc == 0);
         qs_writer_free(s->writer);
         return explain(s, rc, e);
 }
