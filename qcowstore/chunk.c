@@ -117,7 +117,7 @@ static const uint8_t *nonzero(const struct chunk *c, const uint8_t *content, uns
         return p && !sum_all_zero(p, cluster) ? p : NULL;
 }
 
-static enum chunk_kind classify(struct chunk *c, unsigned i)
+static enum chunk_kind classify(struct chunk *c, unsigned i, bool dense)
 {
         size_t cluster = layout_cluster_bytes(c->cluster_bits);
         struct chunk_cluster *k = &c->cluster[i];
@@ -138,7 +138,7 @@ static enum chunk_kind classify(struct chunk *c, unsigned i)
         k->key = dedup_key(c->dedup, plain, cluster);
         if (chunk_seen(c, i))
                 return CHUNK_SHARED;
-        return pack(c, k, plain) ? CHUNK_PACKED : CHUNK_RAW;
+        return !dense && pack(c, k, plain) ? CHUNK_PACKED : CHUNK_RAW;
 }
 
 void chunk_begin(struct chunk *c, uint64_t first, unsigned n, const void *plain)
@@ -152,13 +152,17 @@ void chunk_begin(struct chunk *c, uint64_t first, unsigned n, const void *plain)
         memset(c->last, 0, sizeof(c->last));
 }
 
+void chunk_look(struct chunk *c, unsigned i, bool dense)
+{
+        c->cluster[i].kind = classify(c, i, dense);
+        chunk_count(c, i);
+}
+
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain)
 {
         chunk_begin(c, first, n, plain);
-        for (unsigned i = 0; i < n; i++) {
-                c->cluster[i].kind = classify(c, i);
-                c->count[c->cluster[i].kind]++;
-        }
+        for (unsigned i = 0; i < n; i++)
+                chunk_look(c, i, false);
 }
 
 void chunk_turn(struct chunk *c, unsigned i, enum chunk_kind kind)

@@ -42,8 +42,15 @@ static inline bool chunk_stores(enum chunk_kind kind)
         return kind >= CHUNK_RAW;
 }
 
+/* Where a cluster that is stored comes from.
+ * PLAIN   its bytes are in chunk->plain
+ * COPIED  from another file, as a stream; its bytes are not there
+ * LINKED  from an earlier tag of the file: SHARED, and its entry is known */
+enum chunk_origin { CHUNK_PLAIN, CHUNK_COPIED, CHUNK_LINKED };
+
 struct chunk_cluster {
         enum chunk_kind kind;
+        enum chunk_origin origin;
         enum chunk_kind was;            /* the caller's, of RAM that is taken again */
         uint32_t at;                    /* of the stream in chunk->streams */
         uint32_t bytes;                 /* of the stream */
@@ -114,9 +121,16 @@ void chunk_free(struct chunk *c);
  * borrowed until the next call, c->base only during this one. */
 void chunk_fill(struct chunk *c, uint64_t first, unsigned n, const void *plain);
 
-/* For who fills it otherwise (clone.h): begins with no cluster described; then,
- * cluster i having its key, is the content in the file or the chunk already? */
+/* For who fills it otherwise (clone.h, heritage.h): begins with no cluster described;
+ * then each in turn, from 0 on: by chunk_look(), as chunk_fill() does, or by putting
+ * it there and chunk_count(). dense: it is known not to shrink. */
 void chunk_begin(struct chunk *c, uint64_t first, unsigned n, const void *plain);
+void chunk_look(struct chunk *c, unsigned i, bool dense);
+static inline void chunk_count(struct chunk *c, unsigned i)
+{
+        c->count[c->cluster[i].kind]++;
+}
+/* Cluster i having its key: is the content in the file or the chunk already? */
 bool chunk_seen(struct chunk *c, unsigned i);
 
 /* The placer's: cluster i is of another kind than it seemed; then, once, what

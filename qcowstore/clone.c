@@ -10,13 +10,6 @@
 #include "qcowstore/l2entry.h"
 #include "qcowstore/sum.h"
 
-/* Host clusters of streams, read and verified; neighbours share them. */
-struct window {
-        uint8_t *bytes;                 /* two clusters: no stream needs more */
-        uint64_t at;                    /* host cluster; 0 = empty */
-        uint64_t n;
-};
-
 struct dedup_key clone_key(uint64_t entry)
 {
         /* a bijection: the index looks at the upper bits */
@@ -36,20 +29,21 @@ static int copy_raw(struct qs_image *m, struct chunk *c, unsigned i, const struc
         return rc;
 }
 
-static int copy_stream(struct qs_image *m, struct chunk *c, unsigned i, const struct l2entry *at,
-                       struct window *win, struct err *e)
+int clone_stream(struct qs_image *m, struct chunk *c, unsigned i, const struct l2entry *at,
+                 struct clone_window *win, struct err *e)
 {
         struct chunk_cluster *k = &c->cluster[i];
         uint64_t first = at->offset >> c->cluster_bits;
         uint64_t n = ((at->offset + at->bytes - 1) >> c->cluster_bits) - first + 1;
 
         ASSERT(n <= 2);
-        if (first < win->at || first + n > win->at + win->n) {
+        if (win->of != m || first < win->at || first + n > win->at + win->n) {
                 int rc = image_pread_verified(m, win->bytes, first << c->cluster_bits, n,
                                               "a compressed cluster", e);
 
+                win->of = rc == 0 ? m : NULL;
                 win->at = first;
-                win->n = rc == 0 ? n : 0;
+                win->n = n;
                 if (rc < 0)
                         return rc;
         }
@@ -68,7 +62,7 @@ static int copy_stream(struct qs_image *m, struct chunk *c, unsigned i, const st
 }
 
 static int copy_one(struct qs_image *m, struct chunk *c, unsigned i, uint64_t v,
-                    struct window *win, struct err *e)
+                    struct clone_window *win, struct err *e)
 {
         struct chunk_cluster *k = &c->cluster[i];
         struct l2entry at;
@@ -88,13 +82,13 @@ static int copy_one(struct qs_image *m, struct chunk *c, unsigned i, uint64_t v,
                 k->kind = CHUNK_SHARED;
                 return 0;
         }
-        return at.kind == L2_RAW ? copy_raw(m, c, i, &at, e) : copy_stream(m, c, i, &at, win, e);
+        return at.kind == L2_RAW ? copy_raw(m, c, i, &at, e) : clone_stream(m, c, i, &at, win, e);
 }
 
 int clone_fill(struct qs_image *m, struct chunk *c, uint64_t first, unsigned n, struct err *e)
 {
         AUTO_FREE uint8_t *bytes = malloc(2 * m->cluster_bytes);
-        struct window win = { .bytes = bytes };
+        struct clone_window win = { .bytes = bytes };
         uint64_t per_table = layout_l2_entries(c->cluster_bits);
         const uint64_t *table;
         uint64_t offset;
@@ -110,7 +104,7 @@ int clone_fill(struct qs_image *m, struct chunk *c, uint64_t first, unsigned n, 
                 if (rc < 0)
                         rc = err_in(e, rc, "guest memory at 0x%llx",
                                     (unsigned long long)((first + i) << c->cluster_bits));
-                c->count[c->cluster[i].kind]++;
+                chunk_count(c, i);
         }
         return rc < 0 ? err_in(e, rc, "image '%s'", m->path) : 0;
 }

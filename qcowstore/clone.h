@@ -9,6 +9,8 @@
  * What is copied was compared with a sum: streams with HOSTSUMS, raw clusters with
  * CHECKSUMS; the new file has the same seed and so the same CHECKSUMS.
  *
+ * Of streams heritage.h makes use too, among content that comes from elsewhere.
+ *
  * Threads: any, on chunks of their own.
  */
 #ifndef QCOWSTORE_CLONE_H
@@ -21,6 +23,17 @@
 /* n clusters from guest cluster `first` on; takes the place of chunk_fill() */
 int clone_fill(struct qs_image *from, struct chunk *c, uint64_t first, unsigned n,
                struct err *e);
+/* Host clusters of streams, read and verified; neighbours share them. */
+struct clone_window {
+        uint8_t *bytes;                 /* two clusters, the caller's: no stream needs more */
+        const struct qs_image *of;      /* NULL = empty */
+        uint64_t at;                    /* host cluster */
+        uint64_t n;
+};
+
+/* The stream at a place of the old file into the chunk: cluster i is PACKED then. */
+int clone_stream(struct qs_image *m, struct chunk *c, unsigned i, const struct l2entry *at,
+                 struct clone_window *win, struct err *e);
 /* under which the content at an L2 entry of the old file is known */
 struct dedup_key clone_key(uint64_t entry);
 

@@ -294,6 +294,28 @@ int delta_view_at(struct delta_view *v, uint64_t gpa, size_t bytes, const uint8_
         return rc;
 }
 
+int delta_view_part(struct delta_view *v, size_t at, uint64_t gpa, size_t bytes,
+                    const uint8_t **ret, struct err *e)
+{
+        bool zero;
+
+        ASSERT(at <= v->bytes && bytes <= v->bytes - at);
+
+        int rc = qs_span_read(v->reader, gpa, bytes, v->buf + at, &zero, e);
+
+        if (rc < 0)
+                return rc;
+        if (zero)
+                memset(v->buf + at, 0, bytes);
+        *ret = v->buf;
+        return 0;
+}
+
+struct qs_image *delta_image(const struct delta *d)
+{
+        return d->image;
+}
+
 /* Best effort: the child is there and durable, and it is right. Who marks the same
  * file at the same time writes the same sector. */
 void delta_mark(const struct delta *d)

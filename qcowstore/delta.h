@@ -58,6 +58,12 @@ void delta_view_free(struct delta_view *v);
 int delta_view_at(struct delta_view *v, uint64_t gpa, size_t bytes, const uint8_t **ret,
                   struct err *e);
 
+/* The same in parts: *ret is the beginning of a buffer that has it from offset `at` on. */
+int delta_view_part(struct delta_view *v, size_t at, uint64_t gpa, size_t bytes,
+                    const uint8_t **ret, struct err *e);
+/* the parent; delta's */
+struct qs_image *delta_image(const struct delta *d);
+
 /* Right before the child gets its name (INV-KIN), and right after. NULL = no
  * parent. Marking may fail, as on a file system that is mounted read-only. */
 int delta_check(const struct delta *d, struct err *e);

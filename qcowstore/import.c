@@ -40,7 +40,7 @@ static uint64_t place_of(const struct source *s, uint64_t gpa)
         return 0;
 }
 
-static const void *read_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *read_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                              struct err *e)
 {
         const struct source *s = ctx;
@@ -48,7 +48,7 @@ static const void *read_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, b
         size_t there = MIN(bytes, s->bytes - MIN(at, s->bytes));
 
         if (is_hole(s, at, bytes)) {
-                *ret_zero = true;
+                ret->kind = QS_SPAN_ZERO;
                 return buf;
         }
 

@@ -8,7 +8,7 @@
  *                  bytes, zeros
  *   of each tag    guest RAM: raw clusters in runs, compressed streams packed
  *                  into host clusters of their own, chunk by chunk in
- *                  guest-physical order (placer.h); sections, CHECKSUMS, L2
+ *                  the order of taking (placer.h); sections, CHECKSUMS, L2
  *                  tables, L1, HOSTSUMS, section table (plan.h)
  *   of the file    pool area, L1 of the active layer, snapshot table, refcount
  *                  table and blocks (commit.h)

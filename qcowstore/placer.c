@@ -203,7 +203,7 @@ static bool settle_one_locked(struct placer *p, struct chunk *c, unsigned i) REQ
                 return had_stream;
         }
         ASSERT(slot->refs > 0 || k->kind != CHUNK_SHARED);              /* INV-KNOWN */
-        if (slot->refs > 0)
+        if (slot->refs > 0 && k->origin == CHUNK_PLAIN)
                 chunk_turn(c, i, CHUNK_RAW);                            /* INV-COUNT */
         slot->refs = 1;
         slot->fresh = true;
@@ -218,7 +218,7 @@ static void settle_locked(struct placer *p, struct chunk *c) REQUIRES(p->lock)
         bool gaps = false;
 
         for (unsigned i = 0; i < c->n; i++) {
-                if (chunk_stores(c->cluster[i].kind))
+                if (chunk_stores(c->cluster[i].kind) && c->cluster[i].origin != CHUNK_LINKED)
                         gaps |= settle_one_locked(p, c, i);
         }
         if (gaps)

@@ -13,7 +13,8 @@
  *
  * First it settles what is new (dedup.h): a cluster whose content the file has
  * refers to the place of that. One that has too many references is stored
- * again, raw, since its stream may not have been made (INV-COUNT).
+ * again, raw, since its stream may not have been made (INV-COUNT); one that came as a
+ * stream has that.
  *
  * Space is given out from one extent at a time: free ones of the file that a
  * chunk fits into, lowest first, then the end of the file, which has no end.

@@ -7,21 +7,64 @@
 #include "qcowstore/l2entry.h"
 #include "qcowstore/sum.h"
 
-/* 0 with *ret NULL = all zero */
-static int get_span(const struct ramfetch *f, uint64_t gpa, size_t bytes, void *buf,
-                    const uint8_t **ret, struct err *e)
-{
-        bool zero = false;
-        struct err why = { 0 };
-        const void *p = f->source->span(f->source->ctx, gpa, bytes, buf, &zero, &why);
+#define PAGE ((size_t)LAYOUT_PAGE_BYTES)
 
-        if (!zero && !p) {
+/* What a source has of a chunk, from its beginning on. */
+struct content {
+        const uint8_t *plain;           /* but for the parent's pages; NULL = zeros */
+        bool any_parent;
+        uint64_t parent[QS_SPAN_PAGES_MAX / 64];        /* its pages; behind the end: any */
+};
+
+static_assert(QS_SPAN_PAGES_MAX == (1u << QS_CLUSTER_BITS_MAX) / LAYOUT_PAGE_BYTES,
+              "a span has at most a chunk's pages");
+
+int ramfetch_tools_init(struct ramfetch_tools *t, const struct ramfetch *f, struct err *e)
+{
+        *t = (struct ramfetch_tools){ 0 };
+        heir_init(&t->heir, &f->heritage);
+        return f->w->delta ? delta_view_new(f->w->delta, chunk_bytes(f->w->cluster_bits),
+                                            &t->view, e) : 0;
+}
+
+void ramfetch_tools_fini(struct ramfetch_tools *t)
+{
+        delta_view_free(t->view);
+        heir_fini(&t->heir);
+}
+
+static bool is_parent(const struct content *x, size_t page)
+{
+        return x->parent[page / 64] >> page % 64 & 1;
+}
+
+static void mark_parent(struct content *x, size_t page)
+{
+        x->parent[page / 64] |= 1ull << page % 64;
+        x->any_parent = true;
+}
+
+static int ask(const struct ramfetch *f, uint64_t gpa, size_t bytes, void *buf,
+               struct content *ret, struct err *e)
+{
+        struct qs_span said = { 0 };
+        struct err why = { 0 };
+        const void *p = f->source->span(f->source->ctx, gpa, bytes, buf, &said, &why);
+
+        *ret = (struct content){ 0 };
+        if (said.kind == QS_SPAN_PARENT)
+                memset(said.parent, 0xff, sizeof(said.parent));
+        if (said.kind == QS_SPAN_ZERO)
+                return 0;
+        if (said.kind == QS_SPAN_DATA && !p) {
                 if (why.code == 0)
                         return err_msg(e, EIO, "guest memory could not be read");
                 *e = why;
                 return why.code;
         }
-        *ret = zero ? NULL : p;
+        ret->plain = said.kind == QS_SPAN_DATA ? p : NULL;
+        ret->any_parent = !sum_all_zero(said.parent, sizeof(said.parent));
+        memcpy(ret->parent, said.parent, sizeof(ret->parent));
         return 0;
 }
 
@@ -34,28 +77,34 @@ static struct qs_ram_range overlap(const struct qs_ram_range *r, uint64_t gpa, u
         return (struct qs_ram_range){ lo, hi > lo ? hi - lo : 0 };
 }
 
-/* A part of a range into a buffer; *any = true: it may be other than zeros. */
-static int put_part(const struct ramfetch *f, struct qs_ram_range part, uint8_t *to, bool *any,
-                    struct err *e)
+/* A part of a range into the chunk's buffer, at such an offset. */
+static int put_part(const struct ramfetch *f, struct qs_ram_range part, struct chunk *c,
+                    size_t at, struct content *x, struct err *e)
 {
-        const uint8_t *from = NULL;
-        int rc = get_span(f, part.gpa, part.bytes, to, &from, e);
+        struct content y;
+        int rc = ask(f, part.gpa, part.bytes, c->buf + at, &y, e);
 
         if (rc < 0)
                 return rc;
-        *any |= from != NULL;
-        if (!from)
-                memset(to, 0, part.bytes);
-        else if (from != to)
-                memcpy(to, from, part.bytes);
+        if (y.plain)
+                x->plain = c->buf;
+        for (size_t i = 0; i < part.bytes / PAGE; i++) {
+                uint8_t *to = c->buf + at + i * PAGE;
+
+                if (is_parent(&y, i))
+                        mark_parent(x, at / PAGE + i);
+                else if (!y.plain)
+                        memset(to, 0, PAGE);
+                else if (y.plain != c->buf + at)
+                        memcpy(to, y.plain + i * PAGE, PAGE);
+        }
         return 0;
 }
 
 /* Content of a piece that is not all of one range. */
 static int compose(const struct ramfetch *f, struct chunk *c, const struct ram_piece *piece,
-                   const uint8_t **ret, struct err *e)
+                   struct content *x, struct err *e)
 {
-        bool any = false;
         int rc = 0;
 
         memset(c->buf, 0, c->bytes);
@@ -63,19 +112,127 @@ static int compose(const struct ramfetch *f, struct chunk *c, const struct ram_p
                 struct qs_ram_range part = overlap(&f->ranges[i], piece->gpa, piece->bytes);
 
                 if (part.bytes)
-                        rc = put_part(f, part, c->buf + (part.gpa - piece->gpa), &any, e);
+                        rc = put_part(f, part, c, part.gpa - piece->gpa, x, e);
         }
-        if (rc == 0)
-                *ret = any ? c->buf : NULL;
         return rc;
 }
 
-/* Plain content of a piece of RAM, and what the parent has there. */
-static int fetch_first(const struct ramfetch *f, struct delta_view *view, struct chunk *c,
+static bool needs_bytes(enum heir_fate fate)
+{
+        return fate == HEIR_LOOK || fate == HEIR_DENSE;
+}
+
+/* What the delta's parent has it has read already, to compare. */
+static int read_parent(const struct ramfetch *f, struct ramfetch_tools *t, struct chunk *c,
+                       uint64_t gpa, size_t at, size_t bytes, struct err *e)
+{
+        if (!heritage_is_base(&f->heritage))
+                return heir_read(&t->heir, gpa + at, bytes, c->buf + at, e);
+        if (c->base)
+                memcpy(c->buf + at, c->base + at, bytes);
+        else
+                memset(c->buf + at, 0, bytes);
+        return 0;
+}
+
+/* All of the clusters that need their bytes into the chunk's buffer. */
+static int complete(const struct ramfetch *f, struct ramfetch_tools *t, struct chunk *c,
+                    uint64_t gpa, size_t pages, struct content *x, const enum heir_fate *fate,
+                    struct err *e)
+{
+        unsigned shift = c->cluster_bits - QS_CLUSTER_BITS_MIN;
+        int rc = 0;
+
+        for (size_t i = 0, end; rc == 0 && i < pages; i = end) {
+                bool parent = is_parent(x, i);
+                bool needed = needs_bytes(fate[i >> shift]);
+                size_t at = i * PAGE;
+
+                for (end = i + 1; end < pages && is_parent(x, end) == parent &&
+                                  needs_bytes(fate[end >> shift]) == needed; end++)
+                        ;
+                if (needed && parent)
+                        rc = read_parent(f, t, c, gpa, at, (end - i) * PAGE, e);
+                else if (needed && !x->plain)
+                        memset(c->buf + at, 0, (end - i) * PAGE);
+                else if (needed && x->plain != c->buf)
+                        memcpy(c->buf + at, x->plain + at, (end - i) * PAGE);
+        }
+        x->plain = c->buf;
+        return rc;
+}
+
+/* The fate of each of n clusters; *ret_lack: the bytes of some are not all there. */
+static int decide(struct ramfetch_tools *t, const struct chunk *c, uint64_t gpa, unsigned n,
+                  const struct content *x, enum heir_fate *fate, bool *ret_lack, struct err *e)
+{
+        size_t per_cluster = (size_t)1 << (c->cluster_bits - QS_CLUSTER_BITS_MIN);
+        int rc = 0;
+
+        *ret_lack = false;
+        for (unsigned i = 0; rc == 0 && i < n; i++) {
+                size_t parents = 0;
+
+                for (size_t p = 0; p < per_cluster; p++)
+                        parents += is_parent(x, i * per_cluster + p);
+                fate[i] = HEIR_LOOK;
+                if (parents == per_cluster)
+                        rc = heir_fate(&t->heir, gpa + ((uint64_t)i << c->cluster_bits), &fate[i],
+                                       e);
+                *ret_lack |= parents > 0 && needs_bytes(fate[i]);
+        }
+        return rc;
+}
+
+/* What the file's parent has where clusters are looked at. */
+static int compare_with(struct delta_view *view, struct chunk *c, uint64_t gpa, unsigned n,
+                        const enum heir_fate *fate, struct err *e)
+{
+        int rc = 0;
+
+        for (unsigned i = 0, end; rc == 0 && i < n; i = end) {
+                size_t at = (size_t)i << c->cluster_bits;
+
+                for (end = i + 1; end < n && needs_bytes(fate[end]) == needs_bytes(fate[i]); end++)
+                        ;
+                if (needs_bytes(fate[i]))
+                        rc = delta_view_part(view, at, gpa + at,
+                                             (size_t)(end - i) << c->cluster_bits, &c->base, e);
+        }
+        return rc;
+}
+
+/* A chunk of which a part is the source's parent's. */
+static int inherit(const struct ramfetch *f, struct ramfetch_tools *t, struct chunk *c,
+                   uint64_t gpa, unsigned n, struct content *x, struct err *e)
+{
+        enum heir_fate fate[CHUNK_CLUSTERS_MAX];
+        bool lack;
+        int rc = decide(t, c, gpa, n, x, fate, &lack, e);
+
+        c->base = NULL;
+        if (rc == 0 && t->view)
+                rc = compare_with(t->view, c, gpa, n, fate, e);
+        if (rc == 0 && lack)
+                rc = complete(f, t, c, gpa, ((size_t)n << c->cluster_bits) / PAGE, x, fate, e);
+        if (rc < 0)
+                return rc;
+        chunk_begin(c, gpa >> c->cluster_bits, n, x->plain);
+        for (unsigned i = 0; rc == 0 && i < n; i++) {
+                if (needs_bytes(fate[i]))
+                        chunk_look(c, i, fate[i] == HEIR_DENSE);
+                else
+                        rc = heir_put(&t->heir, c, i, fate[i], e);
+        }
+        return rc;
+}
+
+/* A piece of RAM, and what the file's parent has there. */
+static int fetch_first(const struct ramfetch *f, struct ramfetch_tools *t, struct chunk *c,
                        const struct ram_piece *piece, struct err *e)
 {
         struct qs_ram_range only = { 0 };
-        const uint8_t *plain = NULL;
+        struct content x = { 0 };
         uint64_t gpa = piece->gpa;
         uint64_t end = gpa;
         int rc;
@@ -90,22 +247,23 @@ static int fetch_first(const struct ramfetch *f, struct delta_view *view, struct
                         only = part;
                 }
         }
-        if (view)
+        if (t->view)
                 end = MIN(gpa + piece->bytes, f->w->options.disk_bytes);
 
         size_t whole = ALIGN_UP(end - gpa, f->w->cluster_bytes);
+        unsigned n = (unsigned)(whole >> c->cluster_bits);
 
         if (only.gpa == gpa && only.bytes == whole)
-                rc = get_span(f, gpa, whole, c->buf, &plain, e);
+                rc = ask(f, gpa, whole, c->buf, &x, e);
         else
-                rc = c->ram_bytes ? compose(f, c, piece, &plain, e) : 0;
-        if (rc == 0 && view)
-                rc = delta_view_at(view, gpa, whole, &c->base, e);
-        if (rc < 0)
-                return rc;
-        chunk_fill(c, gpa >> c->cluster_bits,
-                   (unsigned)layout_clusters(end - gpa, c->cluster_bits), plain);
-        return 0;
+                rc = c->ram_bytes ? compose(f, c, piece, &x, e) : 0;
+        if (rc == 0 && x.any_parent)
+                return inherit(f, t, c, gpa, n, &x, e);
+        if (rc == 0 && t->view)
+                rc = delta_view_at(t->view, gpa, whole, &c->base, e);
+        if (rc == 0)
+                chunk_fill(c, gpa >> c->cluster_bits, n, x.plain);
+        return rc;
 }
 
 /* The first range that ends behind gpa. */
@@ -172,10 +330,9 @@ static void share_init(struct share *s, const struct ramfetch *f, const struct r
 
 /* Clusters of which only a part is taken again, as they are; then the parts. */
 static int recompose(const struct ramfetch *f, const struct share *s, struct chunk *c,
-                     struct err *e)
+                     struct content *x, struct err *e)
 {
         uint64_t cluster = f->w->cluster_bytes;
-        bool any = false;
         int rc = 0;
 
         for (uint64_t i = 0; rc == 0 && i < s->bytes / cluster; i++) {
@@ -185,8 +342,9 @@ static int recompose(const struct ramfetch *f, const struct share *s, struct chu
         for (size_t i = 0; rc == 0 && i < s->parts; i++) {
                 struct qs_ram_range part = part_of(f, s, i);
 
-                rc = put_part(f, part, c->buf + (part.gpa - s->gpa), &any, e);
+                rc = put_part(f, part, c, part.gpa - s->gpa, x, e);
         }
+        x->plain = c->buf;
         return rc;
 }
 
@@ -208,33 +366,36 @@ static enum chunk_kind former_kind(const struct qs_writer *w, const struct chunk
         return entry & L2ENTRY_PACKED ? CHUNK_PACKED : CHUNK_RAW;
 }
 
-static int fetch_again(const struct ramfetch *f, struct delta_view *view, struct chunk *c,
+static int fetch_again(const struct ramfetch *f, struct ramfetch_tools *t, struct chunk *c,
                        const struct ram_piece *piece, struct err *e)
 {
+        const enum heir_fate look[CHUNK_CLUSTERS_MAX] = { HEIR_LOOK };
         struct share s;
-        const uint8_t *plain = c->buf;
+        struct content x = { 0 };
 
         share_init(&s, f, piece);
 
         unsigned n = (unsigned)(s.bytes >> c->cluster_bits);
         bool one = s.parts == 1 && s.asked == s.bytes;
-        int rc = one ? get_span(f, s.gpa, s.bytes, c->buf, &plain, e) : recompose(f, &s, c, e);
+        int rc = one ? ask(f, s.gpa, s.bytes, c->buf, &x, e) : recompose(f, &s, c, &x, e);
 
-        if (rc == 0 && view)
-                rc = delta_view_at(view, s.gpa, s.bytes, &c->base, e);
+        if (rc == 0 && x.any_parent)
+                rc = complete(f, t, c, s.gpa, s.bytes / PAGE, &x, look, e);
+        if (rc == 0 && t->view)
+                rc = delta_view_at(t->view, s.gpa, s.bytes, &c->base, e);
         if (rc < 0)
                 return rc;
         c->ram_bytes = s.asked;
         for (unsigned i = 0; i < n; i++)
                 c->keep[i] = s.covered[i] == 0;
-        chunk_fill(c, s.gpa >> c->cluster_bits, n, plain);
+        chunk_fill(c, s.gpa >> c->cluster_bits, n, x.plain);
         for (unsigned i = 0; i < n; i++)
                 c->cluster[i].was = former_kind(f->w, c, i);
         return 0;
 }
 
-int ramfetch(const struct ramfetch *f, struct delta_view *view, struct chunk *c,
+int ramfetch(const struct ramfetch *f, struct ramfetch_tools *t, struct chunk *c,
              const struct ram_piece *piece, struct err *e)
 {
-        return f->again ? fetch_again(f, view, c, piece, e) : fetch_first(f, view, c, piece, e);
+        return f->again ? fetch_again(f, t, c, piece, e) : fetch_first(f, t, c, piece, e);
 }

@@ -16,7 +16,7 @@
 
 static_assert(CREW_MAX + CHUNKPOOL_SPARE < PLACER_AHEAD_MAX, "each ticket has a chunk");
 
-static int fill(struct ramjob *job, struct delta_view *view, struct chunk *c, uint64_t i,
+static int fill(struct ramjob *job, struct ramfetch_tools *t, struct chunk *c, uint64_t i,
                 struct err *e)
 {
         struct qs_image *from = job->w->clone_of;
@@ -24,7 +24,7 @@ static int fill(struct ramjob *job, struct delta_view *view, struct chunk *c, ui
 
         c->ahead = piece.ahead;
         if (!from)
-                return ramfetch(&job->fetch, view, c, &piece, e);
+                return ramfetch(&job->fetch, t, c, &piece, e);
 
         uint64_t end = MIN(piece.gpa + piece.bytes, job->w->options.disk_bytes);
 
@@ -218,10 +218,10 @@ static uint64_t piece_of(struct ramjob *job, uint64_t ticket)
 }
 
 /* A piece of guest RAM into c, and all that can be placed then into the file. */
-static int one_chunk(struct ramjob *job, struct delta_view *view, struct chunk *c,
+static int one_chunk(struct ramjob *job, struct ramfetch_tools *t, struct chunk *c,
                      uint64_t ticket, struct err *e)
 {
-        int rc = fill(job, view, c, piece_of(job, ticket), e);
+        int rc = fill(job, t, c, piece_of(job, ticket), e);
 
         if (rc < 0)
                 return rc;
@@ -239,10 +239,9 @@ static int one_chunk(struct ramjob *job, struct delta_view *view, struct chunk *
 static int worker(void *ctx, struct err *e)
 {
         struct ramjob *job = ctx;
-        struct delta_view *view = NULL;
+        struct ramfetch_tools t;
         struct chunk *c;
-        int rc = job->w->delta ? delta_view_new(job->w->delta, chunk_bytes(job->w->cluster_bits),
-                                                &view, e) : 0;
+        int rc = ramfetch_tools_init(&t, &job->fetch, e);
 
         while (rc == 0 && (c = chunkpool_take(job->pool))) {
                 /* with the chunk in hand, so that who has the lowest goes on */
@@ -252,9 +251,9 @@ static int worker(void *ctx, struct err *e)
                         chunkpool_give(job->pool, c);
                         break;
                 }
-                rc = one_chunk(job, view, c, ticket, e);
+                rc = one_chunk(job, &t, c, ticket, e);
         }
-        delta_view_free(view);
+        ramfetch_tools_fini(&t);
         if (rc < 0) {
                 placer_stop(job->placer);
                 chunkpool_stop(job->pool);

@@ -39,14 +39,17 @@ static int own_reader(struct rewrite *rw, struct qs_reader **ret, struct err *e)
         return 0;
 }
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         struct qs_reader *r;
+        bool zero = false;
         int rc = own_reader(ctx, &r, e);
 
         if (rc == 0)
-                rc = qs_span_read(r, gpa, bytes, buf, ret_zero, e);
+                rc = qs_span_read(r, gpa, bytes, buf, &zero, e);
+        if (zero)
+                ret->kind = QS_SPAN_ZERO;
         return rc < 0 ? NULL : buf;
 }
 

@@ -203,21 +203,53 @@ struct qs_writer_stats {
         uint64_t clusters_raw;
         uint64_t clusters_packed;
         uint64_t clusters_shared;       /* their content was stored already */
-        uint64_t clusters_same;         /* as in the parent; zeros count as zero */
+        uint64_t clusters_same;         /* as in the backing file; zeros count as zero, if they
+                                         * were looked at (QS_SPAN_PARENT is not) */
         uint64_t ram_bytes;             /* looked at */
         uint64_t file_bytes;            /* of the published file */
 };
 
-/* Where plain RAM comes from. Called from several threads at once for
- * disjoint spans; a span never crosses a range and starts cluster-aligned.
- * Returns the bytes themselves, which must not change until qs_writer_ram()
- * returns, or, when they must be fetched, buf filled with them;
- * *ret_zero = true says that all are zero and nothing need be looked at.
- * NULL with *e set on failure. */
+/* pages of 4 KiB that a span has at most: those of the largest cluster */
+#define QS_SPAN_PAGES_MAX 512
+
+/* What a source says of a span. */
+enum qs_span_kind {
+        QS_SPAN_DATA,           /* it has the bytes that are returned                 */
+        QS_SPAN_ZERO,           /* all zero; what is returned is not looked at        */
+        QS_SPAN_PARENT,         /* all as in the parent; what is returned is not either */
+};
+
+struct qs_span {
+        enum qs_span_kind kind;
+        uint64_t parent[QS_SPAN_PAGES_MAX / 64];        /* of DATA: bit i: page i as in the
+                                 * parent; what is returned for it is not looked at */
+};
+
+static inline void qs_span_mark_parent(struct qs_span *s, size_t page)
+{
+        s->parent[page / 64] |= 1ull << page % 64;
+}
+
+/* Where plain RAM comes from. */
 struct qs_ram_source {
+        /* Called from several threads at once for disjoint spans; a span never crosses a
+         * range and has at most 1 MiB, or a cluster that is larger. Returns the bytes
+         * themselves, which must not change until qs_writer_ram() returns, or, when they must
+         * be fetched, buf filled with them; NULL with *e set on failure. *ret is zeroed. */
         const void *(*span)(void *ctx, uint64_t gpa, size_t bytes, void *buf,
-                            bool *ret_zero, struct err *e);
+                            struct qs_span *ret, struct err *e);
         void *ctx;
+        /* What the source means by a parent, open until qs_writer_ram() returns; NULL = one
+         * that is all zero. Clusters that are wholly as there cost least:
+         *   - in a delta of that very snapshot, or of deltas of it that say nothing of them:
+         *     nothing is read or stored;
+         *   - in the file that has that snapshot: its clusters are referred to, unread, so
+         *     that damage stays damage;
+         *   - in a new file with zstd and the parent's cluster size: what zstd made of them is
+         *     copied as it is, whatever the level, when it matches its sum in the parent.
+         * Everything else is read from the parent, and is then like other data: a cluster
+         * of which only some pages are as there, a file of another kind. */
+        struct qs_image *parent;
         /* NULL, or: names RAM that should be taken as soon as possible; false = the usual
          * ascending order will do. Each thread of qs_writer_ram() asks whenever it takes a
          * piece, of 1 MiB or one cluster that is larger, and waits for the answer. What was

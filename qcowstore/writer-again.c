@@ -155,10 +155,12 @@ int qs_writer_again(struct qs_writer *w, const struct qs_ram_range *ranges, size
                 return rc;
 
         struct ramjob job = {
-                .w = w, .fetch = { w, ram, n_ram, source, true }, .progress = progress,
+                .w = w, .fetch = { .w = w, .ranges = ram, .n_ranges = n_ram, .source = source,
+                                   .again = true }, .progress = progress,
                 .progress_ctx = progress_ctx, .in_progress = ATOMIC_FLAG_INIT,
         };
 
+        heritage_init(&job.fetch.heritage, w, source->parent, true);
         w->again = w->torn = true;
         rc = crew_run(1, w->options.background, take_again, &job, e);
         w->torn = rc < 0;

@@ -35,6 +35,10 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
 static int prepare(void *ctx, struct err *e)
 {
         struct ramjob *job = ctx;
+
+        heritage_init(&job->fetch.heritage, job->w, job->fetch.source ? job->fetch.source->parent
+                                                                      : NULL, false);
+
         int rc = ramplan_init(&job->plan, job->w, job->fetch.ranges, job->fetch.n_ranges, e);
 
         return rc < 0 ? rc : make_dedup(job->w, job->plan.clusters, e);
@@ -55,8 +59,9 @@ int qs_writer_ram(struct qs_writer *w, const struct qs_ram_range *ranges, size_t
                 return rc;
 
         struct ramjob job = {
-                .w = w, .fetch = { w, ranges, n, source, false }, .progress = progress,
-                .progress_ctx = progress_ctx, .in_progress = ATOMIC_FLAG_INIT,
+                .w = w, .fetch = { .w = w, .ranges = ranges, .n_ranges = n, .source = source },
+                .progress = progress, .progress_ctx = progress_ctx,
+                .in_progress = ATOMIC_FLAG_INIT,
         };
 
         rc = crew_run(1, w->options.background, prepare, &job, e);

@@ -9,7 +9,8 @@
  * cold boot. That holds for every backing: in the shared lane a clean page is
  * a page-cache page or not mapped at all, in the copy lane it is absent until
  * filled with just that content. So nothing is ever faulted in by a save, a
- * half-filled revert can be saved, and untouched RAM costs no reads.
+ * half-filled revert can be saved, and untouched RAM costs no reads: the writer is told
+ * which pages are the parent's, and it knows what to do with them.
  *
  * The guest stands still from ram_source_new() until the save has read all.
  * Threads: span() from any number of the writer's threads.

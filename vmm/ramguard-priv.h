@@ -12,7 +12,6 @@
 #include "vmm/ownmap.h"
 #include "vmm/protection.h"
 #include "vmm/ramguard.h"
-#include "vmm/ramparent.h"
 #include "vmm/staging.h"
 
 #define GUARD_UNIT_BITS 16
@@ -62,7 +61,7 @@ struct ramguard {
         const struct ram *ram;
         struct pager *pager;
         struct protection *protection;
-        struct ramparent *parent;
+        struct qs_image *parent;        /* of pages that are not the guest's own */
         struct staging *staging;
         struct guard_slice *slice;
         size_t nslices;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -99,10 +98,8 @@ static int make_staging(struct ramguard *g, uint64_t limit_bytes, struct err *e)
 
 static int build(struct ramguard *g, const struct ramguard_options *o, struct err *e)
 {
-        int rc = ramparent_new(o->parent, &g->parent, e);
+        int rc = ownmap_new(o->ram, &g->own, e);
 
-        if (rc == 0)
-                rc = ownmap_new(o->ram, &g->own, e);
         if (rc == 0)
                 rc = make_units(g, e);
         if (rc == 0)
@@ -128,6 +125,7 @@ int ramguard_new(const struct ramguard_options *o, struct ramguard **ret, struct
                 return err_msg(e, ENOMEM, "no memory to guard guest RAM");
         g->ram = o->ram;
         g->pager = o->pager;
+        g->parent = o->parent;
         g->kick_fd = g->stop_fd = -1;
         g->nthreads = MIN(MIN(o->cpus, (unsigned)MAX(cpus, 1)), GUARD_THREADS_MAX);
         lock_init(&g->lock);
@@ -156,23 +154,30 @@ int ramguard_freeze(struct ramguard *g, struct err *e)
 
 /* ---- the source ------------------------------------------------------------------ */
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static void mark_parent(struct qs_span *ret, uint64_t base_gpa, uint64_t gpa, uint64_t end_gpa)
+{
+        for (; gpa < end_gpa; gpa += OWNMAP_PAGE_BYTES)
+                qs_span_mark_parent(ret, (gpa - base_gpa) / OWNMAP_PAGE_BYTES);
+}
+
+/* What is the guest's own is copied out; the rest is not there (INV-MOMENT). */
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         struct ramguard *g = ctx;
-        struct ownmap_run run = { .bytes = 0 };
+        struct ownmap_run run;
+        uint64_t at = gpa;
 
         ASSERT(IS_ALIGNED(gpa, GUARD_UNIT_BYTES) && IS_ALIGNED(bytes, GUARD_UNIT_BYTES));
-        *ret_zero = false;
-        if (!ownmap_run(g->own, gpa, gpa + bytes, 0, &run) || run.bytes < bytes) {
-                if (ramparent_read(g->parent, gpa, bytes, buf, ret_zero, e) < 0)
-                        return NULL;
-                if (run.bytes == 0)
-                        return buf;
-                if (*ret_zero)
-                        memset(buf, 0, bytes);
-                *ret_zero = false;
+        while (ownmap_run(g->own, at, gpa + bytes, 0, &run)) {
+                mark_parent(ret, gpa, at, run.gpa);
+                at = run.gpa + run.bytes;
         }
+        if (at == gpa) {
+                ret->kind = QS_SPAN_PARENT;
+                return NULL;
+        }
+        mark_parent(ret, gpa, at, gpa + bytes);
         return guard_take(g, gpa, bytes, buf, e) < 0 ? NULL : buf;
 }
 
@@ -183,7 +188,8 @@ static bool next(void *ctx, uint64_t *ret_gpa)
 
 struct qs_ram_source ramguard_source(struct ramguard *g)
 {
-        return (struct qs_ram_source){ .span = span, .next = next, .ctx = g };
+        return (struct qs_ram_source){ .span = span, .next = next, .ctx = g,
+                                       .parent = g->parent };
 }
 
 void ramguard_stats(const struct ramguard *g, struct ramguard_stats *ret)
@@ -224,7 +230,6 @@ void ramguard_free(struct ramguard *g)
         protection_end(g->protection);
         staging_free(g->staging);
         ownmap_free(g->own);
-        ramparent_free(g->parent);
         cond_fini(&g->armed);
         lock_fini(&g->lock);
         free(g->slice);

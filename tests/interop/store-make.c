@@ -97,12 +97,12 @@ struct draft {
         bool again;
 };
 
-static const void *draft_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *draft_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                               struct err *e)
 {
         const struct draft *d = ctx;
 
-        (void)ret_zero;
+        (void)ret;
         if (!d->again)
                 return d->have + gpa;
         if (qs_writer_read_back(d->w, gpa, bytes, buf, e) < 0)

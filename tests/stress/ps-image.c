@@ -62,13 +62,13 @@ static void fill(uint8_t *ram)
         }
 }
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         (void)bytes;
         (void)buf;
+        (void)ret;
         (void)e;
-        *ret_zero = false;
         return (const uint8_t *)ctx + gpa;
 }
 

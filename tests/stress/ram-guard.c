@@ -177,14 +177,15 @@ static bool is_page(const uint8_t *bytes, uint64_t stamp)
 static void sweep_chunk(struct world *w, uint64_t chunk, uint8_t *buf)
 {
         struct err e;
-        bool zero;
+        struct qs_span said = { 0 };
         const uint8_t *got;
 
         memset(buf, 0xa5, MIB);
-        got = w->source.span(w->source.ctx, chunk * MIB, MIB, buf, &zero, &e);
-        TEST(got);
+        got = w->source.span(w->source.ctx, chunk * MIB, MIB, buf, &said, &e);
+        TEST(got || said.kind != QS_SPAN_DATA);
         for (uint64_t i = 0; i < MIB / PAGE; i++) {
                 uint64_t stamp = w->moment[chunk * (MIB / PAGE) + i];
+                bool zero = said.kind != QS_SPAN_DATA || (said.parent[i / 64] >> i % 64 & 1);
 
                 if (zero ? stamp == 0 : is_page(got + i * PAGE, stamp))
                         continue;

@@ -54,11 +54,11 @@ struct section {
         size_t bytes;
 };
 
-static const void *no_ram(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *no_ram(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                           struct err *e)
 {
         (void)ctx, (void)gpa, (void)bytes, (void)e;
-        *ret_zero = true;
+        ret->kind = QS_SPAN_ZERO;
         return buf;
 }
 

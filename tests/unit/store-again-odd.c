@@ -125,12 +125,15 @@ static void nothing_is_left(void)
         CU_ASSERT(kit_gone(folder));
 }
 
-static const void *failing(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *failing(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                            struct err *e)
 {
         (void)bytes;
-        *ret_zero = gpa != *(uint64_t *)ctx;
-        return *ret_zero ? buf : (err_msg(e, ENODATA, "the guest is gone"), NULL);
+        (void)buf;
+        if (gpa == *(uint64_t *)ctx)
+                return err_msg(e, ENODATA, "the guest is gone"), NULL;
+        ret->kind = QS_SPAN_ZERO;
+        return NULL;
 }
 
 static bool stop(void *ctx, uint64_t done, uint64_t total)

@@ -148,14 +148,14 @@ static void behind_already(void)
         CU_ASSERT_EQUAL(status, 0);
 }
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         const struct kit_ram *ram = ctx;
 
         (void)bytes;
         (void)buf;
-        (void)ret_zero;
+        (void)ret;
         (void)e;
         note();
         return ram->bytes + gpa;

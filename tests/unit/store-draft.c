@@ -56,7 +56,7 @@ static bool reads_back(const struct draft *d, uint64_t gpa, size_t bytes, void *
                 memcmp(page, d->have + beside, PAGE) == 0);
 }
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         struct draft *d = ctx;
@@ -73,7 +73,7 @@ static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *
                 right &= reads_back(d, gpa, bytes, buf);
         d->wrong += !right;
         if (sum_all_zero(from, bytes) && mode > 0) {
-                *ret_zero = true;
+                ret->kind = QS_SPAN_ZERO;
                 return NULL;
         }
         return mode == 1 ? from : memcpy(buf, from, bytes);

@@ -216,14 +216,14 @@ static void disk_full(void)
 
 static struct err source_error = { -EIO, "guest memory is gone" };
 
-static const void *failing_span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
-                                struct err *e)
+static const void *failing_span(void *ctx, uint64_t gpa, size_t bytes, void *buf,
+                                struct qs_span *ret, struct err *e)
 {
         struct kit_ram *ram = ctx;
 
         (void)bytes;
         (void)buf;
-        (void)ret_zero;
+        (void)ret;
         if (gpa < RAM_BYTES / 2)
                 return ram->bytes + gpa;
         *e = source_error;

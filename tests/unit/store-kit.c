@@ -44,12 +44,12 @@ int kit_gone(const char *folder)
         return rmdir(folder) == 0;
 }
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         struct kit_ram *ram = ctx;
 
-        (void)ret_zero;
+        (void)ret;
         (void)e;
         if (!ram->copies)
                 return ram->bytes + gpa;

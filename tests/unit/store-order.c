@@ -33,13 +33,13 @@ struct order {
         bool (*next)(void *ctx, uint64_t *ret_gpa);
 };
 
-static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+static const void *span(void *ctx, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                         struct err *e)
 {
         struct order *o = ctx;
 
         (void)buf;
-        (void)ret_zero;
+        (void)ret;
         (void)e;
         for (uint64_t p = gpa / BOX_PAGE; p < (gpa + bytes) / BOX_PAGE; p++)
                 o->asked[p]++;

@@ -193,7 +193,7 @@ static int take_pages(struct stage *s, struct piece *p, uint64_t gpa, size_t byt
         return 0;
 }
 
-const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                        struct err *e)
 {
         struct stage *s = stage;
@@ -215,7 +215,7 @@ const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool 
                 to += next - gpa;
                 gpa = next;
         }
-        *ret_zero = !any;
+        ret->kind = any ? QS_SPAN_DATA : QS_SPAN_ZERO;
         return buf;
 }
 

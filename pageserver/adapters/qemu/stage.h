@@ -50,7 +50,7 @@ int stage_end(struct stage *s, struct err *e);
 /* ---- the writer's side --------------------------------------------------- */
 
 /* the span function of struct qs_ram_source, the stage its ctx; waits for the pages */
-const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, bool *ret_zero,
+const void *stage_span(void *stage, uint64_t gpa, size_t bytes, void *buf, struct qs_span *ret,
                        struct err *e);
 /* All pages were taken once, then those of the last round: waits until many have come again,
  * or no more will, and says which; the caller frees *ret. 1: to be
