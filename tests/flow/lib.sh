@@ -168,13 +168,13 @@ slow_disk() {
         vmm_run=$work/slow-vm
 }
 
-# need_shim: $shim, a library that makes calls fail or slow (tests/crash/failnth.c)
-need_shim() {
+# has_shim: $shim is a library that makes calls fail or slow (tests/crash/failnth.c), but
+# for programs with sanitizers, which do not like preloaded ones
+has_shim() {
         shim=$build/tests/crash/failnth.so
-        [ -f "$shim" ] || skip "no $shim"
-        ! nm "$vmm" 2>/dev/null | grep -q ' __[at]san_init' ||
-                skip "sanitizers do not like preloaded libraries"
+        [ -f "$shim" ] && ! nm "$vmm" 2>/dev/null | grep -q ' __[at]san_init'
 }
+need_shim() { has_shim || skip "calls cannot be made to fail or slow in this build"; }
 
 # save_slowly NAME IMAGE [OPTIONS...]: begun, and not over; its client is $client, what that
 # says is in out and err. A shell starts what is in the background deaf for SIGINT.
@@ -276,6 +276,10 @@ saved_to() {
                 [ $(($(number "done" "$work/info") * 100)) -ge \
                         $(($(number total "$work/info") * $2)) ]
 }
+
+descriptors() { find "/proc/$(vm_pid "$1")/fd" -type l | wc -l; }
+# own_memory NAME: of the VM's process, in KiB
+own_memory() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$(vm_pid "$1")/status"; }
 
 vm_pid() { cat "$VMM_RUNTIME_DIR/$1.lock"; }
 # server_pid NAME: of the VM's private page server

@@ -9,8 +9,6 @@
 need_kvm
 own_mounts
 
-descriptors() { find "/proc/$(vm_pid "$1")/fd" -type l | wc -l; }
-
 # fails NAME PATTERN IMAGE [OPTIONS...]
 fails() {
         name=$1
@@ -26,6 +24,7 @@ fails() {
 run_demo vm1 --memory 128M --cmdline "range=64M start=64M pattern=random"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 before=$(descriptors vm1)
+memory=$(own_memory vm1)
 disk=$work/disk
 mkdir "$disk"
 mount -t tmpfs -o size=128M none "$disk"
@@ -41,6 +40,8 @@ for size in 64K 1M 8M 32M 60M; do
         done
 done
 [ "$(descriptors vm1)" = "$before" ] || die "$(descriptors vm1) descriptors, $before before"
+[ "$(own_memory vm1)" -le $((memory + 8192)) ] ||
+        die "$(own_memory vm1) KiB of memory, $memory before"
 mount -o remount,size=128M "$disk"
 "$vmm" save vm1 "$disk/state.qcow2" >"$work/out" || die "save after there was no space"
 ram_is_whole "$disk/state.qcow2"
