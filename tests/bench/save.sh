@@ -13,10 +13,13 @@
 #         Medians over the rounds. A sample is of the guest's lines, ten a second: from
 #         the command to the first behind the end, and as many before and after (50 at
 #         most). The longest gap of those before is the host's own: column `calm`.
-#         `lost` is the work that the guest did less than before, as time.
+#         `lost` is the work that the guest did less than before, as time; `fresh` its rate
+#         behind the save in parts of that before the first one. Last a guest at full
+#         speed: one that writes so many bytes a second may hide in its leisure that
+#         it has become slower for good.
 # usage:  tests/bench/save.sh [ROUNDS]        in a build folder; text on standard output,
-#         JSON into bench-save.json; SAVE_SIZES for other sizes in MiB, SAVE_RATE for
-#         other bytes a second that the guest writes (0: full speed)
+#         JSON into bench-save.json; SAVE_SIZES and SAVE_FULL for other sizes in MiB,
+#         SAVE_RATE for other bytes a second
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname "$0")/../qemu/lib.sh"
 # shellcheck source=tests/bench/table.sh
@@ -32,6 +35,7 @@ need_userfaultfd
 rounds=${1:-3}
 sizes=${SAVE_SIZES:-256 1024 4096}
 rate=${SAVE_RATE:-1G}
+full_size=${SAVE_FULL-1024}
 ways="live paused qemu zstd qemu-zstd"
 lines_max=50
 
@@ -47,14 +51,20 @@ await() {
                 die "'$1' does not say '$2'"
 }
 
+# warmed NAME: its rate as KiB per us is in $work/NAME.fresh
 warmed() {
         await "$work/$1.txt" '^verified PASS 2$' 600
+        _lines=$(lines "$1")
+        run_for "$1" $lines_max
         rest "$1"
+        gaps "$work/$1.txt" | awk -v from="$_lines" '
+                NR > from { kib += $3; us += $4 }
+                END { print kib / us }' >"$work/$1.fresh"
 }
 
-# start_guests MIB
+# start_guests MIB RATE
 start_guests() {
-        append="start=$1M rate=$rate gaps"
+        append="start=$1M rate=$2 gaps"
         run_demo vm2 --memory "$1M" --cmdline "$append"
         warmed vm2
         qemu_start vm1 -m "$1M" -kernel "$payload" -append "$append"
@@ -110,13 +120,14 @@ save_by() {
         esac
 }
 
-# ---- one sample: columns of a line in $work/MIB.WAY --------------------------------------
-columns="pause gap calm total durable before during after lost bytes"
+# ---- one sample: columns of a line in $work/GUEST.WAY -------------------------------------
+columns="pause gap calm total durable before during after fresh lost bytes"
 
 # felt NAME FROM TO N: gap and calm in us, rate before in MiB/s, during and after in parts
-# of that, lost in ms
+# of that, after in parts of the first, lost in ms
 felt() {
-        gaps "$work/$1.txt" | awk -v from="$2" -v to="$3" -v n="$4" '
+        gaps "$work/$1.txt" | awk -v from="$2" -v to="$3" -v n="$4" \
+                -v fresh="$(cat "$work/$1.fresh")" '
                 NR <= from - n || NR > to + n { next }
                 { part = NR <= from ? 1 : NR <= to ? 2 : 3 }
                 $2 > gap[part] { gap[part] = $2 }
@@ -124,13 +135,14 @@ felt() {
                 END {
                         calm = kib[1] / us[1]
                         during = kib[2] / us[2] / calm
-                        printf "%d %d %.0f %.3f %.3f %.1f\n", gap[2], gap[1],
-                               calm * 1e6 / 1024, during, kib[3] / us[3] / calm,
+                        after = kib[3] / us[3]
+                        printf "%d %d %.0f %.3f %.3f %.3f %.1f\n", gap[2], gap[1],
+                               calm * 1e6 / 1024, during, after / calm, after / fresh,
                                us[2] * (1 - during) / 1000
                 }'
 }
 
-# sample MIB WAY
+# sample GUEST WAY
 sample() {
         case $2 in qemu*) vm=vm1 ;; *) vm=vm2 ;; esac
         rm -f "$work/image"
@@ -147,10 +159,21 @@ sample() {
         run_for $vm $((n + 2))
         rest $vm
         felt $vm "$from" "$to" "$n" | cat "$work/costs" - | xargs |
-                awk '{ print $1, $5, $6, $2, $3, $7, $8, $9, $10, $4 }' >>"$work/$1.$2"
+                awk '{ print $1, $5, $6, $2, $3, $7, $8, $9, $10, $11, $4 }' >>"$work/$1.$2"
 }
 
-# of MIB WAY COLUMN: the median
+# measure GUEST MIB RATE
+measure() {
+        start_guests "$2" "$3"
+        i=0
+        while [ $i -lt "$rounds" ]; do
+                for way in $ways; do sample "$1" "$way"; done
+                i=$((i + 1))
+        done
+        stop_guests
+}
+
+# of GUEST WAY COLUMN: the median
 of() {
         # shellcheck disable=SC2086 # they are words
         _column=$(printf '%s\n' $columns | grep -n -x "$3" | cut -d : -f 1)
@@ -159,7 +182,10 @@ of() {
 
 # ---- tables --------------------------------------------------------------------------------
 
+# details GUEST LABEL
 details() {
+        # shellcheck disable=SC2086 # they are words
+        printf '\n%-10s%s\n' "$2" "$(printf ' %10s' $columns)"
         for way in $ways; do
                 printf '%-10s' "$way"
                 for column in $columns; do
@@ -171,13 +197,20 @@ details() {
         done
 }
 
-# limits MIB: the asked ones
+# against GUEST LABEL WHAT OURS PEER COLUMN: at most half is asked for
+against() { row "$2: $3" "$(of "$1" "$4" "$6")" "$(of "$1" "$5" "$6")" 0.5; }
 limits() {
-        row "$1 MiB: pause by the monitor, us" "$(of "$1" live pause)" "$(of "$1" qemu pause)" 0.5
-        row "$1 MiB: longest gap in the guest, us" "$(of "$1" live gap)" "$(of "$1" qemu gap)" 0.5
-        row "$1 MiB: total, s" "$(of "$1" live total)" "$(of "$1" qemu total)" 0.5
-        row "$1 MiB: total to durable, s" "$(of "$1" live durable)" "$(of "$1" qemu durable)" 0.5
-        row "$1 MiB: total, both zstd, s" "$(of "$1" zstd total)" "$(of "$1" qemu-zstd total)" 0.5
+        against "$1" "$2" "pause by the monitor, us" live qemu pause
+        against "$1" "$2" "longest gap in the guest, us" live qemu gap
+        against "$1" "$2" "total, s" live qemu total
+        against "$1" "$2" "total to durable, s" live qemu durable
+        against "$1" "$2" "total, both zstd, s" zstd qemu-zstd total
+}
+
+# each_guest COMMAND: with a guest and its label
+each_guest() {
+        for mib in $sizes; do "$1" "$mib" "$mib MiB"; done
+        [ -z "$full_size" ] || "$1" full "$full_size full"
 }
 
 # growth SMALL LARGE COLUMN
@@ -191,27 +224,16 @@ growth() {
         done
 }
 
-for mib in $sizes; do
-        start_guests "$mib"
-        i=0
-        while [ $i -lt "$rounds" ]; do
-                for way in $ways; do sample "$mib" "$way"; done
-                i=$((i + 1))
-        done
-        stop_guests
-done
+for mib in $sizes; do measure "$mib" "$mib" "$rate"; done
+[ -z "$full_size" ] || measure full "$full_size" 0
 
-printf 'medians of %s, one CPU that writes %s bytes a second (0: full speed), load %s\n' \
+printf 'medians of %s, one CPU that writes %s bytes a second (full: at full speed), load %s\n' \
         "$rounds" "$rate" "$(cut -d ' ' -f 1 /proc/loadavg)"
 printf 'pause gap calm: us; total durable: s; before: MiB/s; during after: of before; lost: ms\n'
-for mib in $sizes; do
-        # shellcheck disable=SC2086 # they are words
-        printf '\n%-10s%s\n' "$mib MiB" "$(printf ' %10s' $columns)"
-        details "$mib"
-done
+each_guest details
 echo
 header
-for mib in $sizes; do limits "$mib"; done
+each_guest limits
 # shellcheck disable=SC2086 # the first and the last of them
 set -- $sizes
 small=$1
