@@ -155,14 +155,14 @@ static bool take_chunk(struct world *w, unsigned i)
         for (size_t k = 0; k < w->n_ranges; k++) {
                 uint64_t from = MAX(lo, w->range[k].gpa);
                 uint64_t to = MIN(hi, w->range[k].gpa + w->range[k].bytes);
-                bool zero = false;
+                struct qs_span said = { 0 };
 
                 if (from >= to)
                         continue;
                 memset(buf, 0x5a, to - from);
-                if (!stage_span(w->stage, from, to - from, buf, &zero, NULL))
+                if (!stage_span(w->stage, from, to - from, buf, &said, NULL))
                         return false;
-                if (zero)
+                if (said.kind == QS_SPAN_ZERO)
                         memset(w->image + from, 0, to - from);
                 else
                         memcpy(w->image + from, buf, to - from);
