@@ -248,7 +248,7 @@ static void withdrawn_pause_goes_on(void)
         close(fd);
 }
 
-/* Does something 1 ms after a pause was asked for, which then spins no longer. */
+/* Does something 1 ms after a pause was asked for. */
 struct later {
         struct guest *g;
         int fd;
