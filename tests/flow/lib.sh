@@ -156,13 +156,15 @@ save_and_stop() {
         saved=$(last_tick "$work/$_name.txt")
 }
 
-# slow_disk: VMs begun from now on write to files slowly, so that their saves take time
-# without taking the processor's. Their page servers do not.
+# slow_disk: VMs begun from now on write to files slowly, 20 MiB a second by all threads of
+# a save, without taking the processor's time; $work/writes tells each call that changes
+# files. Their page servers do not.
 slow_disk() {
         need_shim
         printf '#!/bin/sh\nunset LD_PRELOAD\nexec "%s" "$@"\n' "$pageserver" >"$work/slow-vm-ps"
-        printf '#!/bin/sh\nexport LD_PRELOAD="%s" FAILNTH_SLOW=100\nexec "%s" "$@"\n' \
-                "$shim" "$vmm" >"$work/slow-vm"
+        printf '#!/bin/sh\nexport LD_PRELOAD="%s" FAILNTH_SLOW=%s FAILNTH_LOG="%s"\n' \
+                "$shim" $(($(nproc) * 50)) "$work/writes" >"$work/slow-vm"
+        printf 'exec "%s" "$@"\n' "$vmm" >>"$work/slow-vm"
         chmod +x "$work/slow-vm-ps" "$work/slow-vm"
         export SNAPBACK_PAGESERVER="$work/slow-vm-ps"
         vmm_run=$work/slow-vm

@@ -61,6 +61,9 @@ within 10 descriptors_are vm1 "$before" ||
         die "$(descriptors vm1) descriptors are open, $before were"
 [ "$(own_memory vm1)" -le $((memory + 8192)) ] ||
         die "$(own_memory vm1) KiB of memory, $memory before"
+# and they ended soon: a whole save writes each of 64 MiB
+writes=$(grep -c -s pwritev "$work/writes" || true)
+[ "${writes:-0}" -lt $((12 * 64 * 3 / 4)) ] || die "the saves went on: $writes writes"
 
 # the VM goes on, too, where it was to be stopped, and a paused one stays paused
 save_slowly vm1 "$files/state.qcow2" --stop
