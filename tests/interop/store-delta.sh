@@ -94,10 +94,16 @@ while [ "$chains" -lt 2 ] || time_left; do
                         parent="-b layer.$((i - 1))"
                 fi
                 format
-                # at times other memory is taken first, and this where it differs
-                one_of import draft
+                # at times other memory is taken first, and this where it differs; or what is
+                # as in an older one is only said to be so
+                one_of import draft heir
                 verb=$w early=
-                if [ "$verb" = draft ]; then
+                if [ "$verb$i" = heir0 ]; then
+                        verb=import
+                elif [ "$verb" = heir ]; then
+                        random "$i"
+                        early=layer.$r
+                elif [ "$verb" = draft ]; then
                         cp ram late
                         evolve "$pages"
                         mv ram early
@@ -117,6 +123,19 @@ while [ "$chains" -lt 2 ] || time_left; do
         qemu-img info --backing-chain layer.$last >chain 2>log || fail "info"
         test "$(grep -c '^image: ' chain)" = $((last + 1)) || fail "info: $(cat chain)"
         test "$(grep -c '^backing file format: qcow2' chain)" = "$last" || fail "backing format"
+        # a guest of the youngest in a file of its own, which then gets another snapshot
+        format
+        rm -f flat
+        cp ram ram.flat
+        # shellcheck disable=SC2086 # words
+        "$make" heir layer.$last ram flat $format default 2>log || fail "heir flat"
+        agree flat ram.flat
+        evolve "$pages"
+        # shellcheck disable=SC2086 # words
+        "$make" heir -a flat ram flat $format later 2>log || fail "heir -a flat"
+        qemu-img check flat >log 2>&1 || fail "flat: qemu-img check"
+        "$make" holds flat default ram.flat later ram >log || fail "flat: holds"
+        cp ram.$last ram
         # the youngest over its grandparent, alone, and over its parent again
         [ "$last" -lt 2 ] || rewrite layer.$last ram.$last -b layer.$((last - 2))
         rewrite layer.$last ram.$last

@@ -4,6 +4,8 @@
  *   store-make import [-a] [-f] [-b PARENT] RAW IMAGE CLUSTER_BITS none|zstd [TAG]
  *   store-make draft [-a] [-f] [-b PARENT] EARLIER RAW IMAGE CLUSTER_BITS none|zstd [TAG]
  *                                   RAM of EARLIER is taken first, then RAW where it differs
+ *   store-make heir [-a] [-f] [-b PARENT] FROM RAW IMAGE CLUSTER_BITS none|zstd [TAG]
+ *                                   pages as in the image FROM are said to be its
  *   store-make rewrite [-f] [-b PARENT] IMAGE CLUSTER_BITS none|zstd
  *   store-make export IMAGE RAW [TAG [PASSPHRASE]]
  *   store-make check IMAGE          contents too; status 2 with findings
@@ -29,6 +31,7 @@
 #include "common/err.h"
 #include "common/io.h"
 #include "qcowstore/store.h"
+#include "tests/interop/store-heir.h"
 #include "tests/unit/store-ram.h"
 
 /* -a, -f and -b; returns how many words they are */
@@ -179,6 +182,31 @@ static int draft(int argc, char **argv, struct err *e)
         qs_writer_free(d.w);
         free(d.have);
         free(d.give);
+        return rc;
+}
+
+static int heir(int argc, char **argv, struct err *e)
+{
+        struct qs_writer_options o = { .zstd_level = 1 };
+        int n = take_options(argc, argv, &o);
+        AUTO_FREE uint8_t *ram = NULL;
+        struct qs_image *image;
+
+        argv += n;
+        if (argc - n < 5)
+                return err_msg(e, EINVAL, "heir needs FROM RAW IMAGE CLUSTER_BITS none|zstd");
+        take_format(argv + 3, &o);
+        if (argc - n > 5)
+                snprintf(o.tag, sizeof(o.tag), "%s", argv[5]);
+
+        int rc = qs_image_open_path(argv[0], NULL, &image, e);
+
+        if (rc < 0)
+                return rc;
+        rc = load(argv[1], &o.disk_bytes, &ram, e);
+        if (rc == 0)
+                rc = store_heir_save(argv[2], &o, image, ram, e);
+        qs_image_close(image);
         return rc;
 }
 
@@ -412,7 +440,7 @@ static const struct command {
         const char *name;
         int (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
-        { "import", import },   { "draft", draft },
+        { "import", import },   { "draft", draft },       { "heir", heir },
         { "export", export },   { "check", check },
         { "list", list },       { "delete", delete },     { "compact", compact },
         { "holds", holds },     { "optimize", optimize }, { "keep", keep },
