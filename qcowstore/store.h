@@ -284,6 +284,7 @@ int qs_writer_ram(struct qs_writer *writer, const struct qs_ram_range *ranges, s
  * asked for exactly that, in spans that cross neither a range of either kind nor a
  * boundary of 1 MiB (or a cluster that is larger), each byte once; what it returns must
  * not change until this returns. What is beside the ranges in a cluster stays as it is.
+ * Pages that the source says are its parent's are read from there.
  * Whatever nothing refers to any more is not in the published file. Stats count each
  * cluster as it was taken last, and the bytes of RAM once. A pass costs some time by
  * itself: give many changes at once. When it fails, nothing can be published. */

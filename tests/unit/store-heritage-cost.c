@@ -223,6 +223,55 @@ static void one_place_two_layers(void)
         world_end(&w);
 }
 
+/* A byte anywhere in the parent: what is saved fails, or is right, or says itself that it
+ * is not. */
+static void one_flip(struct world *w, uint64_t random)
+{
+        struct qs_writer_options o = w->o;
+        AUTO_FD fd = open(w->path[A], O_RDWR | O_CLOEXEC);
+        uint64_t at = random % (uint64_t)lseek(fd, 0, SEEK_END);
+        uint8_t byte;
+
+        ASSERT(io_pread_full(fd, &byte, 1, at) == 0);
+        byte ^= (uint8_t)(1 << (random >> 40) % 8);
+        ASSERT(io_pwrite_full(fd, &byte, 1, at) == 0);
+        o.force = true;
+        o.backing = NULL;
+        if (qs_image_open_path(w->path[A], NULL, &w->guest.parent, NULL) == 0) {
+                if (guest_save(&w->guest, w->path[C], &o, NULL, NULL) == 0)
+                        guest_agrees(&w->guest, w->path[C], NULL);
+                o.append = true;
+                o.force = false;
+                strcpy(o.tag, "u");
+                if (guest_save(&w->guest, w->path[A], &o, NULL, NULL) == 0) {
+                        struct qs_image *m = world_open(w->path[A], "u");
+                        long wrong = kit_compare(m, w->guest.bytes);
+
+                        CU_ASSERT(wrong == 0 || wrong == -EBADMSG);
+                        qs_image_close(m);
+                }
+                qs_image_close(w->guest.parent);
+        }
+        w->guest.parent = NULL;
+}
+
+static void flips(void)
+{
+        struct world w;
+        uint64_t state = 77;
+
+        world_begin(&w, 14, QS_COMPRESS_ZSTD, 2);
+        qs_image_close(w.parent);
+        w.parent = w.guest.parent = NULL;
+        guest_runs(&w.guest, w.ram.bytes, false, 10);
+        w.o.force = true;
+        for (unsigned i = 0; i < 150; i++) {
+                CU_ASSERT_EQUAL_FATAL(kit_save(w.path[A], &w.o, &w.ram, NULL), 0);
+                one_flip(&w, store_random(&state));
+        }
+        world_end(&w);
+}
+
 static const CU_TestInfo cases[] = {
         { "a delta reads nothing of what is the parent's", nothing_is_read },
         { "nor does a delta of that", nothing_is_read_further },
@@ -230,6 +279,7 @@ static const CU_TestInfo cases[] = {
         { "damage that is referred to stays damage", linked_damage },
         { "streams are copied as they are stored", copied_as_stored },
         { "one place in two layers", one_place_two_layers },
+        { "no flipped bit of the parent goes unnoticed", flips },
         CU_TEST_INFO_NULL,
 };
 
