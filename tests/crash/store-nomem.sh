@@ -59,6 +59,9 @@ b="b $dir/b.raw"
 c="c $dir/c.raw"
 each "$a $b" "$a $b $c" $make import -a "$dir/c.raw" "$target" 12 zstd c
 each "$a $b" "$a $b $c" $make draft -a "$dir/b.raw" "$dir/c.raw" "$target" 13 zstd c
+# what is taken over: entries of the file itself, streams of another
+each "$a $b" "$a $b c $dir/b.raw" $make heir -a "$target" "$dir/b.raw" "$target" 12 zstd c
+each "$a $b" "$a $b" $make heir "$target" "$dir/b.raw" "$dir/box/out" 12 zstd
 each "$a $b" "$b" $make delete "$target" a
 each "$a $b" "$a $b" $make compact "$target"
 each "$a $b" "$a $b" $make check "$target"
