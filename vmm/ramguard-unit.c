@@ -84,24 +84,31 @@ static int hold_units(struct ramguard *g, const struct guard_slice *slice, enum 
         return rc < 0 ? rc : protect_run(g, run, end, e);
 }
 
-/* While the guest runs. What comes to RAM between a scan and the protection would be protected
- * and in no map, for good: so anonymous memory, where only what is there can be protected, is
- * protected first and scanned then. RAM that is mapped from the cache is scanned first, for not
- * all of it should be, and once more then. What comes later is not protected, and found again
- * for that. */
+static int protect_own(struct ramguard *g, const struct guard_slice *slice, struct err *e)
+{
+        uint64_t end = slice->gpa + slice->bytes;
+        struct ownmap_run run = { .gpa = slice->gpa };
+        int rc = 0;
+
+        while (rc == 0 && ownmap_run(g->own, run.gpa + run.bytes, end, 0, &run))
+                rc = protect_run(g, run.gpa, run.gpa + run.bytes, e);
+        return rc;
+}
+
+/* While the guest runs. What is not protected at the moment is found again for that; so
+ * nothing may be protected that is in no map, nor be in the map without being there.
+ * Where absent pages can be protected as well, by a marker that a scan would take for a
+ * page (ownmap.h), only what was found is protected. Other memory is protected first and
+ * scanned then, which is quicker. */
 static int hold_early(struct ramguard *g, const struct guard_slice *slice, struct err *e)
 {
-        int rc;
+        bool markers = g->ram->of_file || g->ram->hugetlb;
+        int rc = markers ? 0 : protect_run(g, slice->gpa, slice->gpa + slice->bytes, e);
 
-        if (g->ram->of_file) {
-                rc = scan(g, slice, HOLD_EARLY, e);
-                if (rc == 0)
-                        rc = hold_units(g, slice, HOLD_EARLY, e);
-        } else {
-                rc = protect_run(g, slice->gpa, slice->gpa + slice->bytes, e);
-        }
         if (rc == 0)
                 rc = scan(g, slice, HOLD_EARLY, e);
+        if (rc == 0 && markers)
+                rc = protect_own(g, slice, e);
         for (uint64_t at = slice->gpa; rc == 0 && at < slice->gpa + slice->bytes;) {
                 struct guard_unit u = unit_at(g, at);
 
