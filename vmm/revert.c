@@ -204,6 +204,7 @@ static int check_cpus(struct revert *r, struct json_object *kvm_state, struct er
 /* KVM's part, on a thread of its own between start and finish. */
 struct creation {
         struct vm *vm;
+        struct ram ram;                 /* a copy: the other thread unmaps it if it fails */
         unsigned cpus;
         pthread_t thread;
         bool started;
@@ -217,12 +218,14 @@ static void *creation_thread(void *ctx)
 
         c->rc = kvm_open(&c->vm->kvm, &c->err);
         if (c->rc == 0)
-                c->rc = kvm_create(&c->vm->kvm, &c->vm->ram, c->cpus, &c->err);
+                c->rc = kvm_create(&c->vm->kvm, &c->ram, c->cpus, &c->err);
         return NULL;
 }
 
 static int creation_start(struct creation *c, struct err *e)
 {
+        c->ram = c->vm->ram;
+
         int rc = pthread_create(&c->thread, NULL, creation_thread, c);
 
         if (rc)
