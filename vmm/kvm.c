@@ -158,26 +158,62 @@ static int create_chips(struct kvm *kvm, struct err *e)
         return 0;
 }
 
+/* bytes 0: the slot is taken away */
+static int set_slot(struct kvm *kvm, const struct ram *ram, unsigned i, uint64_t bytes,
+                    struct err *e)
+{
+        const struct ram_slot *slot = &ram->slots[i];
+        struct kvm_userspace_memory_region region = {
+                .slot = i,
+                .guest_phys_addr = slot->gpa,
+                .memory_size = bytes,
+                .userspace_addr = (uintptr_t)slot->hva,
+        };
+
+        ASSERT(slot->hva);
+
+        int rc = kvm_call(kvm, kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+        return rc < 0 ? err_set(e, -rc, "KVM: memory slot of %llu MiB",
+                                (unsigned long long)(slot->bytes >> 20)) : 0;
+}
+
 static int create_slots(struct kvm *kvm, const struct ram *ram, struct err *e)
 {
-        for (unsigned i = 0; i < ram->nslots; i++) {
-                const struct ram_slot *slot = &ram->slots[i];
-                struct kvm_userspace_memory_region region = {
-                        .slot = i,
-                        .guest_phys_addr = slot->gpa,
-                        .memory_size = slot->bytes,
-                        .userspace_addr = (uintptr_t)slot->hva,
-                };
+        int rc = 0;
 
-                ASSERT(slot->hva);
+        for (unsigned i = 0; i < ram->nslots && rc == 0; i++)
+                rc = set_slot(kvm, ram, i, ram->slots[i].bytes, e);
+        return rc;
+}
 
-                int rc = kvm_call(kvm, kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+static bool parameter_is_on(const char *path)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+        char value = '\0';
 
-                if (rc < 0)
-                        return err_set(e, -rc, "KVM: memory slot of %llu MiB",
-                                       (unsigned long long)(slot->bytes >> 20));
-        }
-        return 0;
+        return fd >= 0 && read(fd, &value, 1) == 1 && (value == 'Y' || value == '1');
+}
+
+/* The CPU walks the guest's page tables itself (EPT, NPT): KVM has no copies of them, and
+ * what TLBs have of them goes when a vCPU gets a new root. */
+static bool has_second_level(void)
+{
+        return parameter_is_on("/sys/module/kvm_intel/parameters/ept") ||
+               parameter_is_on("/sys/module/kvm_amd/parameters/npt");
+}
+
+/* Taking a slot away is the one call that makes KVM drop all shadow pages, on every kernel.
+ * It waits for SRCU, some ms, and the guest's pages are then mapped anew one by one. */
+int kvm_remap(struct kvm *kvm, const struct ram *ram, struct err *e)
+{
+        int rc = 0;
+
+        if (has_second_level())
+                return 0;
+        for (unsigned i = 0; i < ram->nslots && rc == 0; i++)
+                rc = set_slot(kvm, ram, i, 0, e);
+        return rc == 0 ? create_slots(kvm, ram, e) : rc;
 }
 
 static int create_vcpu(struct kvm *kvm, unsigned i, struct err *e)

@@ -44,6 +44,10 @@ int kvm_open(struct kvm *kvm, struct err *e);
 /* VM, memory slots, TSS and identity addresses, irqchip, PIT (RAM is mapped,
  * PROT_NONE is allowed), vCPUs in index order. */
 int kvm_create(struct kvm *kvm, const struct ram *ram, unsigned cpus, struct err *e);
+/* RAM has been written behind KVM's back while all vCPUs were parked, page tables of the
+ * guest among it: KVM forgets what it made of them. state_reload(), which is to follow, sees
+ * to TLBs. After a failure the VM cannot run until it has succeeded. */
+int kvm_remap(struct kvm *kvm, const struct ram *ram, struct err *e);
 /* Whatever kvm_open() or kvm_create() returned; a zeroed struct is fine. */
 void kvm_close(struct kvm *kvm);
 /* KVM_IRQ_LINE */
