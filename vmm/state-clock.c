@@ -18,7 +18,7 @@
  * can not be read, and an error in it is an error times the host's uptime.
  *
  * INV-CLOCK: the clock is set before TSC values are computed from it, and
- * never after a vCPU has run.
+ * never after a vCPU has run in the state it belongs to.
  */
 #include <errno.h>
 

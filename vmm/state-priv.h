@@ -104,6 +104,8 @@ void state_reader_fini(struct state_reader *r);
 
 /* state-vm.c. vCPUs are parked; only KVM's calls. */
 int state_machine_read(const struct state_reader *r, struct machine_state *m, struct err *e);
+/* has_run: the vCPUs have, and have their CPUID for good. */
+int state_machine_apply(struct kvm *kvm, struct machine_state *m, bool has_run, struct err *e);
 
 /* state-tables.c: all sections, in the order of the JSON text */
 struct state_section {
@@ -164,7 +166,7 @@ uint64_t state_msr_value(const struct state_msrs *msrs, uint32_t index);
 /* state-vcpu.c: the two halves are before and after state_clock_apply */
 int state_vcpu_read(const struct state_reader *r, unsigned cpu, const struct state_msrs *like,
                     struct state_vcpu *ret, struct err *e);
-int state_vcpu_apply_model(struct kvm *kvm, unsigned cpu, struct state_vcpu *v,
+int state_vcpu_apply_model(struct kvm *kvm, unsigned cpu, struct state_vcpu *v, bool has_run,
                            struct err *e);
 int state_vcpu_apply(struct kvm *kvm, unsigned cpu, struct state_vcpu *v,
                      const struct tsc_plan *plan, struct err *e);

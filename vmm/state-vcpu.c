@@ -307,7 +307,8 @@ static int write_msrs(struct vcpu_io *io, struct err *e)
 
 /* All vCPUs exist: creating one starts a new TSC generation. */
 static const struct step writing_model[] = {
-        /* CR4, EFER, XCR0, FPU components and MSRs are checked against it */
+        /* CR4, EFER, XCR0, FPU components and MSRs are checked against it; the first, for
+         * it is left out for a vCPU that has run */
         { "CPUID", .run = write_cpuid },
         /* before any TSC value or deadline */
         { "TSC rate", .run = write_tsc_rate },
@@ -334,11 +335,13 @@ static const struct step writing[] = {
         { "mp_state", KVM_SET_MP_STATE, STRUCT(mp_state) },
 };
 
-int state_vcpu_apply_model(struct kvm *kvm, unsigned cpu, struct state_vcpu *v, struct err *e)
+int state_vcpu_apply_model(struct kvm *kvm, unsigned cpu, struct state_vcpu *v, bool has_run,
+                           struct err *e)
 {
         struct vcpu_io io = { .kvm = kvm, .cpu = cpu, .v = v };
 
-        return run_steps(writing_model, ARRAY_SIZE(writing_model), &io, "set", e);
+        return run_steps(writing_model + has_run, ARRAY_SIZE(writing_model) - has_run, &io, "set",
+                         e);
 }
 
 int state_vcpu_apply(struct kvm *kvm, unsigned cpu, struct state_vcpu *v,

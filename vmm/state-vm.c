@@ -56,13 +56,13 @@ int state_machine_read(const struct state_reader *r, struct machine_state *m, st
         return rc;
 }
 
-static int machine_apply(struct kvm *kvm, struct machine_state *m, struct err *e)
+int state_machine_apply(struct kvm *kvm, struct machine_state *m, bool has_run, struct err *e)
 {
         struct tsc_plan plan;
         int rc = 0;
 
         for (unsigned i = 0; i < m->cpus && rc == 0; i++)
-                rc = state_vcpu_apply_model(kvm, i, &m->vcpu[i], e);
+                rc = state_vcpu_apply_model(kvm, i, &m->vcpu[i], has_run, e);
         if (rc == 0)
                 rc = state_clock_apply(kvm, m, &plan, e);
         for (unsigned i = 0; i < m->cpus && rc == 0; i++)
@@ -74,8 +74,8 @@ static int machine_apply(struct kvm *kvm, struct machine_state *m, struct err *e
         return rc;
 }
 
-int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,
-               struct err *e)
+int state_parse(const struct kvm *kvm, struct json_object *kvm_state,
+                const struct state_blob *blob, struct machine_state **ret, struct err *e)
 {
         AUTO_FREE struct machine_state *m = NULL;
         int rc = state_decode(kvm_state, blob, &m, e);
@@ -85,7 +85,19 @@ int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct stat
         if (m->cpus != kvm->cpus)
                 return err_msg(e, EINVAL, "saved machine state: it has %u vCPUs, the VM has %u",
                                m->cpus, kvm->cpus);
-        rc = machine_apply(kvm, m, e);
+        *ret = ptr_take(&m);
+        return 0;
+}
+
+int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,
+               struct err *e)
+{
+        AUTO_FREE struct machine_state *m = NULL;
+        int rc = state_parse(kvm, kvm_state, blob, &m, e);
+
+        if (rc < 0)
+                return rc;
+        rc = state_machine_apply(kvm, m, false, e);
         return rc < 0 ? err_in(e, rc, "restore the machine state") : 0;
 }
 

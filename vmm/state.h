@@ -42,9 +42,22 @@ int state_save(struct kvm *kvm, struct json_object **ret_kvm, struct state_blob 
                struct err *e);
 /* The number of vCPUs a saved state has, to create the VM before loading. */
 int state_vcpu_count(struct json_object *kvm_state, unsigned *ret, struct err *e);
-/* Everything but the irqchips' interrupt lines of devices (platform_replay_lines). */
+/* Into a VM that has never run.
+ * Everything but the irqchips' interrupt lines of devices (platform_replay_lines). */
 int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,
                struct err *e);
+
+/* The same for a VM that has run, in three steps:
+ *   parse   says what is wrong with the document; *ret is the caller's, for free()
+ *   fits    vCPUs are parked from here on: whether they are such as the state is of
+ *   reload  RAM is what belongs to the state. When it fails the VM cannot run, but it may
+ *           be tried again. */
+struct machine_state;
+int state_parse(const struct kvm *kvm, struct json_object *kvm_state,
+                const struct state_blob *blob, struct machine_state **ret, struct err *e);
+int state_fits(struct kvm *kvm, const struct machine_state *m, struct err *e);
+int state_reload(struct kvm *kvm, struct machine_state *m, struct err *e);
+
 /* Right before the vCPUs go on: tells kvmclock guests that they were stopped. */
 void state_before_resume(struct kvm *kvm);
 
