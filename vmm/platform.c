@@ -352,6 +352,14 @@ static int load_all(struct platform_state *l, struct json_object *devices, struc
         return 0;
 }
 
+int platform_check(struct json_object *devices, struct err *e)
+{
+        struct platform_state l;
+        int rc = load_all(&l, devices, e);
+
+        return rc < 0 ? err_in(e, rc, "saved devices") : 0;
+}
+
 int platform_load(struct platform *p, struct json_object *devices, struct err *e)
 {
         struct platform_state l;

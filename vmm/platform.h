@@ -65,6 +65,8 @@ int platform_encode(const struct platform_state *s, struct json_object **ret, st
 /* Both in one. vCPUs are parked. */
 int platform_save(struct platform *p, struct json_object **ret, struct err *e);
 int platform_load(struct platform *p, struct json_object *devices, struct err *e);
+/* 0 when platform_load() would succeed. */
+int platform_check(struct json_object *devices, struct err *e);
 /* After load and after the irqchips are set: interrupt lines follow the devices' state. */
 void platform_replay_lines(struct platform *p);
 

@@ -429,6 +429,14 @@ bool vcpus_paused(struct vcpus *v)
         return paused;
 }
 
+void vcpus_revive(struct vcpus *v)
+{
+        lock_acquire(&v->lock);
+        ASSERT(v->pause && v->in_state[VCPU_RUNNING] == 0);
+        v->ended = false;
+        lock_release(&v->lock);
+}
+
 static bool stop_locked(struct vcpus *v, uint64_t deadline_ns) REQUIRES(v->lock)
 {
         v->stop = true;

@@ -40,6 +40,8 @@ void vcpus_resume(struct vcpus *v);
  * names the vCPUs that wait for memory; the request stands until resume. */
 int vcpus_pause(struct vcpus *v, uint64_t deadline_ns, struct err *e);
 bool vcpus_paused(struct vcpus *v);
+/* All are parked and have been given another state: a guest that had ended can go on. */
+void vcpus_revive(struct vcpus *v);
 /* Stops and joins; vCPUs that hang in KVM make it return -ETIMEDOUT. */
 int vcpus_stop(struct vcpus *v, uint64_t deadline_ns);
 void vcpus_free(struct vcpus *v);
