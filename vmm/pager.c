@@ -379,6 +379,11 @@ void pager_lease_end(struct pager *p)
         lease_end(&p->lease);
 }
 
+bool pager_put(struct pager *p, uint64_t gpa, const void *page, size_t bytes)
+{
+        return !p->greeting.hugepages && stripes_put(&p->stripes, gpa, page, bytes);
+}
+
 void pager_wake(struct pager *p)
 {
         stripes_wake(&p->stripes);

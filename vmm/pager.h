@@ -54,6 +54,10 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
               struct pager **ret, struct err *e);
 /* Maps ram (initialised, not mapped), registers it and has it served. */
 int pager_start(struct pager *p, struct ram *ram, struct err *e);
+/* A page of RAM that is not there yet gets this content instead of the image's, without the
+ * server. False: it is there, or must be stored to the ordinary way, which may wait for the
+ * server (huge pages come whole). */
+bool pager_put(struct pager *p, uint64_t gpa, const void *page, size_t bytes);
 /* RAM has been unmapped: whoever still waits for one of its pages goes on. */
 void pager_wake(struct pager *p);
 /* Ends watch thread and connection; guest memory must not be used afterwards. */

@@ -2,7 +2,7 @@
 /* state-priv.h - a whole saved machine as structs, shared by the state-*.c files.
  *
  *      KVM --state_machine_read--> struct machine_state --state_encode--> JSON and blob
- *      KVM <-machine_apply-------- struct machine_state <-state_decode--- JSON and blob
+ *      KVM <-state_machine_apply-- struct machine_state <-state_decode--- JSON and blob
  *
  * state_decode is where foreign bytes end: it needs no KVM (so it is fuzzed)
  * and what comes out of it is inside every limit below. The values themselves

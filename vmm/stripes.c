@@ -79,6 +79,18 @@ int stripes_register(struct stripes *s, const struct ram *ram, enum stripes_of w
         return rc < 0 ? rc : register_all(s, ram, e);
 }
 
+bool stripes_put(const struct stripes *s, uint64_t gpa, const void *page, size_t bytes)
+{
+        for (size_t i = 0; i < s->nregions; i++) {
+                const struct ps_region *r = &s->regions[i];
+
+                if (gpa >= r->gpa && gpa - r->gpa < r->bytes)
+                        return uffd_copy_absent(s->uffds[r->uffd], r->hva + (gpa - r->gpa), page,
+                                                bytes);
+        }
+        return false;
+}
+
 void stripes_wake(const struct stripes *s)
 {
         for (size_t i = 0; i < s->nregions; i++) {

@@ -36,6 +36,8 @@ enum stripes_of { STRIPES_ANONYMOUS, STRIPES_HUGETLB, STRIPES_CACHE };
  * caller's all the same. */
 int stripes_register(struct stripes *s, const struct ram *ram, enum stripes_of what,
                      struct err *e);
+/* Puts a page where none is. False: there is one, or it cannot be done; nothing was done. */
+bool stripes_put(const struct stripes *s, uint64_t gpa, const void *page, size_t bytes);
 /* Whoever waits for a page of RAM looks again: RAM has been unmapped, or nobody may be left
  * who has read that he waits. */
 void stripes_wake(const struct stripes *s);
