@@ -149,6 +149,8 @@ static void print_vm(struct json_object *vm)
                (unsigned long long)number_of(vm, "pid"));
         if (json_object_object_get_ex(vm, "problem", NULL))
                 printf("problem: %s\n", text_of(vm, "problem"));
+        if (json_object_object_get_ex(vm, "snapshot", &p))
+                printf("image:   %s, snapshot '%s'\n", text_of(p, "image"), text_of(p, "tag"));
         if (json_object_object_get_ex(vm, "save", &save))
                 print_save(save);
         if (json_object_object_get_ex(vm, "pageserver", &p))

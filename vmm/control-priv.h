@@ -32,6 +32,7 @@ struct control {
         struct pending save;
         struct pending cancel;
         struct pending record;
+        struct pending rollback;
         struct event *tick;             /* while a save is shown; else NULL */
 };
 

@@ -13,6 +13,7 @@
 #include "common/json.h"
 #include "common/rate.h"
 #include "vmm/recorder.h"
+#include "vmm/rollback.h"
 #include "vmm/unixsock.h"
 #include "vmm/vm.h"
 
@@ -159,9 +160,24 @@ static void put_prefetch(struct request *r)
         control_reply_result(r->control, r->http, rc, &e);
 }
 
-static void on_recorded(void *ctx, struct json_object *result, const struct err *e)
+static void on_done(void *ctx, struct json_object *result, const struct err *e)
 {
         pending_answer(ctx, result, e);
+}
+
+static void put_rollback(struct request *r)
+{
+        struct control *c = r->control;
+        struct rollback_request request;
+        struct err e;
+        int rc = rollback_parse(r->body, r->body_bytes, &request, &e);
+
+        if (rc == 0)
+                rc = rollback_start(c->vm, &request, on_done, &c->rollback, &e);
+        if (rc < 0)
+                control_reply_result(c, r->http, rc, &e);
+        else
+                pending_wait(&c->rollback, r->http, NULL);
 }
 
 static void put_working_set(struct request *r)
@@ -169,7 +185,7 @@ static void put_working_set(struct request *r)
         struct control *c = r->control;
         struct err e;
         int rc = c->vm->recorder
-                 ? recorder_store(c->vm->recorder, on_recorded, &c->record, &e)
+                 ? recorder_store(c->vm->recorder, on_done, &c->record, &e)
                  : err_msg(&e, EINVAL, "VM '%s' is not recorded: revert with --record",
                            c->vm->name);
 
@@ -189,6 +205,7 @@ static const struct route {
         { "/actions", EVHTTP_REQ_PUT, put_actions },
         { "/prefetch", EVHTTP_REQ_PUT, put_prefetch },
         { "/snapshot/create", EVHTTP_REQ_PUT, control_save },
+        { "/snapshot/rollback", EVHTTP_REQ_PUT, put_rollback },
         { "/working-set", EVHTTP_REQ_PUT, put_working_set },
 };
 
@@ -229,6 +246,7 @@ int control_new(struct vm *vm, const char *socket_path, struct control **ret, st
                 return err_msg(e, ENOMEM, "no memory for the control socket");
         c->vm = vm;
         c->save.control = c->cancel.control = c->record.control = c;
+        c->rollback.control = c;
         c->http = evhttp_new(vm->base);
         if (!c->http || evhttp_accept_socket(c->http, fd) < 0) {
                 control_free(c);
@@ -249,6 +267,7 @@ void control_free(struct control *c)
                 return;
         control_save_fini(c);
         pending_drop(&c->record);
+        pending_drop(&c->rollback);
         if (c->http)
                 evhttp_free(c->http);
         free(c);

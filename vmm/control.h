@@ -16,6 +16,8 @@
  *                            before cancels its save. With progress the answer is 200
  *                            at once and lines of JSON, up to ten a second: "save" of
  *                            GET /vm, and last the result or {"error": "sentence"}
+ *   PUT   /snapshot/rollback {"tag": "...", "paused": bool}
+ *                            answers when the guest has gone back
  * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
  * in this state) or 500. Requests are untrusted but local: the socket's mode
  * is 0600. Bodies are limited to CONTROL_BODY_MAX.

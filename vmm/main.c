@@ -17,6 +17,7 @@ static const struct {
         { "save", cmd_save, "write a running VM's RAM and state into a QCOW2 image" },
         { "cancel", cmd_cancel, "give up a save of a VM, which runs on" },
         { "revert", cmd_revert, "start a VM from an image, at once with --postcopy" },
+        { "rollback", cmd_rollback, "take a VM back to a snapshot of its own, in place" },
         { "list", cmd_list, "show the VMs that run" },
         { "info", cmd_info, "show one VM or one image" },
         { "console", cmd_console, "connect to a VM's serial console" },

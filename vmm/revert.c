@@ -297,6 +297,8 @@ int revert_build(struct vm *vm, void *ctx, struct err *e)
         if (rc == 0) {
                 /* an image that the guest's RAM still depends on */
                 vm->reverted = true;
+                snapshot_set(&vm->snapshot, r->options.image_path, qs_image_info(r->image)->tag,
+                             r->options.allow_parent);
                 if (r->options.postcopy)
                         vm->parent = ptr_take(&r->image);
         }

@@ -280,6 +280,8 @@ void save_finish(struct vm *vm)
                 return;
         pthread_join(s->thread, NULL);
         vm->save = NULL;
+        if (s->result)
+                snapshot_set(&vm->snapshot, s->request.path, s->request.writer.tag, NULL);
         if (s->result && s->request.mode == SAVE_STOP)
                 vm_stop_soon(vm);
         s->done(s->done_ctx, s->result, s->result ? NULL : &s->err);

@@ -134,6 +134,7 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_str(o, "lane", backing_names[vm->backing]);
         if (vm->problem[0])
                 json_put_str(o, "problem", vm->problem);
+        snapshot_describe(&vm->snapshot, o);
         if (vm->pager)
                 describe_pager(vm, o);
         if (vm->recorder)

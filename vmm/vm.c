@@ -19,6 +19,7 @@
 #include "vmm/control.h"
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
+#include "vmm/rollback.h"
 #include "vmm/rundir.h"
 #include "vmm/save.h"
 #include "vmm/state.h"
@@ -52,7 +53,7 @@ void vm_post(struct vm *vm, enum vm_post what)
         (void)!write(vm->wake_fd, &one, sizeof(one));
 }
 
-static void halt(struct vm *vm, const char *why)
+void vm_halt(struct vm *vm, const char *why)
 {
         vm->state = VM_HALTED;
         snprintf(vm->problem, sizeof(vm->problem), "%s", why);
@@ -83,7 +84,7 @@ static void take_pager_news(struct vm *vm)
                         json_object_put(o);
                 }
         }
-        if (news.bad_page && vm->state == VM_RUNNING && !vm->save) {
+        if (news.bad_page && vm->state == VM_RUNNING && !vm->save && !vm->rollback) {
                 snprintf(vm->problem, sizeof(vm->problem), "memory at 0x%llx cannot be loaded: %s",
                          (unsigned long long)news.bad_gpa, news.text);
                 fprintf(stderr, "vmm: VM '%s' is paused: %s\n", vm->name, vm->problem);
@@ -131,14 +132,17 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 
         if (posted & VM_POST_SAVE)
                 save_finish(vm);
-        if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE))
-                take_pager_news(vm);    /* a bad page waits until a save is done */
+        /* before a rollback is finished: a guest that had ended by then may live again */
+        if (posted & VM_POST_ENDED)
+                vm_halt(vm, vm->end_text);
+        if (posted & VM_POST_ROLLBACK)
+                rollback_finish(vm);
+        if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE | VM_POST_ROLLBACK))
+                take_pager_news(vm);    /* a bad page waits until such work is done */
         if (posted & VM_POST_RECORD)
                 recorder_finish(vm->recorder);
         if (posted & VM_POST_INPUT)
                 console_input_room(vm->console);
-        if (posted & VM_POST_ENDED)
-                halt(vm, vm->end_text);
         if (posted & (VM_POST_POWER_OFF | VM_POST_RESET))
                 vm_stop(vm);
 }
@@ -310,15 +314,25 @@ void vm_loop(struct vm *vm)
         }
 }
 
-int vm_may_change(const struct vm *vm, struct err *e)
+int vm_is_free(const struct vm *vm, struct err *e)
 {
         if (vm->save)
                 return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done, or "
                                "use 'vmm cancel %s'", vm->name, vm->name);
-        if (vm->state == VM_HALTED)
-                return err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm stop' is left",
-                               vm->name, vm->problem);
+        if (vm->rollback)
+                return err_msg(e, EBUSY, "VM '%s' is being rolled back: wait until that is done",
+                               vm->name);
         return 0;
+}
+
+int vm_may_change(const struct vm *vm, struct err *e)
+{
+        int rc = vm_is_free(vm, e);
+
+        if (rc == 0 && vm->state == VM_HALTED)
+                rc = err_msg(e, EINVAL, "VM '%s' has halted (%s): only 'vmm rollback' and "
+                             "'vmm stop' are left", vm->name, vm->problem);
+        return rc;
 }
 
 int vm_pause(struct vm *vm, struct err *e)
@@ -435,6 +449,7 @@ static bool stop_guest(struct vm *vm)
 void vm_fini(struct vm *vm)
 {
         save_abort(vm);
+        rollback_abort(vm);
         control_free(vm->control);
         /* a thread that is stuck in KVM even so keeps using all of this, the
          * console too: the process ends right after */
@@ -449,6 +464,7 @@ void vm_fini(struct vm *vm)
         recorder_end(vm->recorder);
         pager_free(vm->pager);
         qs_image_close(vm->parent);
+        snapshot_fini(&vm->snapshot);
         free_events(vm);
         fd_close(&vm->wake_fd);
         fd_close(&vm->report_fd);

@@ -20,16 +20,18 @@
 #include "vmm/kvm.h"
 #include "vmm/platform.h"
 #include "vmm/ram.h"
+#include "vmm/snapshot.h"
 #include "vmm/vcpus.h"
 
 /* STARTING  parts are being built; no control socket answers yet
  *           -> RUNNING / PAUSED  vm_started()
  * RUNNING   vCPUs run
  *           -> PAUSED   vm_pause(), a bad page, a save that keeps it paused
- *           -> HALTED   the guest crashed
+ *           -> HALTED   the guest crashed, or a rollback failed half way
  * PAUSED    vCPUs are parked, or will be when the page they wait for arrives
  *           -> RUNNING  vm_resume()
- * HALTED    triple fault or KVM error: can be looked at and stopped only      */
+ * HALTED    triple fault or KVM error: can be looked at and stopped, or
+ *           -> RUNNING / PAUSED  rolled back                                  */
 enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_HALTED };
 
 /* Moments, CLOCK_MONOTONIC; 0 = not reached. first_instruction: the page that
@@ -57,6 +59,7 @@ struct event;
 struct event_base;
 struct pager;
 struct recorder;
+struct rollback;
 struct save;
 
 struct vm {
@@ -76,7 +79,9 @@ struct vm {
         struct console *console;
         struct control *control;
         struct save *save;              /* NULL = none runs */
+        struct rollback *rollback;      /* NULL = none runs */
         struct recorder *recorder;      /* NULL = nothing is recorded */
+        struct snapshot snapshot;       /* last saved to, reverted from or rolled back to */
         enum vm_state state;
         char problem[ERR_TEXT_MAX + 64]; /* why it is PAUSED or HALTED without being asked */
         bool waits_for_memory;          /* PAUSED by a page that cannot be loaded; it goes
@@ -111,6 +116,7 @@ enum vm_post {
         VM_POST_SAVE = 1 << 4,          /* the save thread is done */
         VM_POST_INPUT = 1 << 5,         /* the serial port takes input again */
         VM_POST_RECORD = 1 << 6,        /* a working set was stored, or not */
+        VM_POST_ROLLBACK = 1 << 7,      /* the rollback thread is done */
 };
 void vm_post(struct vm *vm, enum vm_post what);
 
@@ -125,11 +131,15 @@ int vm_started(struct vm *vm, bool paused, struct err *e);
 /* Until the VM ends. */
 void vm_loop(struct vm *vm);
 
-/* -EBUSY: a save runs; -EINVAL: it is halted. */
+/* -EBUSY: a save or a rollback runs. */
+int vm_is_free(const struct vm *vm, struct err *e);
+/* The same, or -EINVAL: it is halted. */
 int vm_may_change(const struct vm *vm, struct err *e);
 /* -ETIMEDOUT: asked for, but a vCPU still waits for a page; else as vm_may_change(). */
 int vm_pause(struct vm *vm, struct err *e);
 int vm_resume(struct vm *vm, struct err *e);
+/* It cannot go on; why is what `vmm info` says. */
+void vm_halt(struct vm *vm, const char *why);
 /* Of memory that is not there yet. -EINVAL: all of it was from the start. */
 int vm_prefetch(struct vm *vm, const struct rate_order *order, struct err *e);
 /* Ends the loop; the VM's state is gone. */

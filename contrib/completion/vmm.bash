@@ -9,6 +9,7 @@ _vmm_options() {
 	run)     echo "--kernel --initrd --cmdline --demo --memory --hugepages --cpus" \
 			"--console --foreground --json" ;;
 	save)    echo "$format --tag --stop --paused --staging --progress" ;;
+	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
 			"--record --pageserver --paused --console --foreground --wait --json" ;;
 	list | workingset) echo "--json" ;;
@@ -62,11 +63,11 @@ _vmm_words() {
 	case $command in
 	"")
 		compgen -W "run list info console pause resume prefetch stop save cancel \
-			revert workingset image" -- "$cur" ;;
+			rollback revert workingset image" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase workingset" -- "$cur" ;;
-	console | pause | resume | stop | cancel | workingset)
+	console | pause | resume | rollback | stop | cancel | workingset)
 		compgen -W "$(_vmm_names)" -- "$cur" ;;
 	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;

@@ -26,7 +26,7 @@ for cpus in 0 9 -1 two 1.5 ""; do
 done
 refuses "command line is longer" "$vmm" run vm1 --demo --cmdline "$(printf '%03000d' 0)"
 
-for command in info console pause resume cancel stop; do
+for command in info console pause resume cancel rollback stop; do
         refuses "no VM named 'vm1' is running" "$vmm" $command vm1
 done
 refuses "no VM named 'vm1' is running" "$vmm" save vm1 "$files/x.qcow2"
@@ -49,6 +49,10 @@ for how in gzip zstd:0 zstd:20 zstd: zstdx; do
 done
 refuses "tag '' must have" "$vmm" save vm1 "$files/x.qcow2" --tag ""
 refuses "tag '0*' must have 1 to 63" "$vmm" save vm1 "$files/x.qcow2" --tag "$(printf '%064d' 0)"
+
+refuses "tag '' must have" "$vmm" rollback vm1 --tag ""
+refuses "rollback NAME" "$vmm" rollback
+refuses "rollback NAME" "$vmm" rollback vm1 vm2
 
 for percent in 101 -1 x; do
         refuses "percentage '$percent'" "$vmm" revert "$files/x.qcow2" --postcopy=$percent

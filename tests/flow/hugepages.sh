@@ -60,6 +60,20 @@ stop vm3
 revert vm5 "$files/again" --postcopy
 goes_on "$work/vm5.txt" "$saved"
 passes_again "$work/vm5.txt" 1
+
+# back in place, from both kinds of RAM
+revert vm6 "$files/image" --hugepages
+for vm in vm5 vm6; do
+        image=$files/image
+        [ $vm = vm6 ] || image=$files/again
+        passes_again "$work/$vm.txt" 1
+        "$vmm" rollback $vm --paused >"$work/out" || die "rollback $vm"
+        "$vmm" save $vm "$files/check" --force >"$work/out" || die "save $vm"
+        "$vmm" image compare "$files/check" "$image" || die "$vm is not what it was"
+        "$vmm" resume $vm || die "resume $vm"
+        passes_again "$work/$vm.txt" 1
+        stop $vm
+done
 no_corruption
 
 refuses "lane shared" "$vmm" revert "$files/image" --postcopy --hugepages --lane shared
