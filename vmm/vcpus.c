@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/lock.h"
+#include "vmm/vcpu-exit.h"
 
 /* Theory of operation
  *
@@ -50,8 +50,6 @@ enum vcpu_state { VCPU_GONE, VCPU_PARKED, VCPU_RUNNING, VCPU_STATES };
 /* Real-time signals are queued, and the queue of a user is bounded
  * (RLIMIT_SIGPENDING): sending can fail and is repeated. */
 #define KICK_AGAIN_NS (20 * NS_PER_MS)
-
-#define END_TEXT_MAX 400
 
 struct vcpu {
         /* constant once the thread runs */
@@ -130,7 +128,7 @@ static bool wait_until_none_locked(struct vcpus *v, enum vcpu_state state, uint6
         return true;
 }
 
-/* ---- the end of a guest -------------------------------------------------- */
+/* ---- the vCPU's thread --------------------------------------------------- */
 
 static bool end_locked(struct vcpus *v) REQUIRES(v->lock)
 {
@@ -141,98 +139,33 @@ static bool end_locked(struct vcpus *v) REQUIRES(v->lock)
         return first;
 }
 
-__attribute__((format(printf, 3, 4)))
-static void end(struct vcpu *c, enum vcpus_end why, const char *fmt, ...)
+static void end(struct vcpus *v, const struct vcpu_end *end)
 {
-        struct vcpus *v = c->all;
-        char text[END_TEXT_MAX];
-        va_list ap;
-
-        va_start(ap, fmt);
-        vsnprintf(text, sizeof(text), fmt, ap);
-        va_end(ap);
-
         lock_acquire(&v->lock);
         bool first = end_locked(v);
         lock_release(&v->lock);
         if (first)
-                v->ops.ended(v->ops.ctx, why, text);
+                v->ops.ended(v->ops.ctx, end->why, end->text);
 }
-
-static uint64_t rip_of(const struct vcpu *c)
-{
-        struct kvm_regs regs;
-
-        if (ioctl(c->all->kvm->vcpu_fd[c->index], KVM_GET_REGS, &regs) < 0)
-                return 0;
-        return regs.rip;
-}
-
-static void end_internal_error(struct vcpu *c, const struct kvm_run *run)
-{
-        char data[ARRAY_SIZE(run->internal.data) * 20] = "";
-        size_t at = 0;
-
-        for (unsigned i = 0; i < MIN(run->internal.ndata, ARRAY_SIZE(run->internal.data)); i++)
-                at += (size_t)snprintf(data + at, sizeof(data) - at, " %llx",
-                                       (unsigned long long)run->internal.data[i]);
-        end(c, VCPUS_INTERNAL_ERROR, "vCPU %u at rip %#llx: KVM internal error %u%s, data%s",
-            c->index, (unsigned long long)rip_of(c), run->internal.suberror,
-            run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ?
-                    " (an instruction it cannot emulate)" : "",
-            data);
-}
-
-static void end_run_failed(struct vcpu *c, int errnum)
-{
-        if (errnum == EFAULT || errnum == EHWPOISON)
-                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u at rip %#llx: memory error, the host "
-                    "could not provide a page of guest memory (%s)", c->index,
-                    (unsigned long long)rip_of(c), errnum == EFAULT ? "EFAULT" : "EHWPOISON");
-        else
-                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u: KVM_RUN failed with errno %d", c->index,
-                    errnum);
-}
-
-/* ---- the vCPU's thread --------------------------------------------------- */
 
 /* Whether to enter again: an I/O may wait for its completion. */
 static bool handle_exit(struct vcpu *c)
 {
         struct vcpus *v = c->all;
-        struct kvm_run *run = v->kvm->run[c->index];
+        struct vcpu_end why;
+        bool go_on = vcpu_exit(v->kvm, v->platform, c->index, &why);
 
-        switch (run->exit_reason) {
-        case KVM_EXIT_IO:
-                platform_io(v->platform, run);
-                return true;
-        case KVM_EXIT_MMIO:
-                platform_mmio(v->platform, run);
-                return true;
-        case KVM_EXIT_INTR:
-                return true;
-        case KVM_EXIT_SHUTDOWN:
-                /* no rip: AMD's KVM has reset the vCPU by now */
-                end(c, VCPUS_TRIPLE_FAULT, "vCPU %u: triple fault", c->index);
-                return false;
-        case KVM_EXIT_INTERNAL_ERROR:
-                end_internal_error(c, run);
-                return false;
-        case KVM_EXIT_FAIL_ENTRY:
-                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u at rip %#llx: the CPU refused to enter "
-                    "the guest, reason %#llx", c->index, (unsigned long long)rip_of(c),
-                    (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
-                return false;
-        case KVM_EXIT_SYSTEM_EVENT:
-                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u: KVM reports system event %u", c->index,
-                    run->system_event.type);
-                return false;
-        default:
-                /* KVM_EXIT_HLT too: the in-kernel LAPIC keeps it inside */
-                end(c, VCPUS_INTERNAL_ERROR, "vCPU %u: unexpected KVM exit %u", c->index,
-                    run->exit_reason);
-                return false;
-        }
+        if (!go_on)
+                end(v, &why);
+        return go_on;
+}
+
+static void end_run_failed(struct vcpu *c, int errnum)
+{
+        struct vcpu_end why;
+
+        vcpu_exit_failed(c->all->kvm, c->index, errnum, &why);
+        end(c->all, &why);
 }
 
 /* Until INV-PARKED holds. */
