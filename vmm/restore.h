@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* restore.h - a VM that is built out of what another one was: the steps, in the one right
+ * order, that it takes wherever state and RAM come from.
+ *
+ * Threads: the one that builds the VM; it starts another for KVM's part.
+ */
+#ifndef VMM_RESTORE_H
+#define VMM_RESTORE_H
+
+#include <stddef.h>
+
+#include "common/err.h"
+#include "vmm/meta.h"
+
+struct vm;
+
+/* Where it comes from. */
+struct restore {
+        const char *from;               /* for sentences: a file, or a VM */
+        const struct meta *meta;
+        /* A section's bytes, heap, the caller's to free. */
+        int (*section)(void *ctx, const char *name, void **ret_data, size_t *ret_bytes,
+                       struct err *e);
+        /* Whatever takes time and needs no RAM yet. NULL = nothing. */
+        int (*prepare)(void *ctx, struct vm *vm, struct err *e);
+        /* RAM has its place: maps it there and sees to it that the right bytes are seen. */
+        int (*bring_ram)(void *ctx, struct vm *vm, struct err *e);
+        void *ctx;
+};
+
+/* vm is initialised and has no machine; on success it is one that was restored, ready for
+ * vm_started(). */
+int restore_build(struct vm *vm, const struct restore *from, struct err *e);
+
+#endif
