@@ -41,7 +41,7 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 struct err *e)
 {
         struct vm vm = {
-                .kvm = { .dev_fd = -1, .vm_fd = -1 }, .wake_fd = -1,
+                .kvm = { .dev_fd = -1, .vm_fd = -1 }, .flat_fd = -1, .wake_fd = -1,
                 .report_fd = report_fd, .want_resident_report = o->wait_resident,
                 .phases.start_ns = o->start_ns,
         };

@@ -11,6 +11,7 @@
 #include "vmm/meta.h"
 #include "vmm/platform.h"
 #include "vmm/ram-source.h"
+#include "vmm/ramwhole.h"
 #include "vmm/vm.h"
 
 /* vCPUs that wait for a page may take that long */
@@ -33,6 +34,7 @@ struct moment {
         struct moment_times times;
         struct ramguard *guard;         /* live; else */
         struct ram_source *source;      /* what stands still */
+        struct ramwhole *whole;         /* of a clone: reads what it was cloned with */
         struct ramguard_stats stats;
         bool guarded;
         char why_paused[ERR_TEXT_MAX];
@@ -56,6 +58,11 @@ static int make_guard(struct moment *m, struct err *e)
         return rc;
 }
 
+static struct qs_ram_source own_ram(struct moment *m)
+{
+        return m->guard ? ramguard_source(m->guard) : ram_source_ops(m->source);
+}
+
 /* Devices are read again in the pause; this brings in the pages that they are read to. */
 static int prepare(struct moment *m, struct err *e)
 {
@@ -67,6 +74,11 @@ static int prepare(struct moment *m, struct err *e)
                 rc = make_guard(m, e);
         if (rc == 0 && !m->guard)
                 rc = ram_source_new(&vm->ram, vm->parent, &m->source, e);
+        if (rc == 0 && vm->flat_fd >= 0) {
+                const struct qs_ram_source inner = own_ram(m);
+
+                rc = ramwhole_new(&inner, vm->flat_fd, &m->whole, e);
+        }
         return rc;
 }
 
@@ -163,13 +175,15 @@ const char *moment_why_paused(const struct moment *m)
 struct qs_ram_source moment_ram(struct moment *m)
 {
         ASSERT(m->taken && (m->guard || m->source));
-        return m->guard ? ramguard_source(m->guard) : ram_source_ops(m->source);
+        return m->whole ? ramwhole_source(m->whole) : own_ram(m);
 }
 
 void moment_over(struct moment *m)
 {
         if (m->guard)
                 ramguard_stats(m->guard, &m->stats);
+        ramwhole_free(m->whole);
+        m->whole = NULL;
         ramguard_free(m->guard);
         m->guard = NULL;
         ram_source_free(m->source);

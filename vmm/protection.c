@@ -28,8 +28,8 @@ struct protection {
 
 static int begin_own(struct protection *p, const struct ram *ram, struct err *e)
 {
-        int rc = uffd_open(ram->hugetlb ? UFFD_PROTECT_FILE : UFFD_PROTECT_ANONYMOUS, &p->own_fd,
-                           e);
+        bool file = ram->hugetlb || ram->of_file;
+        int rc = uffd_open(file ? UFFD_PROTECT_FILE : UFFD_PROTECT_ANONYMOUS, &p->own_fd, e);
 
         if (rc < 0)
                 return rc;

@@ -160,7 +160,7 @@ int ram_map_cache(struct ram *ram, int cache_fd, struct err *e)
 
                 if (rc < 0) {
                         ram_unmap(ram);
-                        return err_in(e, rc, "image cache");
+                        return err_in(e, rc, "shared memory");
                 }
         }
         return 0;

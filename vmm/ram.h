@@ -32,7 +32,7 @@ struct ram_slot {
 struct ram {
         uint64_t bytes;
         bool hugetlb;                   /* mapped as RAM_HUGETLB */
-        bool of_file;                   /* mapped from the image cache */
+        bool of_file;                   /* mapped from the image cache, or a clone's memfd */
         unsigned nslots;
         struct ram_slot slots[RAM_SLOTS_MAX];
 };
@@ -53,7 +53,7 @@ enum ram_pages { RAM_SMALL, RAM_THP, RAM_HUGETLB };
 /* Anonymous memory; prot_none for ranges that are registered first (INV-HOLE).
  * 2 MiB aligned; MADV_DONTFORK, not in core dumps. */
 int ram_map_anonymous(struct ram *ram, bool prot_none, enum ram_pages pages, struct err *e);
-/* MAP_PRIVATE of the image cache at offset = gpa, PROT_NONE. */
+/* MAP_PRIVATE of the image cache, or of a clone's memfd, at offset = gpa, PROT_NONE. */
 int ram_map_cache(struct ram *ram, int cache_fd, struct err *e);
 /* PROT_NONE -> read and write, once all ranges are registered. */
 int ram_unlock(struct ram *ram, struct err *e);

@@ -45,8 +45,6 @@ static int creation_start(struct creation *c, struct err *e)
 {
         c->ram = c->vm->ram;
 
-        c->ram = c->vm->ram;
-
         int rc = pthread_create(&c->thread, NULL, creation_thread, c);
 
         if (rc)

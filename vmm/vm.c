@@ -465,6 +465,7 @@ void vm_fini(struct vm *vm)
         pager_free(vm->pager);
         qs_image_close(vm->parent);
         snapshot_fini(&vm->snapshot);
+        fd_close(&vm->flat_fd);
         free_events(vm);
         fd_close(&vm->wake_fd);
         fd_close(&vm->report_fd);

@@ -71,7 +71,8 @@ struct vm {
         struct platform *platform;
         struct vcpus *vcpus;
         struct pager *pager;            /* NULL when no page server is needed */
-        struct qs_image *parent;        /* what RAM came from; NULL: absent pages are zero */
+        struct qs_image *parent;        /* what RAM came from; NULL: absent pages are zero, */
+        int flat_fd;                    /* or this memfd's, of a clone; -1 = none */
         bool reverted;
 
         /* event loop only */
