@@ -21,7 +21,7 @@ struct cli {
 /* Exit status 0, or 1 after *e was filled; other statuses are the command's own. */
 typedef int cli_fn(const struct cli *cli, int argc, char **argv, struct err *e);
 
-cli_fn cmd_run, cmd_revert, cmd_save, cmd_list, cmd_info, cmd_pause, cmd_resume,
+cli_fn cmd_run, cmd_revert, cmd_save, cmd_clone, cmd_list, cmd_info, cmd_pause, cmd_resume,
        cmd_prefetch, cmd_cancel, cmd_rollback, cmd_stop, cmd_console, cmd_image,
        cmd_workingset;
 

@@ -147,6 +147,8 @@ static void print_vm(struct json_object *vm)
                text_of(vm, "name"), text_of(vm, "state"), size_text(number_of(vm, "memory"), size),
                (unsigned long long)number_of(vm, "cpus"), text_of(vm, "lane"),
                (unsigned long long)number_of(vm, "pid"));
+        if (json_object_object_get_ex(vm, "clone_of", NULL))
+                printf("clone:   of '%s'\n", text_of(vm, "clone_of"));
         if (json_object_object_get_ex(vm, "problem", NULL))
                 printf("problem: %s\n", text_of(vm, "problem"));
         if (json_object_object_get_ex(vm, "snapshot", &p))

@@ -33,6 +33,7 @@ struct control {
         struct pending cancel;
         struct pending record;
         struct pending rollback;
+        struct pending clone;
         struct event *tick;             /* while a save is shown; else NULL */
 };
 

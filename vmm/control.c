@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/http.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "common/check.h"
 #include "common/json.h"
 #include "common/rate.h"
+#include "vmm/clone.h"
 #include "vmm/recorder.h"
 #include "vmm/rollback.h"
 #include "vmm/unixsock.h"
@@ -160,6 +162,7 @@ static void put_prefetch(struct request *r)
         control_reply_result(r->control, r->http, rc, &e);
 }
 
+/* A record, a rollback or a clone. */
 static void on_done(void *ctx, struct json_object *result, const struct err *e)
 {
         pending_answer(ctx, result, e);
@@ -195,6 +198,23 @@ static void put_working_set(struct request *r)
                 pending_wait(&c->record, r->http, NULL);
 }
 
+static void put_clone(struct request *r)
+{
+        struct control *c = r->control;
+        struct evhttp_connection *client = evhttp_request_get_connection(r->http);
+        int sock = bufferevent_getfd(evhttp_connection_get_bufferevent(client));
+        struct clone_request clone;
+        struct err e;
+        int rc = clone_request_parse(r->body, r->body_bytes, &clone, &e);
+
+        if (rc == 0)
+                rc = clone_start(c->vm, sock, &clone, on_done, &c->clone, &e);
+        if (rc < 0)
+                control_reply_result(c, r->http, rc, &e);
+        else    /* its thread looks whether the client is there (clone-door.h) */
+                pending_wait(&c->clone, r->http, NULL);
+}
+
 static const struct route {
         const char *path;
         enum evhttp_cmd_type method;
@@ -207,6 +227,7 @@ static const struct route {
         { "/snapshot/create", EVHTTP_REQ_PUT, control_save },
         { "/snapshot/rollback", EVHTTP_REQ_PUT, put_rollback },
         { "/working-set", EVHTTP_REQ_PUT, put_working_set },
+        { "/clone", EVHTTP_REQ_PUT, put_clone },
 };
 
 static void on_request(struct evhttp_request *http, void *ctx)
@@ -247,6 +268,7 @@ int control_new(struct vm *vm, const char *socket_path, struct control **ret, st
         c->vm = vm;
         c->save.control = c->cancel.control = c->record.control = c;
         c->rollback.control = c;
+        c->clone.control = c;
         c->http = evhttp_new(vm->base);
         if (!c->http || evhttp_accept_socket(c->http, fd) < 0) {
                 control_free(c);
@@ -268,6 +290,7 @@ void control_free(struct control *c)
         control_save_fini(c);
         pending_drop(&c->record);
         pending_drop(&c->rollback);
+        pending_drop(&c->clone);
         if (c->http)
                 evhttp_free(c->http);
         free(c);

@@ -18,6 +18,8 @@
  *                            GET /vm, and last the result or {"error": "sentence"}
  *   PUT   /snapshot/rollback {"tag": "...", "paused": bool}
  *                            answers when the guest has gone back
+ *   PUT   /clone             {"ram_fd": N, "state_fd": N}, descriptors of the client:
+ *                            see clone.h; answers when they are filled
  * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
  * in this state) or 500. Requests are untrusted but local: the socket's mode
  * is 0600. Bodies are limited to CONTROL_BODY_MAX.

@@ -143,6 +143,7 @@ int launch(const struct launch_options *options, launch_build_fn *build, void *c
         *ret_report = NULL;
         signal(SIGPIPE, SIG_IGN);
         signal(SIGHUP, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);       /* a file that may not be larger: an error of write() */
         if (options->foreground)
                 return live(options, -1, build, ctx, e);
         if (pipe2(pipe_fds, O_CLOEXEC) < 0)

@@ -18,6 +18,7 @@ static const struct {
         { "cancel", cmd_cancel, "give up a save of a VM, which runs on" },
         { "revert", cmd_revert, "start a VM from an image, at once with --postcopy" },
         { "rollback", cmd_rollback, "take a VM back to a snapshot of its own, in place" },
+        { "clone", cmd_clone, "make live copies of a running VM, which share memory" },
         { "list", cmd_list, "show the VMs that run" },
         { "info", cmd_info, "show one VM or one image" },
         { "console", cmd_console, "connect to a VM's serial console" },

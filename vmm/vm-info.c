@@ -19,6 +19,7 @@ static const char *const state_names[] = {
 static const char *const backing_names[] = {
         [VM_BACKING_BOOT] = "boot", [VM_BACKING_LOADED] = "loaded",
         [VM_BACKING_SHARED] = "shared", [VM_BACKING_COPY] = "copy",
+        [VM_BACKING_CLONE] = "clone",
 };
 
 /* Microseconds since the start of the command; nothing for what has not happened. */
@@ -128,6 +129,9 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_str(o, "name", vm->name);
         json_put_str(o, "state", state_names[vm->state]);
         put_save(vm, o);
+        json_put_bool(o, "cloning", vm->clone != NULL);
+        if (vm->clone_of[0])
+                json_put_str(o, "clone_of", vm->clone_of);
         json_put_u64(o, "pid", (uint64_t)getpid());
         json_put_u64(o, "memory", vm->ram.bytes);
         json_put_u64(o, "cpus", vm->kvm.cpus);

@@ -15,8 +15,10 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/json.h"
+#include "vmm/clone.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
+#include "vmm/gate.h"
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
 #include "vmm/rollback.h"
@@ -84,7 +86,7 @@ static void take_pager_news(struct vm *vm)
                         json_object_put(o);
                 }
         }
-        if (news.bad_page && vm->state == VM_RUNNING && !vm->save && !vm->rollback) {
+        if (news.bad_page && vm->state == VM_RUNNING && !vm->save && !vm->rollback && !vm->clone) {
                 snprintf(vm->problem, sizeof(vm->problem), "memory at 0x%llx cannot be loaded: %s",
                          (unsigned long long)news.bad_gpa, news.text);
                 fprintf(stderr, "vmm: VM '%s' is paused: %s\n", vm->name, vm->problem);
@@ -132,12 +134,14 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 
         if (posted & VM_POST_SAVE)
                 save_finish(vm);
+        if (posted & VM_POST_CLONE)
+                clone_finish(vm);
         /* before a rollback is finished: a guest that had ended by then may live again */
         if (posted & VM_POST_ENDED)
                 vm_halt(vm, vm->end_text);
         if (posted & VM_POST_ROLLBACK)
                 rollback_finish(vm);
-        if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE | VM_POST_ROLLBACK))
+        if (vm->pager && posted & (VM_POST_PAGER | VM_POST_SAVE | VM_POST_ROLLBACK | VM_POST_CLONE))
                 take_pager_news(vm);    /* a bad page waits until such work is done */
         if (posted & VM_POST_RECORD)
                 recorder_finish(vm->recorder);
@@ -322,6 +326,12 @@ int vm_is_free(const struct vm *vm, struct err *e)
         if (vm->rollback)
                 return err_msg(e, EBUSY, "VM '%s' is being rolled back: wait until that is done",
                                vm->name);
+        if (vm->clone)
+                return err_msg(e, EBUSY, "VM '%s' is being cloned: wait until that is done",
+                               vm->name);
+        if (vm->gate)
+                return err_msg(e, EBUSY, "VM '%s' is one of several clones that are not all "
+                               "there yet: wait until they are", vm->name);
         return 0;
 }
 
@@ -450,6 +460,8 @@ void vm_fini(struct vm *vm)
 {
         save_abort(vm);
         rollback_abort(vm);
+        clone_abort(vm);
+        gate_free(vm->gate);
         control_free(vm->control);
         /* a thread that is stuck in KVM even so keeps using all of this, the
          * console too: the process ends right after */

@@ -20,6 +20,7 @@
 #include "vmm/kvm.h"
 #include "vmm/platform.h"
 #include "vmm/ram.h"
+#include "vmm/rundir.h"
 #include "vmm/snapshot.h"
 #include "vmm/vcpus.h"
 
@@ -51,12 +52,15 @@ enum vm_backing {
         VM_BACKING_LOADED,              /* anonymous, loaded whole from an image     */
         VM_BACKING_SHARED,              /* MAP_PRIVATE of an image cache             */
         VM_BACKING_COPY,                /* anonymous, filled by the page server      */
+        VM_BACKING_CLONE,               /* MAP_PRIVATE of a sealed memfd, all there  */
 };
 
+struct clone;
 struct console;
 struct control;
 struct event;
 struct event_base;
+struct gate;
 struct pager;
 struct recorder;
 struct rollback;
@@ -73,6 +77,7 @@ struct vm {
         struct pager *pager;            /* NULL when no page server is needed */
         struct qs_image *parent;        /* what RAM came from; NULL: absent pages are zero, */
         int flat_fd;                    /* or this memfd's, of a clone; -1 = none */
+        char clone_of[VM_NAME_MAX + 1]; /* "" = of no other VM */
         bool reverted;
 
         /* event loop only */
@@ -81,6 +86,8 @@ struct vm {
         struct control *control;
         struct save *save;              /* NULL = none runs */
         struct rollback *rollback;      /* NULL = none runs */
+        struct clone *clone;            /* the same: somebody clones this VM */
+        struct gate *gate;              /* set while it waits for its siblings */
         struct recorder *recorder;      /* NULL = nothing is recorded */
         struct snapshot snapshot;       /* last saved to, reverted from or rolled back to */
         enum vm_state state;
@@ -118,6 +125,7 @@ enum vm_post {
         VM_POST_INPUT = 1 << 5,         /* the serial port takes input again */
         VM_POST_RECORD = 1 << 6,        /* a working set was stored, or not */
         VM_POST_ROLLBACK = 1 << 7,      /* the rollback thread is done */
+        VM_POST_CLONE = 1 << 8,         /* the thread that hands out a clone is done */
 };
 void vm_post(struct vm *vm, enum vm_post what);
 
@@ -132,7 +140,7 @@ int vm_started(struct vm *vm, bool paused, struct err *e);
 /* Until the VM ends. */
 void vm_loop(struct vm *vm);
 
-/* -EBUSY: a save or a rollback runs. */
+/* -EBUSY: a save, rollback or clone runs, or it waits at its gate. */
 int vm_is_free(const struct vm *vm, struct err *e);
 /* The same, or -EINVAL: it is halted. */
 int vm_may_change(const struct vm *vm, struct err *e);

@@ -12,6 +12,7 @@ _vmm_options() {
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
 			"--record --pageserver --paused --console --foreground --wait --json" ;;
+	clone)   echo "--count --paused --console --json" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
@@ -41,7 +42,8 @@ _vmm_argument() {
 	--layout)   compgen -W "v1.0 v1.13" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;
-	--cmdline | --memory | --cpus | --tag | --cluster-size | --name | --staging) ;;
+	--cmdline | --memory | --cpus | --tag | --cluster-size | --name | --staging \
+		| --count) ;;
 	*) return 1 ;;
 	esac
 }
@@ -63,11 +65,11 @@ _vmm_words() {
 	case $command in
 	"")
 		compgen -W "run list info console pause resume prefetch stop save cancel \
-			rollback revert workingset image" -- "$cur" ;;
+			rollback revert clone workingset image" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase workingset" -- "$cur" ;;
-	console | pause | resume | rollback | stop | cancel | workingset)
+	clone | console | pause | resume | rollback | stop | cancel | workingset)
 		compgen -W "$(_vmm_names)" -- "$cur" ;;
 	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
