@@ -3,8 +3,9 @@
 #
 # linux-revert.sh CPUS [cloud|full|pvh [disk]] - save and revert a stock Linux guest.
 #
-# Goal:   a running Debian guest is saved, goes on, is stopped, and comes back
-#         from its file by postcopy and by a plain revert, losing nothing.
+# Goal:   a running Debian guest is saved, goes on, is rolled back in place, is
+#         stopped, and comes back from its file by postcopy and by a plain revert,
+#         losing nothing.
 # Method: guest-init counts, verifies checksums, keeps every CPU busy and
 #         watches its kernel's log; we compare what it says before and after.
 #         With `disk` it has a read-only virtio disk and verifies that, too.
@@ -61,6 +62,23 @@ same_instant () {
 	_first=$(first count "$console")
 	reason="first count is $_first, saved between $count_before and $count_after"
 	[ "$_first" -ge "$count_before" ] && [ "$_first" -le $((count_after + 2)) ]
+}
+
+# What the guest says from here on, but for the line it was in the middle of.
+roll_back () {
+	timed 120 rollback.json "$VMM" rollback lab1 --paused --json || return 1
+	_said=$(wc -c <"$console")
+	timed 30 resume.log "$VMM" resume lab1 || return 1
+	within 60 counts_anew
+}
+counts_anew () {
+	tail -c "+$((_said + 1))" "$console" | sed 1d >"$work/since"
+	at_least '^count [0-9]' 4 "$work/since"
+}
+
+beyond_sums () {
+	counts_anew
+	at_least '^sums ok ' 2 "$work/since"
 }
 
 phases () { grep -q '"phases"' "$1" && grep -q '"first_instruction"' "$1"; }
@@ -142,6 +160,18 @@ check boot "no guest user space, see the console below" boot "$@" || {
 check save "vmm save failed" save || give_up
 check goes-on-after-save 'the saved guest stands still' \
 	within 60 beyond count $((count_after + 3)) "$console" || show "$console"
+lab1_console=$console
+check rollback 'no count after vmm rollback' roll_back || {
+	show rollback.json
+	give_up
+}
+console=$work/since
+check rollback-same-instant '' same_instant
+console=$lab1_console
+check rollback-checksums 'no more passes over the data' \
+	within 90 beyond_sums
+check rollback-kernel-log "$(grep -a ^dmesg-bad "$console" | head -n 1)" \
+	not_in_file 'BAD-SUM|^dmesg-bad|Kernel panic|Call Trace' "$console"
 check stop "vmm stop failed" timed 30 stop.log "$VMM" stop lab1
 check stopped-is-gone 'lab1 is still listed' within 20 vm_gone lab1
 if command -v qemu-img >/dev/null; then
