@@ -27,7 +27,6 @@
  *            differ, found out from the two images while the guest runs (`differs`): so
  *            nothing is fetched that is not there yet. Such a page is put in place without
  *            asking the page server, which may be dead or have a bad cluster there.
- *            Where RAM is whole all of its pages are treated as own.
  *
  * INV-OWN:    a page never ceases to be own while the VM lives, but by us. So what was not
  *             own at the look was not before, and `differs` holds for it.
@@ -76,16 +75,6 @@ static const uint8_t *page_of(struct content c, uint64_t at)
 static bool page_is(const uint8_t *page, struct content c, uint64_t at)
 {
         return memcmp(page, page_of(c, at), PAGE_BYTES) == 0;
-}
-
-static bool is_own(const struct rewinder *r, uint64_t gpa)
-{
-        return r->options.whole || ownmap_page(r->own, gpa);
-}
-
-static bool any_own(const struct rewinder *r, uint64_t gpa)
-{
-        return r->options.whole || ownmap_any(r->own, gpa, r->unit_bytes);
 }
 
 /* ---- a thread's things ------------------------------------------------------ */
@@ -190,10 +179,10 @@ static int prepare_unit(struct rewinder *r, struct hand *h, unsigned slot, uint6
         struct content target;
         int rc;
 
-        if (r->is_parent && !any_own(r, gpa))
+        if (r->is_parent && !ownmap_any(r->own, gpa, r->unit_bytes))
                 return 0;
         rc = read_unit(h->target, gpa, r->unit_bytes, h->target_buf, &target, e);
-        if (rc == 0 && !r->is_parent && !r->options.whole)
+        if (rc == 0 && !r->is_parent)
                 rc = find_differences(r, h, slot, offset, target, e);
         if (rc == 0)
                 *checked_at(r, slot, offset) = true;
@@ -220,7 +209,7 @@ static int look_at_unit(struct rewinder *r, struct hand *h, unsigned slot, uint6
         bool *checked = checked_at(r, slot, offset);
         struct content target;
 
-        if (*checked || !any_own(r, gpa))
+        if (*checked || !ownmap_any(r->own, gpa, r->unit_bytes))
                 return 0;
 
         int rc = read_unit(h->target, gpa, r->unit_bytes, h->target_buf, &target, e);
@@ -278,7 +267,7 @@ static uint64_t write_pages(struct rewinder *r, unsigned slot, uint64_t offset,
                 uint64_t gpa = s->gpa + offset + at;
                 uint8_t *hva = s->hva + offset + at;
 
-                if (is_own(r, gpa)) {
+                if (ownmap_page(r->own, gpa)) {
                         if (page_is(hva, target, at))
                                 continue;
                         memcpy(hva, page_of(target, at), PAGE_BYTES);
@@ -298,7 +287,7 @@ static int write_unit(struct rewinder *r, struct hand *h, unsigned slot, uint64_
         uint64_t gpa = r->options.ram->slots[slot].gpa + offset;
         struct content target;
 
-        if (!any_own(r, gpa) &&
+        if (!ownmap_any(r->own, gpa, r->unit_bytes) &&
             !any_differs(r, page_index(r, slot, offset), r->unit_bytes / PAGE_BYTES))
                 return 0;
         ASSERT(*checked_at(r, slot, offset));           /* INV-READ */

@@ -30,8 +30,6 @@ struct rewinder_options {
         struct qs_image *target;        /* covers RAM */
         struct pager *pager;            /* serves what is missing; NULL = nothing ever is */
         bool shared;                    /* RAM is a private mapping of the parent's cache */
-        bool whole;                     /* nothing of RAM is missing, and the parent no image:
-                                           a clone's */
         const _Atomic bool *cancelled;  /* by others, before apply; NULL = never */
 };
 

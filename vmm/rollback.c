@@ -160,8 +160,7 @@ static int prepare(struct rollback *b, struct err *e)
         int rc = open_snapshot(b, e);
         const struct rewinder_options options = {
                 .ram = &vm->ram, .parent = vm->parent, .target = b->image, .pager = vm->pager,
-                .shared = vm->backing == VM_BACKING_SHARED,
-                .whole = vm->backing == VM_BACKING_CLONE, .cancelled = &b->cancelled,
+                .shared = vm->backing == VM_BACKING_SHARED, .cancelled = &b->cancelled,
         };
 
         if (rc == 0)

@@ -107,16 +107,6 @@ back early --tag two
 is_back early two
 stop early
 
-# a clone, whose pages that are not its own are those of the one it was cloned from
-"$vmm" clone shared twin --console "$work/twin.txt" >"$work/out" || die "vmm clone"
-refuses "has no snapshot" "$vmm" rollback twin
-"$vmm" save twin "$pool" --tag twin >"$work/out" || die "save twin"
-passes_again "$work/twin.txt" 1
-exactly twin twin
-exactly twin one
-exactly twin twin
-stop twin
-
 # its server is lost right before, and after
 kill_server copy
 exactly copy two
