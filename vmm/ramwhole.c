@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -71,16 +70,16 @@ static int own_reader(struct ramwhole *w, struct qs_reader **ret, struct err *e)
 
 /* A hole is found without reading it. Others who move the descriptor's offset meanwhile do
  * not matter: nobody reads from it. */
-static int read_flat(int fd, uint64_t gpa, size_t bytes, uint8_t *buf, bool *ret_zero,
-                     struct err *e)
+int ramwhole_read_flat(int flat_fd, uint64_t gpa, size_t bytes, uint8_t *buf, bool *ret_zero,
+                       struct err *e)
 {
-        off_t data = lseek(fd, (off_t)gpa, SEEK_DATA);
+        off_t data = lseek(flat_fd, (off_t)gpa, SEEK_DATA);
 
         *ret_zero = data < 0 ? errno == ENXIO : (uint64_t)data >= gpa + bytes;
         if (*ret_zero)
                 return 0;
 
-        int rc = io_pread_full(fd, buf, bytes, gpa);
+        int rc = io_pread_full(flat_fd, buf, bytes, gpa);
 
         return rc < 0 ? err_set(e, -rc, "read the memory that the VM was cloned with") : 0;
 }
@@ -92,7 +91,7 @@ static int read_parent(struct ramwhole *w, uint64_t gpa, size_t bytes, uint8_t *
         struct qs_reader *reader;
 
         if (w->flat_fd >= 0)
-                return read_flat(w->flat_fd, gpa, bytes, buf, ret_zero, e);
+                return ramwhole_read_flat(w->flat_fd, gpa, bytes, buf, ret_zero, e);
         *ret_zero = !w->inner.parent;
         if (*ret_zero)
                 return 0;

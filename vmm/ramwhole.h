@@ -9,10 +9,18 @@
 #ifndef VMM_RAMWHOLE_H
 #define VMM_RAMWHOLE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "common/err.h"
 #include "qcowstore/store.h"
 
 struct ramwhole;
+
+/* Whole pages of such a memfd; *ret_zero: all of it is, and buf is untouched. */
+int ramwhole_read_flat(int flat_fd, uint64_t gpa, size_t bytes, uint8_t *buf, bool *ret_zero,
+                       struct err *e);
 
 /* The parent is inner's, or a sealed memfd (offset = guest-physical address): flat_fd; -1 =
  * none. All of that outlives this. */

@@ -12,11 +12,13 @@
 #include "vmm/ownmap.h"
 #include "vmm/pager.h"
 #include "vmm/ramcrew.h"
+#include "vmm/ramwhole.h"
 
 /* Theory of operation
  *
- * A page of RAM is the guest's own (ownmap.h), or it shows what the parent has there, zeros
- * without a parent. Which of two ways is taken depends on what the target is:
+ * A page of RAM is the guest's own (ownmap.h), or it shows what the parent has there (an
+ * image, or the memfd of a clone), zeros without a parent. Which of two ways is taken depends
+ * on what the target is:
  *
  * give back  The target is the parent, and RAM a private mapping of its cache: own pages are
  *            given back to the kernel, and the parent's content shows again. Nothing is
@@ -151,16 +153,31 @@ static bool any_differs(const struct rewinder *r, uint64_t page, uint64_t n)
         return false;
 }
 
+/* What pages that are not the guest's own show. */
+static int read_parent(const struct rewinder *r, struct hand *h, uint64_t gpa,
+                       struct content *ret, struct err *e)
+{
+        if (h->parent)
+                return read_unit(h->parent, gpa, r->unit_bytes, h->parent_buf, ret, e);
+        if (r->options.flat_fd < 0)
+                return 0;
+
+        bool zero;
+        int rc = ramwhole_read_flat(r->options.flat_fd, gpa, r->unit_bytes, h->parent_buf, &zero,
+                                    e);
+
+        if (rc == 0)
+                ret->bytes = zero ? NULL : h->parent_buf;
+        return rc;
+}
+
 static int find_differences(struct rewinder *r, struct hand *h, unsigned slot, uint64_t offset,
                             struct content target, struct err *e)
 {
         uint64_t first = page_index(r, slot, offset);
         struct content parent = { NULL };
-        int rc = 0;
+        int rc = read_parent(r, h, r->options.ram->slots[slot].gpa + offset, &parent, e);
 
-        if (h->parent)
-                rc = read_unit(h->parent, r->options.ram->slots[slot].gpa + offset,
-                               r->unit_bytes, h->parent_buf, &parent, e);
         if (rc < 0 || (!target.bytes && !parent.bytes))
                 return rc;
         for (uint64_t at = 0; at < r->unit_bytes; at += PAGE_BYTES) {

@@ -26,7 +26,8 @@ struct rewinder;
 
 struct rewinder_options {
         const struct ram *ram;
-        struct qs_image *parent;        /* of pages that are not RAM's own; NULL = zeros */
+        struct qs_image *parent;        /* of pages that are not RAM's own; NULL = zeros, */
+        int flat_fd;                    /* or what this memfd has, as vm.h says; -1 = none */
         struct qs_image *target;        /* covers RAM */
         struct pager *pager;            /* serves what is missing; NULL = nothing ever is */
         bool shared;                    /* RAM is a private mapping of the parent's cache */

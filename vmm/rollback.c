@@ -159,7 +159,8 @@ static int prepare(struct rollback *b, struct err *e)
         struct vm *vm = b->vm;
         int rc = open_snapshot(b, e);
         const struct rewinder_options options = {
-                .ram = &vm->ram, .parent = vm->parent, .target = b->image, .pager = vm->pager,
+                .ram = &vm->ram, .parent = vm->parent, .flat_fd = vm->flat_fd,
+                .target = b->image, .pager = vm->pager,
                 .shared = vm->backing == VM_BACKING_SHARED, .cancelled = &b->cancelled,
         };
 

@@ -180,7 +180,7 @@ static void booted_here(void)
 
         struct qs_image *target = open_image(p.target_path);
         struct ram ram = new_ram(-1);
-        const struct rewinder_options o = { .ram = &ram, .target = target };
+        const struct rewinder_options o = { .flat_fd = -1, .ram = &ram, .target = target };
 
         write_some(&ram);
         for (uint64_t i = 0; i < PAGES; i++)
@@ -212,7 +212,9 @@ static void another_than_it_came_from(void)
         struct qs_image *parent = open_image(p.parent_path);
         struct qs_image *target = open_image(p.target_path);
         struct ram ram = new_ram(-1);
-        const struct rewinder_options o = { .ram = &ram, .parent = parent, .target = target };
+        const struct rewinder_options o = {
+                .flat_fd = -1, .ram = &ram, .parent = parent, .target = target,
+        };
 
         write_some(&ram);
         CU_ASSERT_EQUAL(rewind_to(&o, &stats, NULL), 0);
@@ -247,7 +249,7 @@ static void given_back_to_the_cache(void)
         struct qs_image *target = open_image(p.parent_path);
         struct ram ram = new_ram(cache);
         const struct rewinder_options o = {
-                .ram = &ram, .parent = parent, .target = target, .shared = true,
+                .flat_fd = -1, .ram = &ram, .parent = parent, .target = target, .shared = true,
         };
 
         write_some(&ram);
@@ -280,7 +282,7 @@ static void another_over_the_cache(void)
         struct qs_image *target = open_image(p.target_path);
         struct ram ram = new_ram(cache);
         const struct rewinder_options o = {
-                .ram = &ram, .parent = parent, .target = target, .shared = true,
+                .flat_fd = -1, .ram = &ram, .parent = parent, .target = target, .shared = true,
         };
 
         write_some(&ram);
@@ -313,7 +315,7 @@ static void damage_is_said_before(void)
         free(file);
 
         struct qs_image *target = open_image(p.target_path);
-        const struct rewinder_options o = { .ram = &ram, .target = target };
+        const struct rewinder_options o = { .flat_fd = -1, .ram = &ram, .target = target };
 
         write_some(&ram);
         CU_ASSERT_EQUAL_FATAL(rewinder_new(&o, &r, &e), 0);
@@ -338,7 +340,7 @@ static void cancelled_before(void)
         struct qs_image *target = open_image(p.target_path);
         struct ram ram = new_ram(-1);
         const struct rewinder_options o = {
-                .ram = &ram, .target = target, .cancelled = &cancelled,
+                .flat_fd = -1, .ram = &ram, .target = target, .cancelled = &cancelled,
         };
 
         CU_ASSERT_EQUAL_FATAL(rewinder_new(&o, &r, &e), 0);
