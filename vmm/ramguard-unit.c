@@ -185,7 +185,6 @@ static void want_locked(struct ramguard *g, const struct guard_unit *u) REQUIRES
 
 static void want(struct ramguard *g, const struct guard_unit *u)
 {
-        atomic_fetch_add(&g->waited, 1);
         lock_acquire(&g->lock);
         want_locked(g, u);
         lock_release(&g->lock);
@@ -213,20 +212,22 @@ bool guard_next_wanted(struct ramguard *g, uint64_t *ret_gpa)
         return any;
 }
 
-static void copy_aside(struct ramguard *g, const struct guard_unit *u)
+/* false: there is no room */
+static bool copy_aside(struct ramguard *g, const struct guard_unit *u)
 {
         uint8_t *room = staging_get(g->staging, u->bytes);
 
         if (!room) {
                 put_back(g, u, UNIT_HELD);
                 want(g, u);
-                return;
+                return false;
         }
         copy_own(g, u->gpa, u->bytes, room, ram_at(g->ram, u->gpa, u->bytes));
         g->aside[u->index] = room;
         lift(g, u->gpa, u->bytes);
         atomic_fetch_add(&g->aside_bytes, u->bytes);
         put_back(g, u, UNIT_ASIDE);
+        return true;
 }
 
 /* INV-REARM: whoever lifts protection while RAM is being prepared is done before the moment,
@@ -263,7 +264,8 @@ void guard_answer(struct ramguard *g, uint64_t gpa)
         enum guard_state was = claim(g, &u);
 
         if (was == UNIT_HELD && g->phase == GUARD_FROZEN) {
-                copy_aside(g, &u);
+                if (!copy_aside(g, &u))
+                        atomic_fetch_add(&g->waited, 1);
                 return;
         }
         lift(g, u.gpa, u.bytes);
@@ -339,6 +341,32 @@ static void take_small(struct ramguard *g, uint64_t gpa, size_t bytes, uint8_t *
         }
 }
 
+/* a moment ago */
+static bool has_room(struct ramguard *g)
+{
+        void *piece = staging_get(g->staging, RAM_HUGE_BYTES);
+
+        if (piece)
+                staging_put(g->staging, piece, RAM_HUGE_BYTES);
+        return piece;
+}
+
+/* What is wanted is copied aside as far as there is room again; its turn would come later. */
+static void help_wanted(struct ramguard *g)
+{
+        uint64_t gpa;
+
+        while (g->nwanted && has_room(g) && guard_next_wanted(g, &gpa)) {
+                struct guard_unit u = unit_at(g, gpa);
+                enum guard_state was = claim(g, &u);
+
+                if (was == UNIT_HELD)
+                        (void)copy_aside(g, &u);
+                else if (was == UNIT_ASIDE)
+                        put_back(g, &u, was);
+        }
+}
+
 int guard_take(struct ramguard *g, uint64_t gpa, size_t bytes, uint8_t *buf, struct err *e)
 {
         struct guard_unit u = unit_at(g, gpa);
@@ -347,6 +375,7 @@ int guard_take(struct ramguard *g, uint64_t gpa, size_t bytes, uint8_t *buf, str
                 take_huge(g, &u, gpa, bytes, buf);
         else
                 take_small(g, gpa, bytes, buf);
+        help_wanted(g);
         if (!g->failed)
                 return 0;
         lock_acquire(&g->lock);

@@ -37,7 +37,7 @@
  */
 
 /* of the staging memory is touched before the moment: the first touch is slow */
-#define STAGING_READY_BYTES (16ull << 20)
+#define STAGING_READY_BYTES (64ull << 20)
 
 static_assert(STAGING_SMALL_BYTES == GUARD_UNIT_BYTES && STAGING_LARGE_BYTES == RAM_HUGE_BYTES,
               "a piece is a unit");
