@@ -82,12 +82,24 @@ void lease_pass(struct lease *l, const struct stripes *s, const uint64_t *hva, s
                 stripes_wake_page(s, hva[i]);
 }
 
-void lease_end(struct lease *l)
+static bool end_locked(struct lease *l) REQUIRES(l->lock)
+{
+        bool dropped = l->dropped;
+
+        l->wanted = l->held = l->dropped = false;
+        fd_close(&l->fd);
+        return dropped;
+}
+
+void lease_end(struct lease *l, const struct stripes *s)
 {
         lock_acquire(&l->lock);
-        l->wanted = l->held = false;
-        fd_close(&l->fd);
+
+        bool dropped = end_locked(l);
+
         lock_release(&l->lock);
+        if (dropped)                    /* INV-PASSED: nobody asks for a socket any more */
+                stripes_wake(s);
 }
 
 /* ---- the watch thread ------------------------------------------------------------ */

@@ -11,8 +11,9 @@
  *
  * INV-PASSED: a missing fault that the caller has read is in the socket of a server that
  *             reads it to its end, or its thread is woken when there is a socket to pass it
- *             on by, and faults anew. So whatever comes while there is none is dropped, and
- *             what was in that of a dead server is faulted anew at the reattach.
+ *             on by, or when the lease ends, and faults anew. So whatever comes while there
+ *             is none is dropped, and what was in that of a dead server is faulted anew at
+ *             the reattach.
  *
  * Threads: as said at each function.
  */
@@ -51,7 +52,7 @@ int lease_await(struct lease *l, uint64_t deadline_ns, struct err *e);
 void lease_pass(struct lease *l, const struct stripes *s, const uint64_t *hva, size_t n);
 /* The caller, whose threads read no more and have passed on what they read. Also after a
  * lease_await() that failed, or with no lease at all. */
-void lease_end(struct lease *l);
+void lease_end(struct lease *l, const struct stripes *s);
 
 /* ---- the watch thread ---- */
 

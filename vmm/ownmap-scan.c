@@ -17,12 +17,13 @@ struct question {
         bool written;                   /* only what is not protected */
 };
 
-/* Returns how many regions were written, or a negative errno. Zero pages are nobody's own:
- * that one is there says that the page was never written. */
+/* Returns how many regions were written, or a negative errno. Zero pages count as others: when
+ * a huge page is split, from Linux 6.12 on, what of it is all zero becomes one, and was
+ * written. */
 static int scan(int fd, uint64_t start_hva, uint64_t end_hva, const struct question *q,
                 struct pagemapscan_region *regions, uint64_t *ret_walked_hva)
 {
-        uint64_t not = PAGE_ZERO | (q->of_files ? PAGE_OF_FILE : 0);
+        uint64_t not = q->of_files ? PAGE_OF_FILE : 0;
         struct pagemapscan s = {
                 .size = sizeof(s), .start_hva = start_hva, .end_hva = end_hva,
                 .regions = (uintptr_t)regions, .regions_max = REGIONS_MAX,

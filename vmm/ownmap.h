@@ -4,7 +4,7 @@
  * What "own" means stands in vmm/ram-source.h: present or swapped, and not of a file. All
  * else is the parent image's, or zero after a cold boot, and the map leaves it alone. The
  * map may say own of a page that is not, never the other way round:
- *  - zero pages are own only where /proc/self/pagemap is read (kernels before 6.7);
+ *  - zero pages are own: some were only read, others are what is left of a huge page;
  *  - so is what the page server has filled in the copy lane;
  *  - so is a page that is absent and write-protected: the kernel's marker of it looks like
  *    a protected page that was swapped out, to PAGEMAP_SCAN too. Whoever reads such a page

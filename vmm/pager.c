@@ -365,7 +365,7 @@ int pager_lease(struct pager *p, uint64_t deadline_ns, struct err *e)
         int rc = lease_await(&p->lease, deadline_ns, e);
 
         if (rc < 0)
-                lease_end(&p->lease);
+                lease_end(&p->lease, &p->stripes);
         return rc;
 }
 
@@ -376,7 +376,7 @@ void pager_pass(struct pager *p, const uint64_t *hva, size_t n)
 
 void pager_lease_end(struct pager *p)
 {
-        lease_end(&p->lease);
+        lease_end(&p->lease, &p->stripes);
 }
 
 bool pager_put(struct pager *p, uint64_t gpa, const void *page, size_t bytes)

@@ -126,15 +126,13 @@ static void *fault_thread(void *ctx)
         }
 }
 
-int guard_threads_start(struct ramguard *g, struct err *e)
+int guard_threads_start(struct ramguard *g, unsigned wanted, struct err *e)
 {
-        unsigned wanted = g->nthreads;
-
         g->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
         g->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (g->kick_fd < 0 || g->stop_fd < 0)
                 return err_set(e, errno, "create an eventfd");
-        for (g->nthreads = 0; g->nthreads < wanted; g->nthreads++) {
+        for (; g->nthreads < wanted; g->nthreads++) {
                 int why = pthread_create(&g->thread[g->nthreads], NULL, fault_thread, g);
 
                 if (why)

@@ -65,7 +65,7 @@ struct ramguard {
         struct staging *staging;
         struct guard_slice *slice;
         size_t nslices;
-        unsigned nthreads;
+        unsigned nthreads;              /* that run */
         int kick_fd;                    /* one thread, to help arming */
         int stop_fd;
         pthread_t thread[GUARD_THREADS_MAX];
@@ -114,7 +114,7 @@ void guard_fail(struct ramguard *g, const struct err *e);
 
 /* ---- ramguard-fault.c ---- */
 
-int guard_threads_start(struct ramguard *g, struct err *e);
+int guard_threads_start(struct ramguard *g, unsigned wanted, struct err *e);
 void guard_threads_stop(struct ramguard *g);
 /* Arms slices, as long as there are any; any number of threads. */
 void guard_arm(struct ramguard *g);

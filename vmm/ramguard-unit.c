@@ -58,11 +58,32 @@ static bool hold_unit(struct ramguard *g, const struct guard_unit *u, enum hold 
         return hold;
 }
 
-/* Whole units, however few of their pages are the guest's own: fewer calls, and the others
- * can be protected as well (INV-MOMENT asks for more than enough). */
-static int protect_run(struct ramguard *g, uint64_t gpa, uint64_t end, struct err *e)
+/* INV-NOMARK: no absent page is protected. In mappings of files and of hugetlbfs the kernel
+ *             would put a marker in its place, which a scan takes for a page that is there
+ *             (ownmap.h), and over which UFFDIO_ZEROPAGE puts nothing: who touches the page
+ *             would fault for ever. */
+static bool has_markers(const struct ramguard *g)
+{
+        return g->ram->of_file || g->ram->hugetlb;
+}
+
+static int protect(struct ramguard *g, uint64_t gpa, uint64_t end, struct err *e)
 {
         return gpa == end ? 0 : protection_set(g->protection, gpa, end - gpa, true, e);
+}
+
+/* Where there are no markers whole units, however few of their pages are the guest's own:
+ * fewer calls, and absent pages are passed over. */
+static int protect_run(struct ramguard *g, uint64_t gpa, uint64_t end, struct err *e)
+{
+        struct ownmap_run run = { .gpa = gpa };
+        int rc = 0;
+
+        if (!has_markers(g))
+                return protect(g, gpa, end, e);
+        while (rc == 0 && ownmap_run(g->own, run.gpa + run.bytes, end, 0, &run))
+                rc = protect(g, run.gpa, run.gpa + run.bytes, e);
+        return rc;
 }
 
 static int hold_units(struct ramguard *g, const struct guard_slice *slice, enum hold how,
@@ -84,32 +105,21 @@ static int hold_units(struct ramguard *g, const struct guard_slice *slice, enum 
         return rc < 0 ? rc : protect_run(g, run, end, e);
 }
 
-static int protect_own(struct ramguard *g, const struct guard_slice *slice, struct err *e)
-{
-        uint64_t end = slice->gpa + slice->bytes;
-        struct ownmap_run run = { .gpa = slice->gpa };
-        int rc = 0;
-
-        while (rc == 0 && ownmap_run(g->own, run.gpa + run.bytes, end, 0, &run))
-                rc = protect_run(g, run.gpa, run.gpa + run.bytes, e);
-        return rc;
-}
-
 /* While the guest runs. What is not protected at the moment is found again for that; so
  * nothing may be protected that is in no map, nor be in the map without being there.
- * Where absent pages can be protected as well, by a marker that a scan would take for a
- * page (ownmap.h), only what was found is protected. Other memory is protected first and
- * scanned then, which is quicker. */
+ * Where there are markers only what was found is protected (INV-NOMARK). Other memory is
+ * protected first and scanned then, which is quicker. */
 static int hold_early(struct ramguard *g, const struct guard_slice *slice, struct err *e)
 {
-        bool markers = g->ram->of_file || g->ram->hugetlb;
-        int rc = markers ? 0 : protect_run(g, slice->gpa, slice->gpa + slice->bytes, e);
+        bool markers = has_markers(g);
+        uint64_t end = slice->gpa + slice->bytes;
+        int rc = markers ? 0 : protect(g, slice->gpa, end, e);
 
         if (rc == 0)
                 rc = scan(g, slice, HOLD_EARLY, e);
         if (rc == 0 && markers)
-                rc = protect_own(g, slice, e);
-        for (uint64_t at = slice->gpa; rc == 0 && at < slice->gpa + slice->bytes;) {
+                rc = protect_run(g, slice->gpa, end, e);
+        for (uint64_t at = slice->gpa; rc == 0 && at < end;) {
                 struct guard_unit u = unit_at(g, at);
 
                 (void)hold_unit(g, &u, HOLD_EARLY);
@@ -131,7 +141,11 @@ int guard_hold(struct ramguard *g, const struct guard_slice *slice, struct err *
 
 /* ---- claims ---------------------------------------------------------------------- */
 
-/* The unit is this thread's, and what it was before. There is nothing to have where that is
+/* INV-WOKEN: a unit that was copied is no longer BUSY before its protection is lifted. Who
+ *            finds it BUSY need do nothing: his message was there before the lift, which wakes
+ *            its thread. Who comes later lifts it himself, as often as he likes.
+ *
+ * The unit is this thread's, and what it was before. There is nothing to have where that is
  * NONE or GONE. Whoever has it is waited for: he copies, and waits for nobody. */
 static enum guard_state claim(struct ramguard *g, const struct guard_unit *u)
 {
@@ -224,9 +238,9 @@ static bool copy_aside(struct ramguard *g, const struct guard_unit *u)
         }
         copy_own(g, u->gpa, u->bytes, room, ram_at(g->ram, u->gpa, u->bytes));
         g->aside[u->index] = room;
-        lift(g, u->gpa, u->bytes);
         atomic_fetch_add(&g->aside_bytes, u->bytes);
         put_back(g, u, UNIT_ASIDE);
+        lift(g, u->gpa, u->bytes);
         return true;
 }
 
@@ -304,9 +318,9 @@ static void take_huge(struct ramguard *g, const struct guard_unit *u, uint64_t g
         }
         if (was == UNIT_ASIDE)
                 drop_aside(g, u);
-        else
-                lift(g, u->gpa, u->bytes);
         put_back(g, u, UNIT_GONE);
+        if (was == UNIT_HELD)
+                lift(g, u->gpa, u->bytes);
 }
 
 /* All of a chunk are claimed, copied, and then let go together: one call instead of 16. */
@@ -323,14 +337,6 @@ static void take_small(struct ramguard *g, uint64_t gpa, size_t bytes, uint8_t *
                 if (was[i] == UNIT_HELD || was[i] == UNIT_ASIDE)
                         copy_own(g, u.gpa, u.bytes, buf + (u.gpa - gpa), source_of(g, &u, was[i]));
         }
-        for (unsigned i = 0; i <= n; i++) {
-                if (i < n && was[i] == UNIT_HELD)
-                        continue;
-                if (run < i)
-                        lift(g, gpa + ((uint64_t)run << GUARD_UNIT_BITS),
-                             (uint64_t)(i - run) << GUARD_UNIT_BITS);
-                run = i + 1;
-        }
         for (unsigned i = 0; i < n; i++) {
                 struct guard_unit u = unit_at(g, gpa + ((uint64_t)i << GUARD_UNIT_BITS));
 
@@ -338,6 +344,14 @@ static void take_small(struct ramguard *g, uint64_t gpa, size_t bytes, uint8_t *
                         drop_aside(g, &u);
                 if (was[i] == UNIT_HELD || was[i] == UNIT_ASIDE)
                         put_back(g, &u, UNIT_GONE);
+        }
+        for (unsigned i = 0; i <= n; i++) {
+                if (i < n && was[i] == UNIT_HELD)
+                        continue;
+                if (run < i)
+                        lift(g, gpa + ((uint64_t)run << GUARD_UNIT_BITS),
+                             (uint64_t)(i - run) << GUARD_UNIT_BITS);
+                run = i + 1;
         }
 }
 

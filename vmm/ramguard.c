@@ -96,6 +96,13 @@ static int make_staging(struct ramguard *g, uint64_t limit_bytes, struct err *e)
         return rc;
 }
 
+static unsigned threads_for(const struct ramguard_options *o)
+{
+        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+        return MIN(MIN(o->cpus, (unsigned)MAX(cpus, 1)), GUARD_THREADS_MAX);
+}
+
 static int build(struct ramguard *g, const struct ramguard_options *o, struct err *e)
 {
         int rc = ownmap_new(o->ram, &g->own, e);
@@ -109,7 +116,7 @@ static int build(struct ramguard *g, const struct ramguard_options *o, struct er
         if (rc == 0)
                 rc = cut_slices(g, e);
         if (rc == 0)
-                rc = guard_threads_start(g, e);
+                rc = guard_threads_start(g, threads_for(o), e);
         /* what is written meanwhile, and what comes to it, is less than all */
         if (rc == 0 && ownmap_can_rescan(g->own))
                 rc = guard_arm_all(g, false, e);
@@ -119,7 +126,6 @@ static int build(struct ramguard *g, const struct ramguard_options *o, struct er
 int ramguard_new(const struct ramguard_options *o, struct ramguard **ret, struct err *e)
 {
         struct ramguard *g = calloc(1, sizeof(*g));
-        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
         if (!g)
                 return err_msg(e, ENOMEM, "no memory to guard guest RAM");
@@ -127,7 +133,6 @@ int ramguard_new(const struct ramguard_options *o, struct ramguard **ret, struct
         g->pager = o->pager;
         g->parent = o->parent;
         g->kick_fd = g->stop_fd = -1;
-        g->nthreads = MIN(MIN(o->cpus, (unsigned)MAX(cpus, 1)), GUARD_THREADS_MAX);
         lock_init(&g->lock);
         cond_init(&g->armed);
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -317,11 +318,40 @@ static int play(struct world *w)
         return able ? 0 : 77;
 }
 
+/* Whatever cannot be had when it is made, a guard says so and nothing is left. */
+static void few_descriptors(void)
+{
+        struct ram ram;
+        struct ramguard_options o = { .ram = &ram, .cpus = WRITERS };
+        struct rlimit before, few;
+        struct err e;
+        int rc = -1;
+
+        TEST(ram_init(&ram, RAM_BYTES, &e) == 0);
+        TEST(ram_map_anonymous(&ram, false, RAM_SMALL, &e) == 0);
+        TEST(getrlimit(RLIMIT_NOFILE, &before) == 0);
+        few = before;
+        for (few.rlim_cur = 3; rc < 0 && few.rlim_cur < 32; few.rlim_cur++) {
+                struct ramguard *g;
+
+                TEST(setrlimit(RLIMIT_NOFILE, &few) == 0);
+                rc = ramguard_new(&o, &g, &e);
+                TEST(setrlimit(RLIMIT_NOFILE, &before) == 0);
+                if (rc == 0)
+                        ramguard_free(g);
+                else if (rc != -EMFILE)
+                        break;          /* it cannot be done here at all */
+        }
+        TEST(few.rlim_cur > 4);
+        ram_unmap(&ram);
+}
+
 int main(void)
 {
         int rc = 0;
 
         alarm(SECONDS_MAX);
+        few_descriptors();
         for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(runs); i++) {
                 AUTO_FREE struct world *w = calloc(1, sizeof(*w));
 

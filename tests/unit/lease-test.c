@@ -104,7 +104,7 @@ static void rig_up(struct rig *r)
 
 static void rig_down(struct rig *r)
 {
-        lease_end(&r->lease);
+        lease_end(&r->lease, &r->stripes);
         ASSERT(uffd_zero(r->stripes.uffds[0], (uintptr_t)r->ram, BYTES) == UFFD_DONE);
         pthread_join(r->waiter, NULL);
         lease_fini(&r->lease);
@@ -176,7 +176,7 @@ static void asked_once(void)
         hva = (uintptr_t)r.ram + 5 * PAGE;
         lease_pass(&r.lease, &r.stripes, &hva, 1);
         CU_ASSERT_TRUE(arrives(&r, hva));
-        lease_end(&r.lease);
+        lease_end(&r.lease, &r.stripes);
         CU_ASSERT_EQUAL(recv(r.passed, &hva, 1, MSG_DONTWAIT), 0);
         lease_granted(&r.lease, r.number);              /* too late */
         lease_begin(&r.lease);

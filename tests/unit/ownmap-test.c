@@ -116,7 +116,7 @@ static void anonymous_pages(void)
         ram_unmap(&ram);
 }
 
-/* A page that was only read: a zero page, nobody's own where the kernel tells. */
+/* A page that was only read may be what is left of a written one (ownmap-scan.c). */
 static void zero_pages(void)
 {
         for (size_t w = 0; w < ARRAY_SIZE(ways); w++) {
@@ -127,8 +127,7 @@ static void zero_pages(void)
                 struct ownmap *m = map_by(ways[w], &ram);
 
                 if (m)
-                        EXPECT_EQUAL(ways[w]->name, ownmap_page(m, 5 * PAGE),
-                                     ways[w] == &ownmap_by_pagemap);
+                        EXPECT_TRUE(ways[w]->name, ownmap_page(m, 5 * PAGE));
                 ownmap_free(m);
                 ram_unmap(&ram);
         }
@@ -403,7 +402,7 @@ static void nothing_is_leaked(void)
 
 static const CU_TestInfo cases[] = {
         { "anonymous memory: written pages, at every edge", anonymous_pages },
-        { "zero pages are own only by pagemap", zero_pages },
+        { "zero pages are own", zero_pages },
         { "cache: clean, written, thrown away, absent; two slots", cache_pages },
         { "transparent huge pages are told until split", transparent_huge_pages },
         { "hugetlbfs is huge by both ways", hugetlb_pages },
