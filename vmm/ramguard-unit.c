@@ -143,7 +143,9 @@ int guard_hold(struct ramguard *g, const struct guard_slice *slice, struct err *
 
 /* INV-WOKEN: a unit that was copied is no longer BUSY before its protection is lifted. Who
  *            finds it BUSY need do nothing: his message was there before the lift, which wakes
- *            its thread. Who comes later lifts it himself, as often as he likes.
+ *            its thread. Who comes later lifts it himself, as often as he likes. So whoever
+ *            has had a unit BUSY lifts it, unless it is held again, and that is so for huge
+ *            ones only, whose finders wait.
  *
  * The unit is this thread's, and what it was before. There is nothing to have where that is
  * NONE or GONE. Whoever has it is waited for: he copies, and waits for nobody. */
@@ -282,9 +284,9 @@ void guard_answer(struct ramguard *g, uint64_t gpa)
                         atomic_fetch_add(&g->waited, 1);
                 return;
         }
-        lift(g, u.gpa, u.bytes);
         if (was != UNIT_NONE && was != UNIT_GONE)
                 put_back(g, &u, was);
+        lift(g, u.gpa, u.bytes);
 }
 
 /* ---- the sweep ------------------------------------------------------------------- */
@@ -345,8 +347,9 @@ static void take_small(struct ramguard *g, uint64_t gpa, size_t bytes, uint8_t *
                 if (was[i] == UNIT_HELD || was[i] == UNIT_ASIDE)
                         put_back(g, &u, UNIT_GONE);
         }
+        /* what was aside too: INV-WOKEN */
         for (unsigned i = 0; i <= n; i++) {
-                if (i < n && was[i] == UNIT_HELD)
+                if (i < n && (was[i] == UNIT_HELD || was[i] == UNIT_ASIDE))
                         continue;
                 if (run < i)
                         lift(g, gpa + ((uint64_t)run << GUARD_UNIT_BITS),
@@ -376,8 +379,10 @@ static void help_wanted(struct ramguard *g)
 
                 if (was == UNIT_HELD)
                         (void)copy_aside(g, &u);
-                else if (was == UNIT_ASIDE)
-                        put_back(g, &u, was);
+                if (was != UNIT_ASIDE)
+                        continue;
+                put_back(g, &u, was);
+                lift(g, u.gpa, u.bytes);        /* INV-WOKEN */
         }
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "vmm/memroom.h"
 #include "vmm/ramguard-priv.h"
 
 /* Theory of operation
@@ -81,10 +82,14 @@ static int make_units(struct ramguard *g, struct err *e)
 
 static uint64_t staging_bytes(const struct ramguard_options *o)
 {
-        if (o->staging_bytes)
-                return MAX(ALIGN_UP(o->staging_bytes, RAM_HUGE_BYTES), RAM_HUGE_BYTES);
-        return ALIGN_UP(MIN(MAX(o->ram->bytes / 8, RAMGUARD_STAGING_MIN), RAMGUARD_STAGING_MAX),
-                        RAM_HUGE_BYTES);
+        uint64_t bytes = o->staging_bytes;
+
+        if (!bytes) {
+                bytes = MIN(MAX(o->ram->bytes / 8, RAMGUARD_STAGING_MIN), RAMGUARD_STAGING_MAX);
+                /* the kernel would not refuse it, but end the VM */
+                bytes = MIN(bytes, memroom_bytes() / 2);
+        }
+        return MAX(ALIGN_DOWN(bytes, RAM_HUGE_BYTES), RAM_HUGE_BYTES);
 }
 
 static int make_staging(struct ramguard *g, uint64_t limit_bytes, struct err *e)

@@ -23,7 +23,8 @@ struct ramguard_options {
         struct qs_image *parent;        /* where pages that RAM has not got are; NULL = zeros */
         unsigned cpus;                  /* of the guest: so many faults at a time */
         uint64_t staging_bytes;         /* for pages that are copied aside; 0 = an eighth of
-                                           RAM, within RAMGUARD_STAGING_MIN and _MAX */
+                                           RAM, within RAMGUARD_STAGING_MIN and _MAX, but at
+                                           most half of the memory that is left */
 };
 
 #define RAMGUARD_STAGING_MIN (64ull << 20)
