@@ -18,10 +18,13 @@ struct survey {
 };
 
 /* The layer of top that is the very image, with all behind it; NULL = none. */
+/* A layer above it that is shorter hides what the image has behind that one's end. */
 static const struct qs_image *find_kin(const struct qs_image *top, const struct qs_image *image)
 {
-        while (top && !qs_image_same(top, image))
-                top = top->parent;
+        for (; top && !qs_image_same(top, image); top = top->parent) {
+                if (top->disk_bytes < image->disk_bytes)
+                        return NULL;
+        }
         return top;
 }
 

@@ -2,22 +2,39 @@
 /* guest RAM into the file */
 #include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "qcowstore/crew.h"
 #include "qcowstore/dedupindex.h"
 #include "qcowstore/ramjob.h"
 
+/* Of an image that somebody else made, whose seed a new file may have taken over
+ * (heritage.h), guests may know it: what is not written down has one of its own. */
+static int seed_of(const struct qs_writer *w, uint64_t *ret, struct err *e)
+{
+        *ret = w->seed;
+        if (!w->pool && getrandom(ret, sizeof(*ret), 0) != sizeof(*ret))
+                return err_set(e, errno, "get random bytes");
+        return 0;
+}
+
 /* What the file has already. */
 static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
 {
         struct pool *pool = w->pool;
+        uint64_t seed;
 
         if (w->into)                    /* of all tags of the file that is made */
                 w->dedup = w->into->dedup;
         if (w->dedup)
                 return 0;
-        w->dedup = dedup_new(w->seed, MIN(clusters + (pool ? dedupindex_size(pool) : 0),
-                                          DEDUP_CONTENTS_MAX), w->refs_max);
+
+        int rc = seed_of(w, &seed, e);
+
+        if (rc < 0)
+                return rc;
+        w->dedup = dedup_new(seed, MIN(clusters + (pool ? dedupindex_size(pool) : 0),
+                                       DEDUP_CONTENTS_MAX), w->refs_max);
         if (!w->dedup)
                 return err_set(e, ENOMEM, "place guest memory");
         if (!pool)
@@ -25,7 +42,7 @@ static int make_dedup(struct qs_writer *w, uint64_t clusters, struct err *e)
         if (dedupindex_present(pool))
                 return dedupindex_load(pool, &w->space, w->dedup, e);
 
-        int rc = dedupindex_build(pool, &w->space, w->dedup, e);
+        rc = dedupindex_build(pool, &w->space, w->dedup, e);
 
         /* which opens all tags */
         return rc == 0 && w->replaced ? writer_lock_replaced(w, e) : rc;

@@ -211,8 +211,11 @@ int kvm_remap(struct kvm *kvm, const struct ram *ram, struct err *e)
 
         if (has_second_level())
                 return 0;
-        for (unsigned i = 0; i < ram->nslots && rc == 0; i++)
+        for (unsigned i = 0; i < ram->nslots && rc == 0; i++) {
                 rc = set_slot(kvm, ram, i, 0, e);
+                if (rc == -EINVAL)              /* a try that failed has taken it away */
+                        rc = 0;
+        }
         return rc == 0 ? create_slots(kvm, ram, e) : rc;
 }
 

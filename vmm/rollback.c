@@ -275,7 +275,8 @@ int rollback_start(struct vm *vm, const struct rollback_request *request,
                 strcpy(b->request.tag, vm->snapshot.tag);
         b->done = done;
         b->done_ctx = ctx;
-        b->stay_paused = request->paused || vm->state == VM_PAUSED;
+        /* one that waits for a page would run */
+        b->stay_paused = request->paused || (vm->state == VM_PAUSED && !vm->waits_for_memory);
         b->start_ns = clock_now_ns();
         vm->rollback = b;
         rc = pthread_create(&b->thread, NULL, rollback_thread, b);
