@@ -190,6 +190,8 @@ void moment_over(struct moment *m)
         m->source = NULL;
         if (!m->o.ends)
                 go_on(m, true);
+        else if (m->stands)
+                m->times.pause_ns = clock_now_ns() - m->from_ns;
 }
 
 static void describe(struct moment *m, struct moment_state *ret)

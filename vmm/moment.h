@@ -39,7 +39,8 @@ struct moment_times {
         uint64_t stop_ns;               /* until the last vCPU stood still */
         uint64_t state_ns;              /* reading KVM's and the devices' state */
         uint64_t protect_ns;            /* of RAM */
-        uint64_t pause_ns;              /* until the vCPUs were told to go on */
+        uint64_t pause_ns;              /* until the vCPUs were told to go on; of a guest
+                                           that ends here until RAM was copied */
 };
 
 /* What can be done before: the guest runs. */
