@@ -56,12 +56,14 @@ grep -q "clone 'kid-3': .*log-3" "$work/err" || die "it says '$(cat "$work/err")
 leaves_nothing "a clone that cannot start"
 
 # a command without room for a guest's addresses
-(
-        # shellcheck disable=SC3045 # Debian's sh has it
-        ulimit -v 100000
-        ! "$vmm" clone vm1 kid >"$work/out" 2>"$work/err"
-) || die "a clone in 100 MB of addresses"
-[ "$(wc -l <"$work/err")" = 1 ] || die "it says '$(cat "$work/err")'"
+sanitized || {
+        (
+                # shellcheck disable=SC3045 # Debian's sh has it
+                ulimit -v 100000
+                ! "$vmm" clone vm1 kid >"$work/out" 2>"$work/err"
+        ) || die "a clone in 100 MB of addresses"
+        [ "$(wc -l <"$work/err")" = 1 ] || die "it says '$(cat "$work/err")'"
+}
 leaves_nothing "a command without addresses"
 
 # killed: while the parent copies, while clones are made

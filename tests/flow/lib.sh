@@ -170,11 +170,14 @@ slow_disk() {
         vmm_run=$work/slow-vm
 }
 
-# has_shim: $shim is a library that makes calls fail or slow (tests/crash/failnth.c), but
-# for programs with sanitizers, which do not like preloaded ones
+# sanitized: programs with sanitizers keep freed memory, want all addresses, and do not like
+# preloaded libraries
+sanitized() { nm "$vmm" 2>/dev/null | grep -q ' __[at]san_init'; }
+
+# has_shim: $shim is a library that makes calls fail or slow (tests/crash/failnth.c)
 has_shim() {
         shim=$build/tests/crash/failnth.so
-        [ -f "$shim" ] && ! nm "$vmm" 2>/dev/null | grep -q ' __[at]san_init'
+        [ -f "$shim" ] && ! sanitized
 }
 need_shim() { has_shim || skip "calls cannot be made to fail or slow in this build"; }
 
@@ -282,6 +285,11 @@ saved_to() {
 descriptors() { find "/proc/$(vm_pid "$1")/fd" -type l | wc -l; }
 # own_memory NAME: of the VM's process, in KiB
 own_memory() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$(vm_pid "$1")/status"; }
+# memory_is_back NAME KIB: as much as before, but for what an allocator keeps
+memory_is_back() {
+        sanitized || [ "$(own_memory "$1")" -le $(($2 + 8192)) ] ||
+                die "$(own_memory "$1") KiB of memory, $2 before"
+}
 
 vm_pid() { cat "$VMM_RUNTIME_DIR/$1.lock"; }
 # server_pid NAME: of the VM's private page server

@@ -59,8 +59,7 @@ for how in cancel INT TERM KILL; do
 done
 within 10 descriptors_are vm1 "$before" ||
         die "$(descriptors vm1) descriptors are open, $before were"
-[ "$(own_memory vm1)" -le $((memory + 8192)) ] ||
-        die "$(own_memory vm1) KiB of memory, $memory before"
+memory_is_back vm1 "$memory"
 # and they ended soon: a whole save writes each of 64 MiB
 writes=$(grep -c -s pwritev "$work/writes" || true)
 [ "${writes:-0}" -lt $((12 * 64 * 3 / 4)) ] || die "the saves went on: $writes writes"

@@ -40,8 +40,7 @@ for size in 64K 1M 8M 32M 60M; do
         done
 done
 [ "$(descriptors vm1)" = "$before" ] || die "$(descriptors vm1) descriptors, $before before"
-[ "$(own_memory vm1)" -le $((memory + 8192)) ] ||
-        die "$(own_memory vm1) KiB of memory, $memory before"
+memory_is_back vm1 "$memory"
 mount -o remount,size=128M "$disk"
 "$vmm" save vm1 "$disk/state.qcow2" >"$work/out" || die "save after there was no space"
 ram_is_whole "$disk/state.qcow2"
