@@ -117,7 +117,7 @@ exactly shared two
 
 # again and again
 n=0
-while [ $n -lt 100 ]; do
+while [ $n -lt "${ROLLBACKS:-25}" ]; do
         n=$((n + 1))
         back shared --tag one
 done

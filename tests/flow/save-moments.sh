@@ -5,13 +5,13 @@
 # Method: a guest that writes all the time, saved at random moments, each image against what
 #         the payload says its RAM must be at that tick; cold-booted, loaded, in both lanes
 #         while the revert is filling, with little memory to copy aside, with huge pages.
-#         LIVE_SAVES=500 for that many (default 12), of which every fourth is reverted.
+#         LIVE_SAVES=500 for that many (default 6), of which every fourth is reverted.
 # shellcheck source=tests/flow/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_kvm
 need_uffd
 
-saves=${LIVE_SAVES:-12}
+saves=${LIVE_SAVES:-6}
 n=0
 seed=$$
 
