@@ -182,7 +182,7 @@ struct qs_writer_options {
         bool append;                    /* add the tag to the file, if there is one, whose
                                          * cluster size holds then; force replaces a tag */
         bool compress_alike;            /* in such a file as it is done there */
-        bool background;                /* work is done by threads of nice 10 */
+        bool background;                /* work is done by threads of nice 5 */
         /* Path of a parent: what it has already is not stored. An image of ours in
          * the folder of the new one, with one snapshot and the same disk_bytes; it
          * is marked as a parent, if that can be done, and must not change any

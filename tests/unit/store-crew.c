@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: a crew does all its work and tells the first failure; one in the background
- *       works at nice 10, and leaves its caller as it was.
+ *       works at nice 5, and leaves its caller as it was.
  * Method: work that notes who does it and at which priority; a pthread_create() that
  *       fails when it is told to. */
 #include <errno.h>
@@ -188,7 +188,7 @@ static void writer(void)
 
 static const CU_TestInfo cases[] = {
         { "the caller works too", usual },
-        { "nice 10 in the background, and not the caller", in_background },
+        { "nice 5 in the background, and not the caller", in_background },
         { "the first failure is told", failures },
         { "no thread can be created", no_thread },
         { "nobody is brought forward", behind_already },
