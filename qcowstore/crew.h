@@ -25,7 +25,7 @@
 
 /* more threads than this do not make one file faster */
 #define CREW_MAX 64
-/* of a crew in the background: a quarter of what a guest's CPU gets beside it; with 10 it is a
+/* of a crew in the background: a third of what a guest's CPU gets beside it; with 10 it is a
  * tenth, and a save beside CPUs that are all busy takes ten times as long */
 #define CREW_NICE 5
 
