@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* keep.h - keeps a moment of a disk in a file of its own, while the guest goes on.
+ *
+ * new     while the guest runs: makes a file without a name in the target's folder.
+ * freeze  at the moment: the device is drained. Takes microseconds, allocates nothing.
+ * run     from a thread of the save's: reflink (writes of the guest wait for it), or copies
+ *         everything that is not a hole, while a write of the guest first sets aside what it
+ *         overwrites. Afterwards the file holds the moment, durable.
+ * publish gives it its name; what has the name is replaced only if it must not exist: -EEXIST.
+ * free    without publish nothing is left. Ends the setting aside.
+ */
+#ifndef VMM_DISK_KEEP_H
+#define VMM_DISK_KEEP_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "vmm/disk/disk.h"
+
+enum disks_mode {
+        DISKS_AUTO,                     /* reflink where the file system can, else copy */
+        DISKS_REFLINK,                  /* or fail */
+        DISKS_COPY,
+        DISKS_NONE,                     /* the disk stays what it is: only its identity is kept */
+};
+
+/* What a saved VM says of the disk that belongs to its RAM. Section META, key "disks_kept". */
+struct disk_identity {
+        char path[4096];                /* absolute, or relative to the image's folder */
+        uint64_t bytes;
+        uint64_t content;               /* id of what is in it: identity.c says how it is made */
+        int64_t mtime_ns;
+        uint64_t inode;
+};
+
+struct disk_keep_options {
+        const char *target_path;
+        enum disks_mode mode;           /* not NONE */
+        bool (*cancelled)(void *ctx);
+        void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+        void *ctx;
+};
+
+int disk_keep_new(struct disk *d, const struct disk_keep_options *o, struct disk_keep **ret,
+                  struct err *e);
+void disk_keep_freeze(struct disk_keep *k);
+int disk_keep_run(struct disk_keep *k, struct err *e);
+int disk_keep_publish(struct disk_keep *k, struct disk_identity *ret, struct err *e);
+void disk_keep_free(struct disk_keep *k);
+/* "reflink" or "copy"; bytes copied and set aside: what `vmm save` prints. */
+struct json_object *disk_keep_describe(const struct disk_keep *k);
+
+/* Of a disk that is not kept, at the moment, drained and flushed. */
+int disk_identify(struct disk *d, struct disk_identity *ret, struct err *e);
+/* -ESTALE with a sentence and the remedy if what is at path is not (any more) that disk. */
+int disk_identity_check(const struct disk_identity *id, const char *path, struct err *e);
+struct json_object *disk_identity_encode(const struct disk_identity *id);
+int disk_identity_decode(struct json_object *o, struct disk_identity *ret, struct err *e);
+
+#endif
