@@ -43,13 +43,19 @@ struct virtqueue {
         bool event_idx;                 /* VIRTIO_F_EVENT_IDX was negotiated */
         bool indirect;                  /* VIRTIO_F_INDIRECT_DESC was */
         bool broken;
+        bool kicks_off;                 /* vq_kicks_off() */
         /* while ready; inside RAM */
         const struct vring_desc *desc;
         const struct vring_avail *avail;
         struct vring_used *used;
+        /* INV-TAKEN: a head is with the device once at most */
+        bool taken[VQ_SIZE_MAX];
+        uint16_t taken_head[VQ_SIZE_MAX];       /* by index in the available ring */
 };
 
-/* A request: first what the device reads, then what it writes. */
+/* A request: first what the device reads, then what it writes. Its pieces are not empty; all
+ * of them together have less than 4 GiB. A device has at most s.size requests at a time, each
+ * with a head of its own below s.size (INV-TAKEN). */
 struct vq_chain {
         uint16_t head;
         unsigned nout, nin;             /* pieces: iov[0..nout), iov[nout..nout+nin) */
@@ -57,16 +63,20 @@ struct vq_chain {
         struct iovec iov[VQ_IOV_MAX];
 };
 
-/* From q->s: checks size, addresses and alignment and makes it usable. -EBADMSG if s.ready
- * and they are wrong (q is broken then). */
+/* From q->s, event_idx and indirect: checks size, addresses and alignment and makes it usable;
+ * no request is taken, kicks are on. Touches no guest memory. -EBADMSG if s.ready and they are
+ * wrong (q is broken then). */
 int vq_attach(struct virtqueue *q, const struct ram *ram, uint16_t size_max, struct err *e);
 void vq_reset(struct virtqueue *q);
 
-/* 1: *ret is the next request; 0: there is none; -EBADMSG: the ring is broken, *e says how. */
+/* 1: *ret is the next request; 0: there is none, and the guest will kick when there is (unless
+ * kicks are off); -EBADMSG: the ring is broken, *e says how. *ret is undefined but for 1. */
 int vq_pop(struct virtqueue *q, struct vq_chain *ret, struct err *e);
-/* The request taken last goes back, as if never taken. Only while none was taken since. */
+/* The request taken last goes back, as if never taken. It was not pushed. Again for the one
+ * taken before it, and so on. */
 void vq_unpop(struct virtqueue *q);
-/* A request is done, written bytes of its in part were filled. Visible to the guest. */
+/* A request that was taken is done, written bytes of its in part were filled. Visible to the
+ * guest. Also while the ring is broken. */
 void vq_push(struct virtqueue *q, uint16_t head, uint32_t written);
 /* After pushes: whether the guest wants an interrupt. Remembers that it was given. */
 bool vq_wants_interrupt(struct virtqueue *q);
@@ -77,7 +87,8 @@ bool vq_kicks_on(struct virtqueue *q);
 /* Copies between a chain's out (or in) part at offset and a buffer; bytes copied. */
 size_t vq_read(const struct vq_chain *c, size_t offset, void *buf, size_t bytes);
 size_t vq_write(const struct vq_chain *c, size_t offset, const void *buf, size_t bytes);
-/* The pieces of [offset, offset+bytes) of the out (or in) part; their number, at most room. */
+/* The pieces of [offset, offset+bytes) of the out (or in) part, cut off at its end; their
+ * number, at most room. */
 unsigned vq_out_pieces(const struct vq_chain *c, size_t offset, size_t bytes, struct iovec *ret,
                        unsigned room);
 unsigned vq_in_pieces(const struct vq_chain *c, size_t offset, size_t bytes, struct iovec *ret,
