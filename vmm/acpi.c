@@ -7,7 +7,7 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "vmm/acpi-pm.h"
-#include "vmm/aml.h"
+#include "vmm/dsdt.h"
 #include "vmm/rtc.h"
 
 /* Theory of operation
@@ -161,67 +161,13 @@ static uint64_t finish(struct area *a, uint8_t *table, const char *signature, ui
         return gpa_of(a, table);
 }
 
-/* ---- DSDT ---------------------------------------------------------------- */
-
-static void describe_com1(struct aml *a)
-{
-        aml_device(a, "COM1");
-        aml_name(a, "_HID");
-        aml_eisaid(a, "PNP0501");
-        aml_name(a, "_UID");
-        aml_int(a, 0);
-        aml_name(a, "_STA");
-        aml_int(a, 0xf);
-        aml_name(a, "_CRS");
-        aml_resources(a);
-        aml_res_io(a, 0x3f8, 8);
-        aml_res_irq(a, 4);
-        aml_end(a);
-        aml_end(a);
-}
-
-static void describe_rtc(struct aml *a)
-{
-        aml_device(a, "RTC_");
-        aml_name(a, "_HID");
-        aml_eisaid(a, "PNP0B00");
-        aml_name(a, "_CRS");
-        aml_resources(a);
-        aml_res_io(a, 0x70, 2);
-        aml_res_irq(a, 8);
-        aml_end(a);
-        aml_end(a);
-}
-
-/* One device each, inside \_SB */
-static void (*const devices[])(struct aml *) = { describe_com1, describe_rtc };
-
-/* \_S5: what to write as SLP_TYP to switch off */
-static void describe_s5(struct aml *a)
-{
-        aml_name(a, "_S5_");
-        aml_package(a, 4);
-        aml_int(a, ACPI_SLP_TYP_S5);
-        aml_int(a, ACPI_SLP_TYP_S5);
-        aml_int(a, 0);
-        aml_int(a, 0);
-        aml_end(a);
-}
-
-static uint64_t put_dsdt(struct area *a)
+static uint64_t put_dsdt(struct area *a, const struct acpi_machine *m)
 {
         uint8_t *table = next(a, 16);
-        struct aml aml;
+        size_t room = ACPI_AREA_BYTES - a->used - sizeof(struct header);
+        size_t bytes = dsdt_put(m, table + sizeof(struct header), room);
 
-        aml_init(&aml, table + sizeof(struct header),
-                 ACPI_AREA_BYTES - a->used - sizeof(struct header));
-        aml_scope(&aml, "_SB_");
-        for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
-                devices[i](&aml);
-        aml_end(&aml);
-        describe_s5(&aml);
-        ASSERT(aml.depth == 0);
-        return finish(a, table, "DSDT", 2, sizeof(struct header) + aml.bytes);
+        return finish(a, table, "DSDT", 2, sizeof(struct header) + bytes);
 }
 
 /* ---- the fixed tables ---------------------------------------------------- */
@@ -332,18 +278,18 @@ static void put_rsdp(struct area *a, uint64_t xsdt_gpa)
         memcpy(a->data, &r, sizeof(r));
 }
 
-void acpi_build(uint8_t area[ACPI_AREA_BYTES], uint64_t area_gpa, unsigned cpus)
+void acpi_build(uint8_t area[ACPI_AREA_BYTES], uint64_t area_gpa, const struct acpi_machine *m)
 {
         struct area a = { .data = area, .gpa = area_gpa, .used = sizeof(struct rsdp) };
 
         ASSERT(IS_ALIGNED(area_gpa, 64) && area_gpa + ACPI_AREA_BYTES <= UINT32_MAX);
-        ASSERT(cpus >= 1 && cpus < 255);
+        ASSERT(m->cpus >= 1 && m->cpus < 255);
         memset(area, 0, ACPI_AREA_BYTES);
 
-        uint64_t dsdt_gpa = put_dsdt(&a);
+        uint64_t dsdt_gpa = put_dsdt(&a, m);
         uint64_t facs_gpa = put_facs(&a);
         uint64_t fadt_gpa = put_fadt(&a, facs_gpa, dsdt_gpa);
-        const uint64_t tables[] = { fadt_gpa, put_madt(&a, cpus) };
+        const uint64_t tables[] = { fadt_gpa, put_madt(&a, m->cpus) };
 
         put_rsdp(&a, put_xsdt(&a, tables, ARRAY_SIZE(tables)));
 }

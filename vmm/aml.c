@@ -13,14 +13,29 @@
 #define OP_BYTE 0x0a
 #define OP_WORD 0x0b
 #define OP_DWORD 0x0c
+#define OP_STRING 0x0d
 #define OP_SCOPE 0x10
 #define OP_BUFFER 0x11
 #define OP_PACKAGE 0x12
+#define OP_METHOD 0x14
+#define OP_DUAL_NAME 0x2e               /* a path of two names */
 #define OP_EXT 0x5b
 #define OP_EXT_DEVICE 0x82
+#define OP_ARG0 0x68
+#define OP_NOTIFY 0x86
+#define OP_LEQUAL 0x93
+#define OP_IF 0xa0
 #define RES_IRQ_NO_FLAGS 0x22
 #define RES_IO 0x47
 #define RES_END 0x79
+#define RES_MEMORY32 0x86
+#define RES_INTERRUPT 0x89
+
+#define METHOD_ARGS_MAX 7
+#define METHOD_SERIALIZED 8
+#define MEMORY_WRITES 1
+#define INTERRUPT_CONSUMER 1
+#define INTERRUPT_EDGE 2                /* active high and exclusive are 0 */
 
 #define NAME_BYTES 4
 
@@ -137,6 +152,12 @@ void aml_int(struct aml *a, uint32_t v)
         }
 }
 
+void aml_string(struct aml *a, const char *text)
+{
+        put8(a, OP_STRING);
+        put(a, text, strlen(text) + 1);
+}
+
 static uint32_t hex_digit(char c)
 {
         ASSERT((c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'));
@@ -190,4 +211,55 @@ void aml_res_irq(struct aml *a, unsigned irq)
         ASSERT(irq < 16);
         put8(a, RES_IRQ_NO_FLAGS);
         put16(a, (uint16_t)(1u << irq));
+}
+
+/* A large resource item: its length counts what follows. */
+static void put_large(struct aml *a, unsigned type, uint16_t bytes)
+{
+        put8(a, type);
+        put16(a, bytes);
+}
+
+void aml_res_memory(struct aml *a, uint32_t gpa, uint32_t bytes)
+{
+        put_large(a, RES_MEMORY32, 9);
+        put8(a, MEMORY_WRITES);
+        put32(a, gpa);
+        put32(a, bytes);
+}
+
+void aml_res_gsi(struct aml *a, unsigned gsi)
+{
+        put_large(a, RES_INTERRUPT, 6);
+        put8(a, INTERRUPT_CONSUMER | INTERRUPT_EDGE);
+        put8(a, 1);                     /* how many */
+        put32(a, gsi);
+}
+
+void aml_method(struct aml *a, const char *name, unsigned args)
+{
+        ASSERT(args <= METHOD_ARGS_MAX);
+        put8(a, OP_METHOD);
+        begin(a);
+        put_name(a, name);
+        put8(a, args | METHOD_SERIALIZED);
+}
+
+void aml_if_arg0(struct aml *a, uint32_t v)
+{
+        put8(a, OP_IF);
+        begin(a);
+        put8(a, OP_LEQUAL);
+        put8(a, OP_ARG0);
+        aml_int(a, v);
+}
+
+void aml_notify(struct aml *a, const char *scope, const char *device, uint32_t v)
+{
+        put8(a, OP_NOTIFY);
+        put8(a, '\\');
+        put8(a, OP_DUAL_NAME);
+        put_name(a, scope);
+        put_name(a, device);
+        aml_int(a, v);
 }

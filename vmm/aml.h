@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* aml.h - writes ACPI machine language, term by term, into a caller's buffer.
  *
- * Blocks (scope, device, package, resources) are opened by their function and
- * closed by aml_end(). A buffer that is too small is our bug: ASSERT.
+ * Blocks (scope, device, package, resources, method, if) are opened by their
+ * function and closed by aml_end(). A buffer that is too small is our bug: ASSERT.
  * Names have four characters ("COM1", "_SB_").
  */
 #ifndef VMM_AML_H
@@ -33,6 +33,8 @@ void aml_device(struct aml *a, const char *name);
 void aml_name(struct aml *a, const char *name);
 
 void aml_int(struct aml *a, uint32_t v);
+/* ASCII */
+void aml_string(struct aml *a, const char *text);
 /* "PNP0501" */
 void aml_eisaid(struct aml *a, const char *id);
 /* `items` objects follow, then aml_end() */
@@ -43,5 +45,16 @@ void aml_resources(struct aml *a);
 void aml_res_io(struct aml *a, uint16_t port, uint8_t ports);
 /* edge-triggered, active high */
 void aml_res_irq(struct aml *a, unsigned irq);
+/* Memory32Fixed(), to be read and written */
+void aml_res_memory(struct aml *a, uint32_t gpa, uint32_t bytes);
+/* Interrupt(): any GSI; edge-triggered, active high, not shared */
+void aml_res_gsi(struct aml *a, unsigned gsi);
+
+/* Method(name, args, Serialized): terms follow, then aml_end() */
+void aml_method(struct aml *a, const char *name, unsigned args);
+/* If (Arg0 == v): terms follow, then aml_end() */
+void aml_if_arg0(struct aml *a, uint32_t v);
+/* Notify(\scope.device, v) */
+void aml_notify(struct aml *a, const char *scope, const char *device, uint32_t v);
 
 #endif

@@ -6,7 +6,6 @@
 
 #include "common/bytes.h"
 #include "common/check.h"
-#include "vmm/acpi.h"
 #include "vmm/bzimage.h"
 #include "vmm/memmap.h"
 #include "vmm/pvh.h"
@@ -57,12 +56,12 @@ static void put_page_tables(const struct ram *ram)
                 put_le64(pd + i * 8, i << 21 | PTE_2M);
 }
 
-static void put_firmware(const struct ram *ram, unsigned cpus)
+static void put_firmware(const struct ram *ram, const struct acpi_machine *machine)
 {
         memcpy(must_at(ram, BOOT_GDT_GPA, sizeof(gdt)), gdt, sizeof(gdt));
         put_page_tables(ram);
         put_le16(must_at(ram, BIOS_EBDA_POINTER_GPA, 2), (BOOT_EBDA_GPA + 0xc00) >> 4);
-        acpi_build(must_at(ram, BOOT_BIOS_GPA, ACPI_AREA_BYTES), BOOT_BIOS_GPA, cpus);
+        acpi_build(must_at(ram, BOOT_BIOS_GPA, ACPI_AREA_BYTES), BOOT_BIOS_GPA, machine);
         memcpy(must_at(ram, BOOT_RESET_STUB_GPA, sizeof(reset_stub)), reset_stub,
                sizeof(reset_stub));
 }
@@ -183,8 +182,8 @@ static int load_pvh(struct ram *ram, const struct boot_source *source,
         return 0;
 }
 
-int boot_load(struct ram *ram, unsigned cpus, const struct boot_source *source,
-              struct boot_entry *ret, struct err *e)
+int boot_load(struct ram *ram, const struct acpi_machine *machine,
+              const struct boot_source *source, struct boot_entry *ret, struct err *e)
 {
         struct memmap memmap;
         int rc;
@@ -198,7 +197,7 @@ int boot_load(struct ram *ram, unsigned cpus, const struct boot_source *source,
                 rc = err_msg(e, EBADMSG, "neither a bzImage nor a PVH ELF");
         if (rc < 0)
                 return err_in(e, rc, "kernel '%s'", source->kernel_name);
-        put_firmware(ram, cpus);
+        put_firmware(ram, machine);
         return 0;
 }
 

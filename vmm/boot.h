@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "vmm/acpi.h"
 #include "vmm/kvm.h"
 #include "vmm/ram.h"
 
@@ -32,11 +33,11 @@ struct boot_entry {
 };
 
 /* Recognises bzImage (64-bit protocol) or PVH ELF, places kernel, initrd,
- * command line, memory map, boot page tables, ACPI tables (acpi.h) for `cpus`
- * and the reset stub in RAM. The error says when RAM is too small and how much
+ * command line, memory map, boot page tables, ACPI tables for the machine and
+ * the reset stub in RAM. The error says when RAM is too small and how much
  * is needed. */
-int boot_load(struct ram *ram, unsigned cpus, const struct boot_source *source,
-              struct boot_entry *ret, struct err *e);
+int boot_load(struct ram *ram, const struct acpi_machine *machine,
+              const struct boot_source *source, struct boot_entry *ret, struct err *e);
 /* Registers and boot-time MSRs of all vCPUs; after cpuid_set_all(). */
 int boot_set_vcpus(struct kvm *kvm, const struct boot_entry *entry, struct err *e);
 

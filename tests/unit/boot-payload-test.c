@@ -90,12 +90,13 @@ static void start(struct guest *g, unsigned cpus, const char *cmdline)
                 .kernel_bytes = (size_t)(payload_elf_end - payload_elf_start),
                 .kernel_name = "payload", .cmdline = cmdline,
         };
+        const struct acpi_machine machine = { .cpus = cpus };
         struct boot_entry entry;
 
         lock_init(&g->lock);
         CU_ASSERT_EQUAL_FATAL(ram_init(&g->ram, RAM_BYTES_MIN, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&g->ram, false, RAM_SMALL, NULL), 0);
-        CU_ASSERT_EQUAL_FATAL(boot_load(&g->ram, cpus, &source, &entry, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(boot_load(&g->ram, &machine, &source, &entry, NULL), 0);
         CU_ASSERT_EQUAL(entry.protocol, BOOT_PVH);
         CU_ASSERT_EQUAL_FATAL(kvm_open(&g->kvm, NULL), 0);
         CU_ASSERT_EQUAL_FATAL(kvm_create(&g->kvm, &g->ram, cpus, NULL), 0);

@@ -18,6 +18,9 @@
 
 static uint8_t kernel[KERNEL_BYTES], initrd[INITRD_BYTES];
 
+static const struct acpi_machine one_cpu = { .cpus = 1 };
+static const struct acpi_machine two_cpus = { .cpus = 2 };
+
 static struct boot_source source(uint32_t init_bytes, uint32_t initrd_addr_max)
 {
         memset(kernel, 0x90, sizeof(kernel));
@@ -63,7 +66,7 @@ static void all_is_in_place(void)
                 struct boot_source s = source(20 * MIB, 0x7fffffff);
                 struct boot_entry entry;
 
-                CU_ASSERT_EQUAL_FATAL(boot_load(&ram, 2, &s, &entry, NULL), 0);
+                CU_ASSERT_EQUAL_FATAL(boot_load(&ram, &two_cpus, &s, &entry, NULL), 0);
                 CU_ASSERT_EQUAL(entry.protocol, BOOT_LINUX64);
                 CU_ASSERT_EQUAL(entry.rip_gpa, 16 * MIB + 0x200);
                 CU_ASSERT_EQUAL(memcmp(ram_at(&ram, 16 * MIB, 0x2800), kernel + 0x800, 0x2800), 0);
@@ -108,7 +111,7 @@ static void page_tables_map_four_gib(void)
         struct boot_source s = source(MIB, 0x7fffffff);
         struct boot_entry entry;
 
-        CU_ASSERT_EQUAL_FATAL(boot_load(&ram, 1, &s, &entry, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(boot_load(&ram, &one_cpu, &s, &entry, NULL), 0);
         for (size_t i = 0; i < ARRAY_SIZE(mapped); i++)
                 CU_ASSERT_EQUAL(walk(&ram, mapped[i]), mapped[i]);
         CU_ASSERT_EQUAL(walk(&ram, 4096 * MIB), 0);
@@ -144,7 +147,7 @@ static void refusals(void)
 
                 if (!t[i].with_initrd)
                         s.initrd_bytes = 0;
-                CU_ASSERT_EQUAL(boot_load(&ram, 1, &s, &entry, &e), t[i].rc);
+                CU_ASSERT_EQUAL(boot_load(&ram, &one_cpu, &s, &entry, &e), t[i].rc);
                 if (t[i].text)
                         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, t[i].text));
         }
@@ -155,12 +158,12 @@ static void refusals(void)
 
         memset(long_line, 'x', sizeof(long_line) - 1);
         s.cmdline = long_line;
-        CU_ASSERT_EQUAL(boot_load(&ram, 1, &s, &entry, &e), -E2BIG);
+        CU_ASSERT_EQUAL(boot_load(&ram, &one_cpu, &s, &entry, &e), -E2BIG);
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "101 characters"));
         s.cmdline = long_line + 1;
-        CU_ASSERT_EQUAL(boot_load(&ram, 1, &s, &entry, &e), 0);
+        CU_ASSERT_EQUAL(boot_load(&ram, &one_cpu, &s, &entry, &e), 0);
         s.kernel = initrd;
-        CU_ASSERT_EQUAL(boot_load(&ram, 1, &s, &entry, &e), -EBADMSG);
+        CU_ASSERT_EQUAL(boot_load(&ram, &one_cpu, &s, &entry, &e), -EBADMSG);
         CU_ASSERT_STRING_EQUAL(e.text, "kernel 'vmlinuz': neither a bzImage nor a PVH ELF");
         ram_unmap(&ram);
 }
