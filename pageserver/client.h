@@ -32,7 +32,7 @@
 
 #define PS_REGIONS_MAX 512
 #define PS_UFFDS_MAX 64
-#define PS_IMAGES_MAX 33                /* files of a chain */
+#define PS_IMAGES_MAX 65                /* files of a chain */
 
 enum ps_lane { PS_LANE_AUTO, PS_LANE_SHARED, PS_LANE_COPY };
 

@@ -32,7 +32,7 @@
 #define QS_ZSTD_LEVEL_DEFAULT 1
 #define QS_ZSTD_LEVEL_MAX 19
 /* Files of a chain. QEMU itself sets no limit; people flatten long before. */
-#define QS_LAYERS_MAX 33
+#define QS_LAYERS_MAX 65
 
 enum qs_compress { QS_COMPRESS_NONE, QS_COMPRESS_ZSTD };
 

@@ -33,7 +33,7 @@
 
 #define PSMSG_REGIONS_MAX 512u
 #define PSMSG_UFFDS_MAX 64u
-#define PSMSG_IMAGES_MAX 33u            /* files of a chain: QS_LAYERS_MAX */
+#define PSMSG_IMAGES_MAX 65u            /* files of a chain: QS_LAYERS_MAX */
 #define PSMSG_TAG_MAX 63u               /* texts: bytes without the NUL */
 #define PSMSG_PATH_MAX 1023u
 #define PSMSG_TEXT_MAX 639u

@@ -13,7 +13,7 @@
 #include "tests/unit/store-ram.h"
 #include "tests/unit/suite.h"
 
-#define CHAIN_MAX 33u                   /* files */
+#define CHAIN_MAX 65u                   /* files */
 
 static void save_counted(const char *path, const struct qs_writer_options *o,
                          struct kit_ram *ram, struct qs_writer_stats *ret)
