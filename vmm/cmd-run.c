@@ -23,6 +23,12 @@ static const char help[] =
         "  --memory SIZE     RAM, 64M or more, a multiple of 2M (default 256M)\n"
         "  --hugepages       RAM in pages of 2 MiB out of the host's pool (vm.nr_hugepages)\n"
         "  --cpus N          virtual CPUs, 1 to 8 (default 1)\n"
+        "  --disk PATH[,ro]  a disk (virtio-blk): a raw file or block device; repeatable\n"
+        "  --net TAP[,mac=MAC]\n"
+        "                    a network device (virtio-net) on a tap device; repeatable\n"
+        "  --vsock PATH[,cid=N]\n"
+        "                    sockets between guest and host (virtio-vsock), at unix socket PATH\n"
+        "  --balloon         memory that can be taken back while the guest runs\n"
         "  --console FILE    write the serial console to FILE\n"
         "  --foreground      stay, with the console on this terminal; Ctrl-] ends the VM\n"
         "  --json            print what was started as JSON\n"
@@ -55,6 +61,27 @@ static int read_cpus(void *command, const char *value, struct err *e)
         return rc;
 }
 
+static int read_disk(void *command, const char *value, struct err *e)
+{
+        struct run_options *o = command;
+
+        return machine_config_add_disk(&o->boot.machine, value, e);
+}
+
+static int read_net(void *command, const char *value, struct err *e)
+{
+        struct run_options *o = command;
+
+        return machine_config_add_net(&o->boot.machine, value, e);
+}
+
+static int read_vsock(void *command, const char *value, struct err *e)
+{
+        struct run_options *o = command;
+
+        return machine_config_set_vsock(&o->boot.machine, value, e);
+}
+
 static const struct option_row options[] = {
         OPTION_FLAG("demo", struct run_options, boot.demo),
         OPTION_TEXT("kernel", struct run_options, boot.kernel_path),
@@ -63,6 +90,10 @@ static const struct option_row options[] = {
         OPTION_READ("memory", read_memory),
         OPTION_FLAG("hugepages", struct run_options, boot.hugepages),
         OPTION_READ("cpus", read_cpus),
+        OPTION_READ("disk", read_disk),
+        OPTION_READ("net", read_net),
+        OPTION_READ("vsock", read_vsock),
+        OPTION_FLAG("balloon", struct run_options, boot.machine.balloon),
         OPTION_TEXT("console", struct run_options, launch.console_file),
         OPTION_FLAG("foreground", struct run_options, launch.foreground),
         OPTION_FLAG("json", struct run_options, json),
@@ -93,7 +124,9 @@ static int parse(int argc, char **argv, struct run_options *o, struct err *e)
 int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
 {
         struct run_options o = {
-                .boot = { .memory_bytes = MEMORY_DEFAULT, .cpus = 1 },
+                /* every guest has entropy, and can learn that it is a copy */
+                .boot = { .memory_bytes = MEMORY_DEFAULT, .cpus = 1,
+                          .machine = { .rng = true, .vmgenid = true } },
                 .launch = { .start_ns = cli->start_ns },
         };
         AUTO_JSON *report = NULL;

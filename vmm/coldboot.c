@@ -58,6 +58,10 @@ static int load(struct vm *vm, const struct coldboot *c, struct boot_entry *entr
         struct file initrd = { 0 };
         char cmdline[CMDLINE_BYTES_MAX];
         struct boot_source source = { .cmdline = cmdline };
+        const struct acpi_machine machine = {
+                .cpus = c->cpus, .virtio_slots = machine_config_slots(&c->machine),
+                .vmgenid = c->machine.vmgenid,
+        };
         int rc = 0;
 
         if (c->demo) {
@@ -77,7 +81,7 @@ static int load(struct vm *vm, const struct coldboot *c, struct boot_entry *entr
                 snprintf(cmdline, sizeof(cmdline), "%s", c->cmdline);
         }
         if (rc == 0)
-                rc = boot_load(&vm->ram, c->cpus, &source, entry, e);
+                rc = boot_load(&vm->ram, &machine, &source, entry, e);
         file_unmap(&kernel);
         file_unmap(&initrd);
         return rc;
@@ -90,6 +94,7 @@ int coldboot_build(struct vm *vm, void *ctx, struct err *e)
         int rc = 0;
 
         vm->backing = VM_BACKING_BOOT;
+        vm->machine = c->machine;
         if (strlen(c->cmdline) + sizeof("cpus=8 ") > CMDLINE_BYTES_MAX)
                 return err_msg(e, EINVAL, "the kernel command line is longer than %d bytes",
                                CMDLINE_BYTES_MAX - (int)sizeof("cpus=8 "));

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "vmm/machine-config.h"
 #include "vmm/vm.h"
 
 struct coldboot {
@@ -17,6 +18,7 @@ struct coldboot {
         uint64_t memory_bytes;
         unsigned cpus;
         bool hugepages;                 /* RAM of hugetlbfs */
+        struct machine_config machine;
 };
 
 /* launch_build_fn; ctx is the struct coldboot */

@@ -18,7 +18,26 @@ struct json_object *meta_encode(const struct meta *m)
         json_put_u64(o, "memory", m->memory_bytes);
         json_put_u64(o, "cpus", m->cpus);
         json_put_u64(o, "saved_wall_ns", m->saved_wall_ns);
+
+        struct json_object *machine = json_object_new_object();
+
+        machine_config_encode(&m->machine, machine);
+        json_object_object_add(o, "machine", machine);
         return o;
+}
+
+/* Versions before there were devices wrote none. */
+static int decode_machine(struct json_object *o, struct meta *m, struct err *e)
+{
+        struct json_object *machine;
+        int rc = 0;
+
+        if (json_object_object_get_ex(o, "machine", NULL)) {
+                rc = json_take_obj(o, "machine", &machine, e);
+                if (rc == 0)
+                        rc = machine_config_decode(machine, &m->machine, e);
+        }
+        return rc;
 }
 
 static int decode(struct json_object *o, struct meta *m, struct err *e)
@@ -44,6 +63,7 @@ static int decode(struct json_object *o, struct meta *m, struct err *e)
         if (rc == 0) {
                 strcpy(m->name, name);
                 m->cpus = (unsigned)cpus;
+                rc = decode_machine(o, m, e);
         }
         return rc;
 }

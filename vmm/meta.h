@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "vmm/machine-config.h"
 #include "vmm/rundir.h"
 
 #define META_VERSION 1
@@ -26,6 +27,7 @@ struct meta {
         uint64_t memory_bytes;
         unsigned cpus;
         uint64_t saved_wall_ns;
+        struct machine_config machine;
 };
 
 struct json_object *meta_encode(const struct meta *m);

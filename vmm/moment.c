@@ -8,10 +8,11 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "vmm/devices.h"
 #include "vmm/meta.h"
-#include "vmm/platform.h"
 #include "vmm/ram-source.h"
 #include "vmm/ramwhole.h"
+#include "vmm/standstill.h"
 #include "vmm/vm.h"
 
 /* vCPUs that wait for a page may take that long */
@@ -28,7 +29,7 @@ struct moment {
         bool stands;                    /* the guest does, by our doing */
         bool taken;
         struct state_capture *state;
-        struct platform_state devices;
+        struct devices_state *devices;
         uint64_t wall_ns;
         uint64_t from_ns;               /* of the pause */
         struct moment_times times;
@@ -69,7 +70,8 @@ static int prepare(struct moment *m, struct err *e)
         struct vm *vm = m->vm;
         int rc = state_capture_new(&vm->kvm, &m->state, e);
 
-        platform_capture(vm->platform, &m->devices);
+        if (rc == 0)
+                rc = devices_state_new(&(struct devices){ vm->platform, vm->bus }, &m->devices, e);
         if (rc == 0 && m->o.live && m->was_running)
                 rc = make_guard(m, e);
         if (rc == 0 && !m->guard)
@@ -108,7 +110,7 @@ static int stop_guest(struct moment *m, struct err *e)
 
         m->stands = true;
         do
-                rc = vcpus_pause(m->vm->vcpus, MIN(clock_now_ns() + STOP_STEP_NS, end_ns), e);
+                rc = standstill_begin(m->vm, MIN(clock_now_ns() + STOP_STEP_NS, end_ns), e);
         while (rc == -ETIMEDOUT && clock_now_ns() < end_ns && !m->o.cancelled(m->o.ctx));
         m->times.stop_ns = clock_now_ns() - m->from_ns;
         return rc;
@@ -122,7 +124,7 @@ static int read_state(struct moment *m, struct err *e)
 
         int rc = state_capture_take(m->state, e);
 
-        platform_capture(m->vm->platform, &m->devices);
+        devices_capture(&(struct devices){ m->vm->platform, m->vm->bus }, m->devices);
         m->times.state_ns = clock_now_ns() - from_ns;
         return rc;
 }
@@ -145,7 +147,7 @@ static void go_on(struct moment *m, bool parked)
         if (m->was_running) {
                 if (parked && clock_now_ns() - m->from_ns >= NOTICED_NS)
                         state_before_resume(&m->vm->kvm);
-                vcpus_resume(m->vm->vcpus);
+                standstill_end(m->vm);
         }
         m->times.pause_ns = clock_now_ns() - m->from_ns;
 }
@@ -198,7 +200,7 @@ static void describe(struct moment *m, struct moment_state *ret)
 {
         struct meta meta = {
                 .memory_bytes = m->vm->ram.bytes, .cpus = m->vm->kvm.cpus,
-                .saved_wall_ns = m->wall_ns,
+                .saved_wall_ns = m->wall_ns, .machine = m->vm->machine,
         };
 
         snprintf(meta.name, sizeof(meta.name), "%s", m->vm->name);
@@ -214,7 +216,7 @@ int moment_encode(struct moment *m, struct moment_state *ret, struct err *e)
         int rc = state_capture_encode(m->state, &s.kvm, &s.blob, e);
 
         if (rc == 0)
-                rc = platform_encode(&m->devices, &s.devices, e);
+                rc = devices_encode(m->devices, &s.devices, e);
         if (rc < 0) {
                 moment_state_fini(&s);
                 return rc;
@@ -251,6 +253,7 @@ void moment_free(struct moment *m, bool well)
         moment_over(m);
         if (!(m->o.ends && well))
                 go_on(m, m->taken);
+        devices_state_free(m->devices);
         state_capture_free(m->state);
         free(m);
 }

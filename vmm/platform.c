@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/lock.h"
+#include "vmm/virtio/bus.h"
 
 /* Theory of operation
  *
@@ -37,6 +38,7 @@ struct platform {
         /* constant */
         struct kvm *kvm;
         struct platform_ops ops;
+        struct virtio_bus *bus;         /* NULL = none */
 
         struct lock lock;
         struct uart com1                GUARDED_BY(lock);
@@ -244,10 +246,13 @@ void platform_io(struct platform *p, struct kvm_run *run)
         leave(p, &leaving);
 }
 
-/* There is no memory-mapped device: nothing answers. */
+/* Where there is no device nothing answers. */
 void platform_mmio(struct platform *p, struct kvm_run *run)
 {
-        (void)p;
+        ASSERT(run->mmio.len <= sizeof(run->mmio.data));
+        if (p->bus && virtio_bus_mmio(p->bus, run->mmio.phys_addr, run->mmio.data, run->mmio.len,
+                                      run->mmio.is_write))
+                return;
         if (!run->mmio.is_write)
                 memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
 }
@@ -398,6 +403,11 @@ int platform_new(struct kvm *kvm, const struct platform_ops *ops, struct platfor
         rtc_init(&p->rtc);
         *ret = p;
         return 0;
+}
+
+void platform_set_bus(struct platform *p, struct virtio_bus *bus)
+{
+        p->bus = bus;
 }
 
 void platform_free(struct platform *p)

@@ -36,10 +36,13 @@ struct platform_ops {
 };
 
 struct platform;
+struct virtio_bus;
 
 int platform_new(struct kvm *kvm, const struct platform_ops *ops, struct platform **ret,
                  struct err *e);
 void platform_free(struct platform *p);
+/* Memory-mapped devices, before the vCPUs run; bus outlives them. Without: none. */
+void platform_set_bus(struct platform *p, struct virtio_bus *bus);
 
 /* KVM_EXIT_IO and KVM_EXIT_MMIO, whole (count and size as in kvm_run). */
 void platform_io(struct platform *p, struct kvm_run *run);

@@ -8,6 +8,7 @@
 #include "common/auto.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "vmm/devices.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
@@ -107,20 +108,23 @@ static int bring_up(struct vm *vm, const struct restore *from, struct json_objec
 static int restore_state(struct vm *vm, const struct restore *from, struct json_object *kvm_state,
                          struct err *e)
 {
-        AUTO_JSON *devices = NULL;
+        const struct devices devices = { vm->platform, vm->bus };
+        AUTO_JSON *doc = NULL;
+        struct devices_state *state = NULL;
         struct state_blob blob = { 0 };
         void *data = NULL;
         int rc = from->section(from->ctx, SECTION_BLOB, &data, &blob.bytes, e);
 
         blob.data = data;
         if (rc == 0)
-                rc = read_json(from, SECTION_DEVICES, &devices, e);
+                rc = read_json(from, SECTION_DEVICES, &doc, e);
+        if (rc == 0)
+                rc = devices_decode(&devices, doc, &state, e);
         if (rc == 0)
                 rc = state_load(&vm->kvm, kvm_state, &blob, e);
         if (rc == 0)
-                rc = platform_load(vm->platform, devices, e);
-        if (rc == 0)
-                platform_replay_lines(vm->platform);
+                rc = devices_apply(&devices, state, e);
+        devices_state_free(state);
         state_blob_fini(&blob);
         return rc < 0 ? err_in(e, rc, "restore '%s'", from->from) : 0;
 }
@@ -131,6 +135,7 @@ int restore_build(struct vm *vm, const struct restore *from, struct err *e)
         AUTO_JSON *kvm_state = NULL;
         int rc = ram_init(&vm->ram, from->meta->memory_bytes, e);
 
+        vm->machine = from->meta->machine;
         if (rc == 0)
                 rc = ram_reserve(&vm->ram, e);
         if (rc == 0)

@@ -10,8 +10,10 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "vmm/devices.h"
 #include "vmm/meta.h"
 #include "vmm/rewinder.h"
+#include "vmm/standstill.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
@@ -47,7 +49,8 @@ struct rollback {
         /* its thread, until it posts */
         struct qs_image *image;
         struct machine_state *state;
-        struct json_object *devices;
+        struct json_object *doc;
+        struct devices_state *devices;
         struct rewinder *rewinder;
         struct rewinder_stats stats;
         bool changing;
@@ -125,11 +128,12 @@ static int read_state(struct rollback *b, struct qs_reader *reader, struct err *
         if (rc == 0)
                 rc = read_json(reader, SECTION_KVM, &kvm_state, e);
         if (rc == 0)
-                rc = read_json(reader, SECTION_DEVICES, &b->devices, e);
+                rc = read_json(reader, SECTION_DEVICES, &b->doc, e);
         if (rc == 0)
                 rc = state_parse(&b->vm->kvm, kvm_state, &blob, &b->state, e);
         if (rc == 0)
-                rc = platform_check(b->devices, e);
+                rc = devices_decode(&(struct devices){ b->vm->platform, b->vm->bus }, b->doc,
+                                    &b->devices, e);
         state_blob_fini(&blob);
         return rc;
 }
@@ -178,7 +182,7 @@ static int pause_guest(struct rollback *b, struct err *e)
 
         b->pause_ns = clock_now_ns();
         do
-                rc = vcpus_pause(b->vm->vcpus, MIN(clock_now_ns() + PAUSE_STEP_NS, end_ns), e);
+                rc = standstill_begin(b->vm, MIN(clock_now_ns() + PAUSE_STEP_NS, end_ns), e);
         while (rc == -ETIMEDOUT && clock_now_ns() < end_ns && !b->cancelled);
         b->parked_ns = clock_now_ns();
         return rc;
@@ -199,9 +203,7 @@ static int change(struct rollback *b, struct err *e)
         if (rc == 0)
                 rc = state_reload(&vm->kvm, b->state, e);
         if (rc == 0)
-                rc = platform_load(vm->platform, b->devices, e);
-        if (rc == 0)
-                platform_replay_lines(vm->platform);
+                rc = devices_apply(&(struct devices){ vm->platform, vm->bus }, b->devices, e);
         b->loaded_ns = clock_now_ns();
         return rc;
 }
@@ -237,7 +239,8 @@ static void *rollback_thread(void *ctx)
 static void rollback_free(struct rollback *b)
 {
         rewinder_free(b->rewinder);
-        json_object_put(b->devices);
+        devices_state_free(b->devices);
+        json_object_put(b->doc);
         free(b->state);
         qs_image_close(b->image);
         free(b);
@@ -314,7 +317,7 @@ static void go_on_or_halt(struct rollback *b)
                 /* a call on a vCPU that is not parked would wait for its page */
                 if (vcpus_paused(vm->vcpus))
                         state_before_resume(&vm->kvm);
-                vcpus_resume(vm->vcpus);
+                standstill_end(vm);
         }
 }
 

@@ -24,7 +24,9 @@
 #include "vmm/rollback.h"
 #include "vmm/rundir.h"
 #include "vmm/save.h"
+#include "vmm/standstill.h"
 #include "vmm/state.h"
+#include "vmm/virtio/bus.h"
 
 /* Theory of operation
  *
@@ -205,53 +207,11 @@ int vm_init(struct vm *vm, const char *name, const char *console_file, bool term
         return rc;
 }
 
-static void on_console_out(void *ctx, const uint8_t *data, size_t bytes)
-{
-        struct vm *vm = ctx;
-
-        console_out(vm->console, data, bytes);
-}
-
-static void on_request(void *ctx, enum platform_request what)
-{
-        vm_post(ctx, what == PLATFORM_POWER_OFF ? VM_POST_POWER_OFF : VM_POST_RESET);
-}
-
-static void on_input_room(void *ctx)
-{
-        vm_post(ctx, VM_POST_INPUT);
-}
-
-static void on_ended(void *ctx, enum vcpus_end why, const char *text)
-{
-        struct vm *vm = ctx;
-
-        vm->end_why = why;
-        snprintf(vm->end_text, sizeof(vm->end_text), "%s", text);
-        vm_post(vm, VM_POST_ENDED);
-}
-
 static size_t on_console_in(void *ctx, const uint8_t *data, size_t bytes)
 {
         struct vm *vm = ctx;
 
         return vm->state == VM_RUNNING ? platform_input(vm->platform, data, bytes) : 0;
-}
-
-int vm_add_machine(struct vm *vm, struct err *e)
-{
-        const struct platform_ops platform_ops = {
-                .console_out = on_console_out, .request = on_request,
-                .input_room = on_input_room, .ctx = vm,
-        };
-        const struct vcpus_ops vcpus_ops = { .ended = on_ended, .ctx = vm };
-        int rc = platform_new(&vm->kvm, &platform_ops, &vm->platform, e);
-
-        if (rc == 0)
-                rc = vcpus_new(&vm->kvm, vm->platform, &vcpus_ops, &vm->vcpus, e);
-        if (rc == 0)
-                rc = vcpus_start(vm->vcpus, e);
-        return rc;
 }
 
 /* Brings the page of vCPU 0's next instruction, and the page tables that lead
@@ -289,7 +249,7 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
         vm->phases.kvm_calls_ns = vm->kvm.in_calls_ns;
         vm->state = paused ? VM_PAUSED : VM_RUNNING;
         if (!paused) {
-                vcpus_resume(vm->vcpus);
+                standstill_end(vm);
                 vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
         }
         if (vm->pager)
@@ -353,7 +313,7 @@ int vm_pause(struct vm *vm, struct err *e)
                 return rc;
         vm->state = VM_PAUSED;
         vm->waits_for_memory = false;           /* somebody wants it paused */
-        return vcpus_pause(vm->vcpus, clock_now_ns() + PAUSE_WAIT_NS, e);
+        return standstill_begin(vm, clock_now_ns() + PAUSE_WAIT_NS, e);
 }
 
 int vm_resume(struct vm *vm, struct err *e)
@@ -369,7 +329,7 @@ int vm_resume(struct vm *vm, struct err *e)
          * not parked has not paused, and a call on it would wait for its page */
         if (vcpus_paused(vm->vcpus))
                 state_before_resume(&vm->kvm);
-        vcpus_resume(vm->vcpus);
+        standstill_end(vm);
         console_input_room(vm->console);
         if (!vm->phases.first_instruction_ns)
                 vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
@@ -445,15 +405,32 @@ static void free_events(struct vm *vm)
  * server left. Not only vCPUs do: KVM brings pages for them with kernel threads
  * of its own, and kvm_close() waits for those, beyond the reach of any signal.
  * Once RAM is unmapped and they are woken they find nothing and come back.
- * That is no closing of userfaultfds: no hole is filled (INV-HOLE). */
+ * That is no closing of userfaultfds: no hole is filled (INV-HOLE).
+ *
+ * The same holds for a device's thread; but it comes back to find its memory gone. What it
+ * had the kernel read or write for it fails; else the process ends there, which is ending. */
 static bool stop_guest(struct vm *vm)
 {
-        bool stopped = !vm->vcpus || vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+        uint64_t until_ns = clock_now_ns() + STOP_WAIT_NS;
+        bool held = true;
 
+        if (vm->bus) {
+                virtio_bus_hold(vm->bus);
+                held = virtio_bus_wait_held(vm->bus, until_ns, NULL) == 0;
+        }
+
+        bool stopped = !vm->vcpus || vcpus_stop(vm->vcpus, until_ns) == 0;
+
+        if (!held) {
+                rundir_release(vm->name);
+                signal(SIGSEGV, _exit);
+        }
         ram_unmap(&vm->ram);
         if (vm->pager)
                 pager_wake(vm->pager);
-        return stopped || vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+        if (!stopped)
+                stopped = vcpus_stop(vm->vcpus, clock_now_ns() + STOP_WAIT_NS) == 0;
+        return held && stopped;
 }
 
 void vm_fini(struct vm *vm)
@@ -471,6 +448,7 @@ void vm_fini(struct vm *vm)
         }
         console_free(vm->console);
         vcpus_free(vm->vcpus);
+        virtio_bus_free(vm->bus);
         platform_free(vm->platform);
         kvm_close(&vm->kvm);
         recorder_end(vm->recorder);

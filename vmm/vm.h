@@ -18,6 +18,7 @@
 #include "common/rate.h"
 #include "qcowstore/store.h"
 #include "vmm/kvm.h"
+#include "vmm/machine-config.h"
 #include "vmm/platform.h"
 #include "vmm/ram.h"
 #include "vmm/rundir.h"
@@ -65,6 +66,7 @@ struct pager;
 struct recorder;
 struct rollback;
 struct save;
+struct virtio_bus;
 
 struct vm {
         /* set while the VM is built, constant after */
@@ -72,7 +74,9 @@ struct vm {
         enum vm_backing backing;
         struct ram ram;
         struct kvm kvm;
+        struct machine_config machine;
         struct platform *platform;
+        struct virtio_bus *bus;         /* NULL = no virtio devices */
         struct vcpus *vcpus;
         struct pager *pager;            /* NULL when no page server is needed */
         struct qs_image *parent;        /* what RAM came from; NULL: absent pages are zero, */
@@ -133,7 +137,7 @@ void vm_post(struct vm *vm, enum vm_post what);
 int vm_init(struct vm *vm, const char *name, const char *console_file, bool terminal,
             struct err *e);
 void vm_fini(struct vm *vm);
-/* platform and vCPU threads (parked) on top of kvm, which has been created */
+/* The devices of vm->machine and vCPU threads (parked) on top of kvm, which has been created */
 int vm_add_machine(struct vm *vm, struct err *e);
 /* The first entry into the guest, unless paused. */
 int vm_started(struct vm *vm, bool paused, struct err *e);

@@ -58,7 +58,7 @@ struct virtio_class {
         void (*stop)(struct virtio_device *dev);
 
         /* From a vCPU's thread, with the device's lock: the guest wrote dev->config at
-         * [offset, offset+bytes), which it may; NULL = nothing of it is writable. Must not block. */
+         * [offset, offset+bytes); NULL = nothing of it is writable. Must not block. */
         void (*config_written)(struct virtio_device *dev, unsigned offset, unsigned bytes);
 
         /* Saved state of the class beyond transport and queues; state_bytes 0 = none.

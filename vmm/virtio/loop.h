@@ -4,8 +4,7 @@
  *
  * Made when the driver has set the device up, not before: devices that a guest does not use
  * cost no thread. The descriptors that the device watches belong to the device.
- * Threads: virtio_loop_watch() and its like on the loop's thread alone; virtio_loop_call()
- *          from any other.
+ * Threads: the watches on the loop's thread alone; virtio_loop_ring() from any other.
  */
 #ifndef VMM_VIRTIO_LOOP_H
 #define VMM_VIRTIO_LOOP_H
@@ -20,13 +19,13 @@ struct virtio_watch;                    /* one descriptor or one timer */
 
 typedef void virtio_watch_fn(void *ctx);
 
-int virtio_loop_new(const char *thread_name, struct virtio_loop **ret, struct err *e);
-/* Ends the thread, once its present callback has returned, and frees all watches. */
+/* rung(ctx) runs on the thread some time after each virtio_loop_ring(). */
+int virtio_loop_new(const char *thread_name, virtio_watch_fn *rung, void *ctx,
+                    struct virtio_loop **ret, struct err *e);
+void virtio_loop_ring(struct virtio_loop *l);
+/* Ends the thread once its present callback has returned; watches have been freed by
+ * their owners (class->stop). */
 void virtio_loop_free(struct virtio_loop *l);
-
-/* Runs fn(ctx) on the loop's thread and waits for its end. */
-void virtio_loop_call(struct virtio_loop *l, void (*fn)(void *ctx), void *ctx);
-/* The same, but does not wait: *done is set and done_fd (an eventfd) written afterwards. */
 
 /* Level-triggered: fn as long as fd is readable (or writable). Watches begin off. */
 int virtio_watch_readable(struct virtio_loop *l, int fd, virtio_watch_fn *fn, void *ctx,

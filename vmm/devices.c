@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/devices.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/json.h"
+#include "vmm/virtio/rng.h"
+
+static int add_rng(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
+{
+        struct virtio_device *dev;
+
+        if (!c->rng)
+                return 0;
+
+        int rc = virtio_rng_new("rng0", &dev, e);
+
+        return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
+}
+
+/* In the order of slots (machine-config.h) */
+static int (*const add[])(const struct machine_config *c, struct virtio_bus *bus,
+                          struct err *e) = {
+        add_rng,
+};
+
+int devices_make_bus(const struct machine_config *c, struct kvm *kvm, const struct ram *ram,
+                     const struct virtio_bus_ops *ops, struct virtio_bus **ret, struct err *e)
+{
+        struct virtio_bus *bus;
+
+        *ret = NULL;
+        if (machine_config_slots(c) == 0)
+                return 0;
+
+        int rc = virtio_bus_new(kvm, ram, ops, &bus, e);
+
+        if (rc < 0)
+                return rc;
+        for (size_t i = 0; i < ARRAY_SIZE(add) && rc == 0; i++)
+                rc = add[i](c, bus, e);
+        if (rc < 0)
+                virtio_bus_free(bus);
+        else
+                *ret = bus;
+        return rc;
+}
+
+/* ---- state ----------------------------------------------------------------------- */
+
+struct devices_state {
+        struct platform_state platform; /* of a capture */
+        struct json_object *doc;        /* of a decode */
+        struct virtio_bus_state *virtio;        /* NULL = there is no bus */
+};
+
+int devices_state_new(const struct devices *d, struct devices_state **ret, struct err *e)
+{
+        struct devices_state *state = calloc(1, sizeof(*state));
+        int rc = 0;
+
+        if (!state)
+                return err_msg(e, ENOMEM, "no memory for the state of the devices");
+        platform_capture(d->platform, &state->platform);
+        if (d->bus)
+                rc = virtio_bus_state_new(d->bus, &state->virtio, e);
+        if (rc < 0)
+                devices_state_free(state);
+        else
+                *ret = state;
+        return rc;
+}
+
+void devices_state_free(struct devices_state *state)
+{
+        if (!state)
+                return;
+        virtio_bus_state_free(state->virtio);
+        json_object_put(state->doc);
+        free(state);
+}
+
+void devices_capture(const struct devices *d, struct devices_state *state)
+{
+        platform_capture(d->platform, &state->platform);
+        if (d->bus)
+                virtio_bus_capture(d->bus, state->virtio);
+}
+
+int devices_encode(const struct devices_state *state, struct json_object **ret, struct err *e)
+{
+        AUTO_JSON *doc = NULL;
+        struct json_object *virtio;
+        int rc = platform_encode(&state->platform, &doc, e);
+
+        if (rc == 0 && state->virtio) {
+                rc = virtio_bus_encode(state->virtio, &virtio, e);
+                if (rc == 0)
+                        json_object_object_add(doc, "virtio", virtio);
+        }
+        if (rc == 0)
+                *ret = ptr_take(&doc);
+        return rc;
+}
+
+static int decode_virtio(const struct devices *d, struct json_object *doc,
+                         struct devices_state *state, struct err *e)
+{
+        struct json_object *list = NULL;
+        int rc = 0;
+
+        if (json_object_object_get_ex(doc, "virtio", NULL))
+                rc = json_take_array(doc, "virtio", VIRTIO_SLOTS_MAX, &list, e);
+        if (rc == 0 && d->bus)
+                rc = virtio_bus_decode(d->bus, list, &state->virtio, e);
+        else if (rc == 0 && list)
+                rc = err_msg(e, EBADMSG, "virtio devices were saved, the machine has none");
+        return rc;
+}
+
+int devices_decode(const struct devices *d, struct json_object *doc, struct devices_state **ret,
+                   struct err *e)
+{
+        struct devices_state *state = calloc(1, sizeof(*state));
+
+        if (!state)
+                return err_msg(e, ENOMEM, "no memory for the state of the devices");
+        state->doc = json_object_get(doc);
+
+        int rc = platform_check(doc, e);
+
+        if (rc == 0)
+                rc = decode_virtio(d, doc, state, e);
+        if (rc < 0)
+                devices_state_free(state);
+        else
+                *ret = state;
+        return rc;
+}
+
+int devices_apply(const struct devices *d, const struct devices_state *state, struct err *e)
+{
+        ASSERT(state->doc);
+
+        int rc = platform_load(d->platform, state->doc, e);
+
+        if (rc == 0 && d->bus)
+                rc = virtio_bus_apply(d->bus, state->virtio, e);
+        if (rc == 0)
+                platform_replay_lines(d->platform);
+        return rc;
+}
