@@ -6,10 +6,10 @@
 # Goal:   time and bytes of `vmm save --backing` follow what was written; a chain of LAYERS
 #         files reverts with --postcopy as fast as one file.
 # Method: the payload guest with 1 GiB, full of its pattern; clones of it (shared lane)
-#         write at a rate of 64 MiB/s for as long as makes about 1, 10 and 40 %, and stand still while they
-#         are saved: the floor is a whole save of the same clone in the same round. Then LAYERS deltas one
-#         over the other, each by a clone of the last; its revert and that of the same RAM in
-#         one file (flatten) in turn. Medians.
+#         write at a rate of 64 MiB/s for as long as makes about 1, 10 and 40 %, and stand
+#         still while they are saved: the floor is a whole save of the same clone in the
+#         same round. Then LAYERS deltas one over the other, each by a clone of the last; its
+#         revert and that of the same RAM in one file (flatten) in turn. Medians.
 # usage:  tests/bench/increments.sh [ROUNDS [LAYERS]]     in a build folder; text on standard
 #         output, JSON into bench-increments.json
 set -eu
