@@ -84,6 +84,7 @@ static int read_meta(struct clone_image *image, struct err *e)
 
         if (rc == 0)
                 rc = meta_decode(s->data, s->bytes, &image->meta, e);
+        machine_config_unplug(&image->meta.machine);
         if (rc == 0)
                 rc = ram_init(&ram, image->meta.memory_bytes, e);
         if (rc == 0)

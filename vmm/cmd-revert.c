@@ -27,6 +27,8 @@ static const char help[] =
         "                        the snapshot's working set: after SECONDS, at 'vmm\n"
         "                        workingset NAME', or when the VM ends\n"
         "  --pageserver SOCK     use the page server that listens there, not a private one\n"
+        "  --net ID=TAP|ID=none  another tap device than when it was saved, or none; repeatable\n"
+        "  --vsock PATH|none     another socket than when it was saved, or none\n"
         "  --paused              do not let the guest run yet\n"
         "  --console FILE        write the serial console to FILE\n"
         "  --foreground          stay, with the console on this terminal; Ctrl-] ends the VM\n"
@@ -107,6 +109,17 @@ static int read_record(void *command, const char *value, struct err *e)
         return rc;
 }
 
+static int read_net(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
+
+        if (o->revert.nnets == MACHINE_NETS_MAX)
+                return err_msg(e, E2BIG, "a VM has at most %d network devices: leave out "
+                               "--net %s", MACHINE_NETS_MAX, value);
+        o->revert.net[o->revert.nnets++] = value;
+        return 0;
+}
+
 static int read_name(void *command, const char *value, struct err *e)
 {
         struct revert_cmd *o = command;
@@ -127,6 +140,8 @@ static const struct option_row options[] = {
         OPTION_FLAG("hugepages", struct revert_cmd, revert.hugepages),
         OPTION_MAY_READ("record", read_record),
         OPTION_READ("pageserver", read_pageserver),
+        OPTION_READ("net", read_net),
+        OPTION_TEXT("vsock", struct revert_cmd, revert.vsock),
         OPTION_FLAG("paused", struct revert_cmd, launch.paused),
         OPTION_TEXT("console", struct revert_cmd, launch.console_file),
         OPTION_FLAG("foreground", struct revert_cmd, launch.foreground),

@@ -151,6 +151,49 @@ int machine_config_set_vsock(struct machine_config *c, const char *arg, struct e
         return 0;
 }
 
+int machine_config_change_net(struct machine_config *c, const char *arg, struct err *e)
+{
+        const char *is = strchr(arg, '=');
+
+        for (unsigned i = 0; is && i < c->nnets; i++) {
+                struct net_config *n = &c->net[i];
+                const char *tap = strcmp(is + 1, "none") ? is + 1 : "";
+
+                if (strncmp(n->id, arg, (size_t)(is - arg)) || n->id[is - arg])
+                        continue;
+                if (strlen(tap) >= sizeof(n->tap))
+                        return err_msg(e, EINVAL, "'%s' is no name of a tap device", tap);
+                strcpy(n->tap, tap);
+                return 0;
+        }
+        return err_msg(e, EINVAL, "'%s' is not ID=TAP or ID=none with the id of one of the "
+                       "machine's %u network devices (net0, ...)", arg, c->nnets);
+}
+
+int machine_config_change_vsock(struct machine_config *c, const char *arg, struct err *e)
+{
+        uint32_t cid = c->vsock.cid;
+
+        if (!cid)
+                return err_msg(e, EINVAL, "the machine has no vsock");
+        c->vsock.path[0] = '\0';
+        if (!strcmp(arg, "none"))
+                return 0;
+
+        int rc = machine_config_set_vsock(c, arg, e);
+
+        /* the guest knows its own */
+        c->vsock.cid = cid;
+        return rc;
+}
+
+void machine_config_unplug(struct machine_config *c)
+{
+        for (unsigned i = 0; i < c->nnets; i++)
+                c->net[i].tap[0] = '\0';
+        c->vsock.path[0] = '\0';
+}
+
 /* ---- JSON ------------------------------------------------------------------------ */
 
 static struct json_object *encode_net(const struct net_config *n)

@@ -39,6 +39,7 @@ struct net_config {
 
 struct vsock_config {
         uint32_t cid;                   /* 0 = no vsock; else at least 3 */
+        /* "" = no host side: nobody can be reached */
         char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
@@ -59,6 +60,13 @@ int machine_config_add_disk(struct machine_config *c, const char *arg, struct er
 int machine_config_add_net(struct machine_config *c, const char *arg, struct err *e);
 /* PATH[,cid=N] */
 int machine_config_set_vsock(struct machine_config *c, const char *arg, struct err *e);
+
+/* Of a machine that is built again, where its host's side is another: "net0=TAP", or
+ * "net0=none" for a link that is down; PATH or "none" for the sockets. */
+int machine_config_change_net(struct machine_config *c, const char *arg, struct err *e);
+int machine_config_change_vsock(struct machine_config *c, const char *arg, struct err *e);
+/* Of a copy beside its original: it cannot share taps and sockets, and has none. */
+void machine_config_unplug(struct machine_config *c);
 
 void machine_config_encode(const struct machine_config *c, struct json_object *into);
 /* Untrusted. Keys that are absent mean none. */

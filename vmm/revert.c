@@ -23,6 +23,18 @@ struct revert {
         uint64_t opened_ns;
 };
 
+static int change_machine(struct revert *r, struct err *e)
+{
+        struct machine_config *c = &r->meta.machine;
+        int rc = 0;
+
+        for (unsigned i = 0; i < r->options.nnets && rc == 0; i++)
+                rc = machine_config_change_net(c, r->options.net[i], e);
+        if (rc == 0 && r->options.vsock)
+                rc = machine_config_change_vsock(c, r->options.vsock, e);
+        return rc;
+}
+
 static int read_meta(struct revert *r, struct err *e)
 {
         AUTO_FREE void *data = NULL;
@@ -43,6 +55,8 @@ static int read_meta(struct revert *r, struct err *e)
                                "reads it", r->options.image_path);
         if (rc == 0)
                 rc = meta_decode(data, bytes, &r->meta, e);
+        if (rc == 0)
+                rc = change_machine(r, e);
         return rc < 0 ? err_in(e, rc, "'%s'", r->options.image_path) : 0;
 }
 

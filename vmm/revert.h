@@ -23,6 +23,11 @@ struct revert_options {
         const char *pageserver;         /* socket of a running daemon; NULL = private */
         bool record;                    /* what the guest touches first, into the image */
         unsigned record_seconds;        /* 0 = when asked, or at the end */
+        /* the host's side of devices, where it is another than when the VM was saved:
+         * machine_config_change_net(), _vsock(); NULL = as it was */
+        const char *net[MACHINE_NETS_MAX];
+        unsigned nnets;
+        const char *vsock;
 };
 
 struct revert;
