@@ -7,11 +7,11 @@ _vmm_options() {
 
 	case $1 in
 	run)     echo "--kernel --initrd --cmdline --demo --memory --hugepages --cpus" \
-			"--console --foreground --json" ;;
+			"--disk --net --vsock --balloon --console --foreground --json" ;;
 	save)    echo "$format --tag --stop --paused --staging --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
-			"--record --pageserver --paused --console --foreground --wait --json" ;;
+			"--record --pageserver --net --vsock --paused --console --foreground --wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
@@ -34,7 +34,7 @@ _vmm_options() {
 # What follows an option; fails when the option takes nothing.
 _vmm_argument() {
 	case $1 in
-	--kernel | --initrd | --console | --pageserver | --passphrase-file | --backing | \
+	--kernel | --initrd | --disk | --vsock | --console | --pageserver | --passphrase-file | --backing | \
 		--firecracker | --vmstate | --from | --from-file)
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
@@ -42,6 +42,8 @@ _vmm_argument() {
 	--layout)   compgen -W "v1.0 v1.13" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;
+	--net)
+		compgen -W "$(cd /sys/class/net 2>/dev/null && ls)" -- "$2" ;;
 	--cmdline | --memory | --cpus | --tag | --cluster-size | --name | --staging \
 		| --count) ;;
 	*) return 1 ;;

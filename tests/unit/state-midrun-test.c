@@ -161,12 +161,13 @@ static void boot(struct guest *g, unsigned cpus, const char *options)
                 .kernel_name = "payload",
                 .cmdline = cmdline,
         };
+        const struct acpi_machine machine = { .cpus = cpus };
         struct boot_entry entry;
         struct err e = { 0 };
 
         snprintf(cmdline, sizeof(cmdline), "cpus=%u %s", cpus, options);
         CU_ASSERT_FATAL(ok(cpuid_set_all(&g->kvm, &e), &e));
-        CU_ASSERT_FATAL(ok(boot_load(&g->ram, cpus, &source, &entry, &e), &e));
+        CU_ASSERT_FATAL(ok(boot_load(&g->ram, &machine, &source, &entry, &e), &e));
         CU_ASSERT_FATAL(ok(boot_set_vcpus(&g->kvm, &entry, &e), &e));
 }
 
