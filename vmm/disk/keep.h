@@ -6,8 +6,13 @@
  * run     from a thread of the save's: reflink (writes of the guest wait for it), or copies
  *         everything that is not a hole, while a write of the guest first sets aside what it
  *         overwrites. Afterwards the file holds the moment, durable.
- * publish gives it its name; what has the name is replaced only if it must not exist: -EEXIST.
+ * publish gives it its name; -EEXIST if something has that already.
+ * retract takes the name away again: what it belongs to did not come about.
  * free    without publish nothing is left. Ends the setting aside.
+ *
+ * The file belongs to RAM that is saved elsewhere: it is made read-only.
+ * Threads: one for each, but for the guest's writes (keep-priv.h).
+ * Errors:  a sentence; whatever fails, the guest's disk and its writes are unharmed.
  */
 #ifndef VMM_DISK_KEEP_H
 #define VMM_DISK_KEEP_H
@@ -47,7 +52,9 @@ int disk_keep_new(struct disk *d, const struct disk_keep_options *o, struct disk
                   struct err *e);
 void disk_keep_freeze(struct disk_keep *k);
 int disk_keep_run(struct disk_keep *k, struct err *e);
+/* *ret's path is the name alone: relative to its folder. */
 int disk_keep_publish(struct disk_keep *k, struct disk_identity *ret, struct err *e);
+void disk_keep_retract(struct disk_keep *k);
 void disk_keep_free(struct disk_keep *k);
 /* "reflink" or "copy"; bytes copied and set aside: what `vmm save` prints. */
 struct json_object *disk_keep_describe(const struct disk_keep *k);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* identity.h - whether a disk is the one that a saved VM's RAM belongs to.
+ *
+ * Theory of operation
+ *
+ * A guest that meets another disk than it left destroys its file systems, so that a wrong
+ * disk must not pass unseen; and reading all of a disk at each revert is out of the question.
+ *
+ * - A disk of another size is another disk.
+ * - A file with the same inode number is the file of then. If its time of last modification
+ *   is that of then it was not written since, and its content is not looked at; else it was,
+ *   and is refused.
+ * - Any other file, and a block device (which has no such time): the content id decides. It
+ *   is a sum over samples: the first 128 KiB (superblocks of ext4, XFS and Btrfs, partition
+ *   tables), 128 KiB from 1 MiB on (the same, of the first partition as it is usually laid
+ *   out), and 64 blocks of 4 KiB at even distances up to the end.
+ *
+ * So a file that was copied, moved or restored is known again, and one that was written,
+ * by whatever program, is refused. What passes unseen: a copy, or a block device, that was
+ * changed elsewhere than in the samples; a file that was changed and given its old time back.
+ * Mounting a file system that may be written changes its superblock. It is a guard against
+ * accidents, not against forgery.
+ *
+ * INV-STAMP: a writable file gets a time of its own when it is identified (less than a
+ *            millisecond before the true one, where we may set it): file systems count time in
+ *            ticks, so that a write right after would leave the same time else.
+ */
+#ifndef VMM_DISK_IDENTITY_H
+#define VMM_DISK_IDENTITY_H
+
+#include <stdint.h>
+
+#include "common/err.h"
+#include "vmm/disk/keep.h"
+
+/* All but the path; name: for messages. */
+int disk_identity_of(int fd, const char *name, struct disk_identity *ret, struct err *e);
+int disk_identity_name(struct disk_identity *id, const char *path, struct err *e);
+
+#endif
