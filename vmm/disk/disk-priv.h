@@ -17,7 +17,7 @@ struct overlay;
 struct disk {
         /* constant after disk_open() */
         char *path;                     /* as it was given */
-        int fd;                         /* of the file at path; the base where there is an overlay */
+        int fd;                         /* of the file at path; under an overlay the base */
         bool block_device;
         bool read_only;
         uint64_t bytes;

@@ -37,6 +37,7 @@ struct disk_options {
 int disk_open(const struct disk_options *o, struct disk **ret, struct err *e);
 void disk_close(struct disk *d);
 
+const char *disk_path(const struct disk *d);    /* for messages */
 uint64_t disk_bytes(const struct disk *d);      /* a multiple of DISK_SECTOR_BYTES */
 bool disk_read_only(const struct disk *d);
 /* 0 = cannot; in bytes */
