@@ -170,6 +170,16 @@ static uint64_t hole_blocks(const struct disk_keep *k, uint64_t block)
         return end >= d->bytes ? k->done.nblocks - block : end / KEEP_BLOCK_BYTES - block;
 }
 
+/* The block behind data that begins there: the kernel, too, would copy holes as zeros. */
+static uint64_t data_end(const struct disk_keep *k, uint64_t block)
+{
+        off_t hole = k->disk->overlay ? -1 : lseek(k->disk->fd, (off_t)(block * KEEP_BLOCK_BYTES),
+                                                   SEEK_HOLE);
+
+        return hole < 0 ? k->done.nblocks
+                        : MAX(DIV_ROUND_UP((uint64_t)hole, KEEP_BLOCK_BYTES), block + 1);
+}
+
 /* Seen before they are claimed (the theory says why). */
 static void skip_hole(struct disk_keep *k, uint64_t *block, uint64_t n)
 {
@@ -193,7 +203,8 @@ static int copy_next(struct disk_keep *k, uint64_t *block, uint64_t end, bool as
                 return 0;
         }
 
-        struct run r = claim(k, *block, end);
+        uint64_t data = data_end(k, *block);
+        struct run r = claim(k, *block, MIN(end, data));
         int rc = r.n > 0 ? copy_run(k, r, !aside, e) : 0;
 
         if (rc < 0 || r.n == 0)
