@@ -9,8 +9,7 @@
 
 void keep_gate_init(struct keep_gate *g)
 {
-        g->keep = NULL;
-        g->inside = 0;
+        *g = (struct keep_gate){ .keep = NULL };
         lock_init(&g->lock);
         cond_init(&g->passed);
 }
