@@ -225,19 +225,24 @@ static void folders(void)
 
 struct writer {
         struct bench *b;
+        pthread_barrier_t *block;
         unsigned me;
         int rc;
 };
 
-/* Every fourth sector is ours. */
+/* Every fourth sector is ours. Each block is begun by all at once. */
 static void *write_own(void *ctx)
 {
         struct writer *w = ctx;
         uint64_t state = 77 + w->me;
 
-        for (uint64_t i = w->me; i < BYTES / SECTOR && w->rc == 0; i += THREADS) {
+        for (uint64_t i = w->me; i < BYTES / SECTOR; i += THREADS) {
                 uint8_t *p = w->b->kit.model + i * SECTOR;
 
+                if (i % (BLOCK / SECTOR) == w->me)
+                        pthread_barrier_wait(w->block);
+                if (w->rc < 0)
+                        continue;
                 disk_kit_fill(p, SECTOR, &state);
                 w->rc = write_at(w->b->o, p, i * SECTOR, SECTOR);
                 if (w->rc == 0 && !reads_as(w->b->o, w->b->kit.model, i * SECTOR, SECTOR))
@@ -250,12 +255,14 @@ static void threads_share_blocks(void)
 {
         struct writer w[THREADS];
         pthread_t thread[THREADS];
+        pthread_barrier_t block;
         struct bench b;
 
-        for (unsigned round = 0; round < 5; round++) {
+        pthread_barrier_init(&block, NULL, THREADS);
+        for (unsigned round = 0; round < 10; round++) {
                 start(&b, BYTES, ELSEWHERE);
                 for (unsigned i = 0; i < THREADS; i++) {
-                        w[i] = (struct writer){ .b = &b, .me = i };
+                        w[i] = (struct writer){ .b = &b, .block = &block, .me = i };
                         pthread_create(&thread[i], NULL, write_own, &w[i]);
                 }
                 for (unsigned i = 0; i < THREADS; i++) {
@@ -265,6 +272,7 @@ static void threads_share_blocks(void)
                 CU_ASSERT_TRUE(reads_as(b.o, b.kit.model, 0, BYTES));
                 end(&b);
         }
+        pthread_barrier_destroy(&block);
 }
 
 /* ---- what it is made of -------------------------------------------------- */
