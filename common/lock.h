@@ -19,6 +19,7 @@
  *  11. fetch->lock        (qemu-snapshot: requests and loads)
  *  12. progress->lock     (the line on the terminal)
  *  13. staging->lock      (vmm: memory for pages copied aside)
+ *  14. giveback->lock     (vmm: whether the guest's memory may be given back)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H

@@ -33,6 +33,16 @@ void virtio_config_set(struct virtio_device *dev, unsigned offset, const void *d
         lock_release(&dev->lock);
 }
 
+void virtio_rig_renew(struct virtio_rig *rig)
+{
+        struct virtio_device *dev = rig->dev;
+
+        for (unsigned i = 0; i < dev->class->nqueues; i++)
+                vqguest_init(&rig->guest[i], &rig->ram, (i + 1) * RING_BYTES,
+                             dev->class->queue_size, &dev->queue[i]);
+        rig->broken[0] = '\0';
+}
+
 void virtio_rig_start(struct virtio_rig *rig, struct virtio_device *dev)
 {
         struct err e;
@@ -46,9 +56,7 @@ void virtio_rig_start(struct virtio_rig *rig, struct virtio_device *dev)
         lock_init(&dev->lock);
         dev->ram = &rig->ram;
         dev->features = dev->host_features;
-        for (unsigned i = 0; i < dev->class->nqueues; i++)
-                vqguest_init(&rig->guest[i], &rig->ram, (i + 1) * RING_BYTES,
-                             dev->class->queue_size, &dev->queue[i]);
+        virtio_rig_renew(rig);
         ASSERT(dev->class->start(dev, &e) == 0);
 }
 

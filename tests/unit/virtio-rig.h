@@ -29,7 +29,9 @@ struct virtio_rig {
 void virtio_rig_start(struct virtio_rig *rig, struct virtio_device *dev);
 /* Stops and frees dev; RAM too. */
 void virtio_rig_end(struct virtio_rig *rig);
-/* A request of one piece and a kick; how many bytes the device wrote, or -1: no answer. */
+/* Empty rings, whatever became of them. */
+void virtio_rig_renew(struct virtio_rig *rig);
+/* A request of n pieces and a kick; how many bytes the device wrote, or -1: no answer. */
 int64_t virtio_rig_ask(struct virtio_rig *rig, unsigned queue, const struct vqguest_buf *bufs,
                        unsigned n);
 void virtio_rig_put(struct virtio_rig *rig, uint64_t gpa, const void *data, size_t bytes);
