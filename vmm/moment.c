@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "vmm/devices.h"
+#include "vmm/giveback.h"
 #include "vmm/meta.h"
 #include "vmm/ram-source.h"
 #include "vmm/ramwhole.h"
@@ -28,6 +29,7 @@ struct moment {
         bool was_running;
         bool stands;                    /* the guest does, by our doing */
         bool taken;
+        bool ram_stays;                 /* nothing of it is given back (INV-STAYS) */
         struct state_capture *state;
         struct devices_state *devices;
         uint64_t wall_ns;
@@ -70,6 +72,8 @@ static int prepare(struct moment *m, struct err *e)
         struct vm *vm = m->vm;
         int rc = state_capture_new(&vm->kvm, &m->state, e);
 
+        giveback_hold(vm->giveback);
+        m->ram_stays = true;
         if (rc == 0)
                 rc = devices_state_new(&(struct devices){ vm->platform, vm->bus }, &m->devices, e);
         if (rc == 0 && m->o.live && m->was_running)
@@ -190,6 +194,9 @@ void moment_over(struct moment *m)
         m->guard = NULL;
         ram_source_free(m->source);
         m->source = NULL;
+        if (m->ram_stays)
+                giveback_release(m->vm->giveback);
+        m->ram_stays = false;
         if (!m->o.ends)
                 go_on(m, true);
         else if (m->stands)

@@ -38,8 +38,9 @@ struct ramguard_stats {
         uint64_t waited;                /* faults that found no room there */
 };
 
-/* All that can be done before the moment: the guest runs. -ENOTSUP, -EPERM: it cannot be
- * done here, the sentence says what is missing. */
+/* All that can be done before the moment: the guest runs, and gives no memory back from before
+ * here until after the end (giveback_hold()). -ENOTSUP, -EPERM: it cannot be done here, the
+ * sentence says what is missing. */
 int ramguard_new(const struct ramguard_options *o, struct ramguard **ret, struct err *e);
 /* The moment. The guest stands still until this returns; on failure it may go on too. */
 int ramguard_freeze(struct ramguard *g, struct err *e);

@@ -30,8 +30,9 @@
  *            nothing is fetched that is not there yet. Such a page is put in place without
  *            asking the page server, which may be dead or have a bad cluster there.
  *
- * INV-OWN:    a page never ceases to be own while the VM lives, but by us. So what was not
- *             own at the look was not before, and `differs` holds for it.
+ * INV-OWN:    while we are at it no page ceases to be own but by us (INV-STAYS); one that did
+ *             so before shows the parent's content (INV-GIVEBACK). So `differs` holds for what
+ *             is not own at the look.
  * INV-READ:   before anything is changed, every unit that will be needed has been read once,
  *             checked. That apply reads it again is for want of memory to keep it in.
  */

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "vmm/devices.h"
+#include "vmm/giveback.h"
 #include "vmm/meta.h"
 #include "vmm/rewinder.h"
 #include "vmm/standstill.h"
@@ -227,7 +228,9 @@ static void *rollback_thread(void *ctx)
 {
         struct rollback *b = ctx;
 
+        giveback_hold(b->vm->giveback);         /* INV-OWN */
         b->rc = run(b, &b->err);
+        giveback_release(b->vm->giveback);
         if (b->rc < 0)
                 err_in(&b->err, b->rc, "VM '%s' is not rolled back", b->vm->name);
         vm_post(b->vm, VM_POST_ROLLBACK);

@@ -19,6 +19,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/gate.h"
+#include "vmm/giveback.h"
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
 #include "vmm/rollback.h"
@@ -449,6 +450,7 @@ void vm_fini(struct vm *vm)
         console_free(vm->console);
         vcpus_free(vm->vcpus);
         virtio_bus_free(vm->bus);
+        giveback_free(vm->giveback);
         platform_free(vm->platform);
         kvm_close(&vm->kvm);
         recorder_end(vm->recorder);

@@ -62,6 +62,7 @@ struct control;
 struct event;
 struct event_base;
 struct gate;
+struct giveback;
 struct pager;
 struct recorder;
 struct rollback;
@@ -77,6 +78,7 @@ struct vm {
         struct machine_config machine;
         struct platform *platform;
         struct virtio_bus *bus;         /* NULL = no virtio devices */
+        struct giveback *giveback;      /* NULL = the guest has no balloon */
         struct vcpus *vcpus;
         struct pager *pager;            /* NULL when no page server is needed */
         struct qs_image *parent;        /* what RAM came from; NULL: absent pages are zero, */

@@ -5,7 +5,8 @@
  *       threads wrote it and can be guarded again.
  * Method: threads that fill pages with stamps and stand still on demand, sweepers that go
  *         about as a qs_writer does, and a model with the stamp of each page at the moment.
- *         Of small, huge and hugetlbfs pages. Run it under ThreadSanitizer too. */
+ *         Of small, huge and hugetlbfs pages; some threads give pages back, too
+ *         (INV-STAYS). Run it under ThreadSanitizer too. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,6 +19,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/lock.h"
+#include "vmm/giveback.h"
 #include "vmm/ramguard.h"
 
 #define PAGE 4096u
@@ -40,7 +42,7 @@ static void must(bool ok, const char *what, int line)
         exit(1);
 }
 
-enum manner { RANDOM, ASCENDING };
+enum manner { RANDOM, ASCENDING, GIVING };      /* at random, and some are given back */
 
 static const struct run {
         const char *name;
@@ -61,11 +63,14 @@ static const struct run {
         { "given up", RAM_SMALL, RANDOM, 2 * MIB, 100, 7, 5 },
         { "given up with huge pages", RAM_THP, RANDOM, 2 * MIB, 100, 7, 5 },
         { "hugetlbfs", RAM_HUGETLB, RANDOM, 4 * MIB, 100, 0, 3 },
+        { "memory given back", RAM_SMALL, GIVING, 2 * MIB, 100, 0, 5 },
+        { "parts of huge pages given back", RAM_THP, GIVING, 0, 100, 0, 5 },
 };
 
 struct world {
         const struct run *run;
         struct ram ram;
+        struct giveback *giveback;
         /* of a page, its writer's: what fills it; 0 = never written */
         uint64_t stamp[PAGES];
         uint64_t moment[PAGES];
@@ -107,6 +112,12 @@ static void write_page(struct world *w, uint64_t i)
         w->written++;
 }
 
+static void give_back(struct world *w, uint64_t i)
+{
+        if (giveback_pages(w->giveback, i * PAGE, PAGE) == PAGE)
+                w->stamp[i] = 0;
+}
+
 static void stand_still_locked(struct world *w) REQUIRES(w->lock)
 {
         w->parked++;
@@ -137,9 +148,13 @@ static void *writer_thread(void *ctx)
         uint64_t random = 88172645463325252ull + me->index;
 
         for (uint64_t n = 0; !w->quit; n++) {
-                uint64_t i = w->run->manner == RANDOM ? random_of(&random) : n;
+                uint64_t i = w->run->manner == ASCENDING ? n : random_of(&random);
 
-                write_page(w, i % (PAGES / WRITERS) * WRITERS + me->index);
+                i = i % (PAGES / WRITERS) * WRITERS + me->index;
+                if (w->run->manner == GIVING && n % 4 == 1)
+                        give_back(w, i);
+                else
+                        write_page(w, i);
                 if (n % 8 == 0)
                         stand_still(w);
         }
@@ -258,8 +273,10 @@ static bool one_round(struct world *w, struct ramguard_stats *ret)
                                       .staging_bytes = w->run->staging };
         struct ramguard *g;
         struct err e;
-        int rc = ramguard_new(&o, &g, &e);
+        int rc;
 
+        giveback_hold(w->giveback);
+        rc = ramguard_new(&o, &g, &e);
         if (rc == -ENOTSUP || rc == -EPERM || rc == -ENOSYS) {
                 printf("skipped: %s\n", e.text);
                 return false;
@@ -273,6 +290,8 @@ static bool one_round(struct world *w, struct ramguard_stats *ret)
         sweep(w);
         ramguard_stats(g, ret);
         ramguard_free(g);
+        giveback_release(w->giveback);
+
         wait_written(w, 1000);
         return true;
 }
@@ -280,6 +299,7 @@ static bool one_round(struct world *w, struct ramguard_stats *ret)
 static bool start(struct world *w, struct err *e)
 {
         TEST(ram_init(&w->ram, RAM_BYTES, e) == 0);
+        TEST(giveback_new(&w->ram, &w->giveback, e) == 0);
         if (ram_map_anonymous(&w->ram, false, w->run->pages, e) < 0)
                 return false;
         for (uint64_t i = 0; i < PAGES * w->run->touched / 100; i++)
@@ -360,6 +380,7 @@ int main(void)
                 lock_init(&w->lock);
                 cond_init(&w->changed);
                 rc = play(w);
+                giveback_free(w->giveback);
         }
         return rc;
 }
