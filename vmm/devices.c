@@ -7,7 +7,32 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/json.h"
+#include "vmm/disk/disk.h"
+#include "vmm/virtio/blk.h"
 #include "vmm/virtio/rng.h"
+
+static int add_disk(const struct disk_config *d, struct virtio_bus *bus, struct err *e)
+{
+        const struct disk_options how = {
+                .path = d->path, .read_only = d->read_only, .overlay = d->overlay,
+        };
+        struct virtio_device *dev;
+        struct disk *disk;
+        int rc = disk_open(&how, &disk, e);
+
+        if (rc == 0)
+                rc = virtio_blk_new(disk, d->id, d->id, &dev, e);
+        return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
+}
+
+static int add_disks(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
+{
+        int rc = 0;
+
+        for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
+                rc = add_disk(&c->disk[i], bus, e);
+        return rc;
+}
 
 static int add_rng(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
 {
@@ -24,6 +49,7 @@ static int add_rng(const struct machine_config *c, struct virtio_bus *bus, struc
 /* In the order of slots (machine-config.h) */
 static int (*const add[])(const struct machine_config *c, struct virtio_bus *bus,
                           struct err *e) = {
+        add_disks,
         add_rng,
 };
 

@@ -29,6 +29,7 @@ struct disk_config {
         char id[MACHINE_ID_MAX + 1];    /* "disk0": also the serial number that the guest sees */
         char path[PATH_MAX];            /* absolute */
         bool read_only;
+        bool overlay;                   /* of this VM's process alone: never written in place */
 };
 
 struct net_config {
