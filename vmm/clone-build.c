@@ -182,7 +182,6 @@ int clone_build(struct vm *vm, void *ctx, struct err *e)
 
         int rc = restore_build(vm, &from, e);
 
-        /* Each copy is to learn here that it is one: a new VMGenID, once there is one. */
         if (rc == 0)
                 rc = gate_new(vm, fd_take(&birth->gate[0]), e);
         clone_image_free(ptr_take(&birth->image));

@@ -112,6 +112,8 @@ int coldboot_build(struct vm *vm, void *ctx, struct err *e)
                 rc = kvm_create(&vm->kvm, &vm->ram, c->cpus, e);
         if (rc == 0)
                 rc = vm_add_machine(vm, e);
+        if (rc == 0 && c->machine.vmgenid)
+                rc = platform_add_vmgenid(vm->platform, &vm->ram, e);
         vm->phases.kvm_create_ns = clock_now_ns();
         if (rc == 0)
                 rc = cpuid_set_all(&vm->kvm, e);

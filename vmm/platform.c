@@ -44,6 +44,8 @@ struct platform {
         struct uart com1                GUARDED_BY(lock);
         struct acpi_pm pm               GUARDED_BY(lock);
         struct rtc rtc                  GUARDED_BY(lock);
+        bool has_vmgenid                GUARDED_BY(lock);
+        struct vmgenid vmgenid          GUARDED_BY(lock);
         bool level[LINES]               GUARDED_BY(lock);       /* as KVM knows it */
         bool input_waits                GUARDED_BY(lock);       /* input_room is owed */
 };
@@ -295,6 +297,8 @@ static void capture_locked(struct platform *p, struct platform_state *ret) REQUI
         ret->com1 = p->com1;
         ret->pm = p->pm;
         ret->rtc = p->rtc;
+        ret->has_vmgenid = p->has_vmgenid;
+        ret->vmgenid = p->vmgenid;
         ret->taken_ns = clock_now_ns();
 }
 
@@ -308,7 +312,7 @@ void platform_capture(struct platform *p, struct platform_state *ret)
 int platform_encode(const struct platform_state *s, struct json_object **ret, struct err *e)
 {
         AUTO_JSON *o = json_object_new_object();
-        struct json_object *com1, *rtc;
+        struct json_object *com1, *rtc, *vmgenid;
 
         json_put_u64(o, "version", PLATFORM_VERSION);
 
@@ -322,6 +326,12 @@ int platform_encode(const struct platform_state *s, struct json_object **ret, st
                 return rc;
         json_object_object_add(o, "rtc", rtc);
         json_object_object_add(o, "acpi_pm", acpi_pm_save(&s->pm, s->taken_ns));
+        if (s->has_vmgenid) {
+                rc = vmgenid_save(&s->vmgenid, &vmgenid, e);
+                if (rc < 0)
+                        return rc;
+                json_object_object_add(o, "vmgenid", vmgenid);
+        }
         *ret = ptr_take(&o);
         return 0;
 }
@@ -332,6 +342,19 @@ int platform_save(struct platform *p, struct json_object **ret, struct err *e)
 
         platform_capture(p, &s);
         return platform_encode(&s, ret, e);
+}
+
+/* Absent: saved of a guest that has none, by an earlier version among others. */
+static int load_vmgenid(struct platform_state *l, struct json_object *devices, struct err *e)
+{
+        struct json_object *vmgenid;
+        int rc;
+
+        l->has_vmgenid = json_object_object_get_ex(devices, "vmgenid", NULL);
+        if (!l->has_vmgenid)
+                return 0;
+        rc = json_take_obj(devices, "vmgenid", &vmgenid, e);
+        return rc == 0 ? vmgenid_load(&l->vmgenid, vmgenid, e) : rc;
 }
 
 static int load_all(struct platform_state *l, struct json_object *devices, struct err *e)
@@ -354,12 +377,14 @@ static int load_all(struct platform_state *l, struct json_object *devices, struc
                 return err_in(e, rc, "acpi_pm");
         if ((rc = rtc_load(&l->rtc, rtc, e)) < 0)
                 return err_in(e, rc, "rtc");
+        if ((rc = load_vmgenid(l, devices, e)) < 0)
+                return err_in(e, rc, "vmgenid");
         return 0;
 }
 
 int platform_check(struct json_object *devices, struct err *e)
 {
-        struct platform_state l;
+        struct platform_state l = { 0 };
         int rc = load_all(&l, devices, e);
 
         return rc < 0 ? err_in(e, rc, "saved devices") : 0;
@@ -367,7 +392,7 @@ int platform_check(struct json_object *devices, struct err *e)
 
 int platform_load(struct platform *p, struct json_object *devices, struct err *e)
 {
-        struct platform_state l;
+        struct platform_state l = { 0 };
         int rc = load_all(&l, devices, e);
 
         if (rc < 0)
@@ -376,6 +401,8 @@ int platform_load(struct platform *p, struct json_object *devices, struct err *e
         p->com1 = l.com1;
         p->pm = l.pm;
         p->rtc = l.rtc;
+        p->has_vmgenid = l.has_vmgenid;
+        p->vmgenid = l.vmgenid;
         lock_release(&p->lock);
         return 0;
 }
@@ -385,6 +412,50 @@ void platform_replay_lines(struct platform *p)
         lock_acquire(&p->lock);
         set_lines_locked(p, true);
         lock_release(&p->lock);
+}
+
+/* ---- the generation id ---------------------------------------------------- */
+
+/* The lock is not held while memory is touched: a page may be missing. */
+int platform_add_vmgenid(struct platform *p, const struct ram *ram, struct err *e)
+{
+        struct vmgenid g;
+        int rc = vmgenid_renew(ram, &g, e);
+
+        if (rc < 0)
+                return rc;
+        lock_acquire(&p->lock);
+        p->has_vmgenid = true;
+        p->vmgenid = g;
+        lock_release(&p->lock);
+        return 0;
+}
+
+int platform_renew_vmgenid(struct platform *p, const struct ram *ram, struct err *e)
+{
+        struct vmgenid old;
+
+        if (!platform_vmgenid(p, &old))
+                return 0;
+
+        int rc = platform_add_vmgenid(p, ram, e);
+
+        if (rc == 0) {
+                kvm_irq_line(p->kvm, VMGENID_GSI, true);        /* KVM latches the edge */
+                kvm_irq_line(p->kvm, VMGENID_GSI, false);
+        }
+        return rc;
+}
+
+bool platform_vmgenid(struct platform *p, struct vmgenid *ret)
+{
+        lock_acquire(&p->lock);
+
+        bool has = p->has_vmgenid;
+
+        *ret = p->vmgenid;
+        lock_release(&p->lock);
+        return has;
 }
 
 int platform_new(struct kvm *kvm, const struct platform_ops *ops, struct platform **ret,

@@ -2,7 +2,8 @@
 /* platform.h - the emulated devices of one guest behind its port and memory bus.
  *
  * 16550 serial (COM1), ACPI power management (PM1, PM timer, reset register),
- * i8042 reset, RTC/CMOS; everything else reads all ones.
+ * i8042 reset, RTC/CMOS; everything else reads all ones. And the generation id,
+ * which is behind no bus.
  * Threads: platform_io/platform_mmio from any vCPU thread, platform_input and
  *          the others from the event loop; one lock inside (machine->lock of
  *          lock.h). The callbacks of platform_ops come from vCPU threads without
@@ -12,6 +13,7 @@
 #define VMM_PLATFORM_H
 
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +22,7 @@
 #include "vmm/kvm.h"
 #include "vmm/rtc.h"
 #include "vmm/uart.h"
+#include "vmm/vmgenid.h"
 
 enum platform_request {
         PLATFORM_POWER_OFF,             /* ACPI S5 */
@@ -59,6 +62,8 @@ struct platform_state {
         struct uart com1;
         struct acpi_pm pm;
         struct rtc rtc;
+        bool has_vmgenid;
+        struct vmgenid vmgenid;
         uint64_t taken_ns;              /* clock_now_ns() */
 };
 /* The moment is that of a pause when the vCPUs are parked; allocates nothing. */
@@ -72,5 +77,13 @@ int platform_load(struct platform *p, struct json_object *devices, struct err *e
 int platform_check(struct json_object *devices, struct err *e);
 /* After load and after the irqchips are set: interrupt lines follow the devices' state. */
 void platform_replay_lines(struct platform *p);
+
+/* Gives the guest its first generation id. */
+int platform_add_vmgenid(struct platform *p, const struct ram *ram, struct err *e);
+/* A guest that has one gets another and is told by interrupt: its state is loaded, the
+ * irqchips included, and no vCPU runs before. May wait for a page of its memory. */
+int platform_renew_vmgenid(struct platform *p, const struct ram *ram, struct err *e);
+/* false: the guest has none. */
+bool platform_vmgenid(struct platform *p, struct vmgenid *ret);
 
 #endif

@@ -16,7 +16,8 @@
  *
  * Order matters twice. For the guest: RAM is served (or loaded, or mapped) before state
  * is restored, because restoring may touch guest memory; the irqchips' lines
- * are replayed after the devices are loaded. For the user's time: a thread
+ * are replayed after the devices are loaded; what it then finds in its memory
+ * says that it is another one (vmgenid.h). For the user's time: a thread
  * creates the VM in KVM, which needs only the addresses of RAM, while this one
  * sees to RAM; nothing of ours on the way depends on the size of RAM.
  */
@@ -124,6 +125,8 @@ static int restore_state(struct vm *vm, const struct restore *from, struct json_
                 rc = state_load(&vm->kvm, kvm_state, &blob, e);
         if (rc == 0)
                 rc = devices_apply(&devices, state, e);
+        if (rc == 0)
+                rc = platform_renew_vmgenid(vm->platform, &vm->ram, e);
         devices_state_free(state);
         state_blob_fini(&blob);
         return rc < 0 ? err_in(e, rc, "restore '%s'", from->from) : 0;

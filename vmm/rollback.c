@@ -205,6 +205,8 @@ static int change(struct rollback *b, struct err *e)
                 rc = state_reload(&vm->kvm, b->state, e);
         if (rc == 0)
                 rc = devices_apply(&(struct devices){ vm->platform, vm->bus }, b->devices, e);
+        if (rc == 0)
+                rc = platform_renew_vmgenid(vm->platform, &vm->ram, e);
         b->loaded_ns = clock_now_ns();
         return rc;
 }

@@ -122,6 +122,14 @@ static void put_save(struct vm *vm, struct json_object *o)
                 json_object_put(s);
 }
 
+static void put_vmgenid(struct vm *vm, struct json_object *o)
+{
+        struct vmgenid g;
+
+        if (vm->platform && platform_vmgenid(vm->platform, &g))
+                (void)vmgenid_describe(&g, o, "vmgenid");
+}
+
 struct json_object *vm_describe(struct vm *vm)
 {
         struct json_object *o = json_object_new_object();
@@ -136,6 +144,7 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_u64(o, "memory", vm->ram.bytes);
         json_put_u64(o, "cpus", vm->kvm.cpus);
         json_put_str(o, "lane", backing_names[vm->backing]);
+        put_vmgenid(vm, o);
         if (vm->problem[0])
                 json_put_str(o, "problem", vm->problem);
         snapshot_describe(&vm->snapshot, o);
