@@ -207,6 +207,16 @@ static int parse(int argc, char **argv, struct revert_cmd *o, struct err *e)
         return rc;
 }
 
+/* It may run well for ever, or until it uses one of these. */
+static void print_differences(struct json_object *report)
+{
+        struct json_object *differences;
+
+        if (json_object_object_get_ex(report, "cpu_differences", &differences))
+                printf("its CPU was another one than this host offers: %s\n",
+                       json_object_to_json_string_ext(differences, JSON_C_TO_STRING_SPACED));
+}
+
 static void print_report(const struct revert_cmd *o, struct json_object *report)
 {
         struct json_object *phases, *first;
@@ -221,6 +231,7 @@ static void print_report(const struct revert_cmd *o, struct json_object *report)
                        json_object_get_double(first) / 1000);
         else
                 printf("VM '%s' is there, paused\n", o->launch.name);
+        print_differences(report);
 }
 
 int cmd_revert(const struct cli *cli, int argc, char **argv, struct err *e)

@@ -212,6 +212,22 @@ static int supported(struct kvm *kvm, struct kvm_cpuid2 **ret, struct err *e)
         return err_msg(e, E2BIG, "KVM supports more than %d CPUID leaves", CPUID_ENTRIES_MAX);
 }
 
+/* older kernels leave the bit out of the table and say it here */
+static bool has_tsc_deadline(struct kvm *kvm)
+{
+        return kvm_call(kvm, kvm->dev_fd, KVM_CHECK_EXTENSION,
+                        (void *)KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+}
+
+int cpuid_of_new(struct kvm *kvm, struct kvm_cpuid2 **ret, struct err *e)
+{
+        int rc = supported(kvm, ret, e);
+
+        if (rc == 0)
+                cpuid_for_vcpu(*ret, 0, kvm->cpus, has_tsc_deadline(kvm));
+        return rc;
+}
+
 int cpuid_set_all(struct kvm *kvm, struct err *e)
 {
         AUTO_FREE struct kvm_cpuid2 *host = NULL;
@@ -220,9 +236,7 @@ int cpuid_set_all(struct kvm *kvm, struct err *e)
         if (rc < 0)
                 return rc;
 
-        /* older kernels leave the bit out of the table and say it here */
-        bool tsc_deadline = kvm_call(kvm, kvm->dev_fd, KVM_CHECK_EXTENSION,
-                                     (void *)KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+        bool tsc_deadline = has_tsc_deadline(kvm);
         size_t bytes = table_bytes(host->nent + CPUID_LEAVES_ADDED);
         AUTO_FREE struct kvm_cpuid2 *table = malloc(bytes);
 

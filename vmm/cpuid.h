@@ -22,4 +22,7 @@ void cpuid_for_vcpu(struct kvm_cpuid2 *table, unsigned cpu, unsigned cpus, bool 
  * in, async page faults, PMU and nested virtualisation masked. */
 int cpuid_set_all(struct kvm *kvm, struct err *e);
 
+/* What vCPU 0 of a new guest would be shown; the caller frees it. */
+int cpuid_of_new(struct kvm *kvm, struct kvm_cpuid2 **ret, struct err *e);
+
 #endif

@@ -106,29 +106,42 @@ static int bring_up(struct vm *vm, const struct restore *from, struct json_objec
         return rc;
 }
 
-static int restore_state(struct vm *vm, const struct restore *from, struct json_object *kvm_state,
-                         struct err *e)
+static int load_kvm(struct vm *vm, const struct restore *from, struct json_object *kvm_state,
+                    struct err *e)
 {
-        const struct devices devices = { vm->platform, vm->bus };
-        AUTO_JSON *doc = NULL;
-        struct devices_state *state = NULL;
+        AUTO_FREE struct machine_state *state = NULL;
         struct state_blob blob = { 0 };
         void *data = NULL;
         int rc = from->section(from->ctx, SECTION_BLOB, &data, &blob.bytes, e);
 
         blob.data = data;
         if (rc == 0)
-                rc = read_json(from, SECTION_DEVICES, &doc, e);
+                rc = state_parse(&vm->kvm, kvm_state, &blob, &state, e);
+        if (rc == 0) {
+                state_cpu_model(state, &vm->saved_cpu);
+                rc = state_load_parsed(&vm->kvm, state, e);
+        }
+        state_blob_fini(&blob);
+        return rc;
+}
+
+static int restore_state(struct vm *vm, const struct restore *from, struct json_object *kvm_state,
+                         struct err *e)
+{
+        const struct devices devices = { vm->platform, vm->bus };
+        AUTO_JSON *doc = NULL;
+        struct devices_state *state = NULL;
+        int rc = read_json(from, SECTION_DEVICES, &doc, e);
+
         if (rc == 0)
                 rc = devices_decode(&devices, doc, &state, e);
         if (rc == 0)
-                rc = state_load(&vm->kvm, kvm_state, &blob, e);
+                rc = load_kvm(vm, from, kvm_state, e);
         if (rc == 0)
                 rc = devices_apply(&devices, state, e);
         if (rc == 0)
                 rc = platform_renew_vmgenid(vm->platform, &vm->ram, e);
         devices_state_free(state);
-        state_blob_fini(&blob);
         return rc < 0 ? err_in(e, rc, "restore '%s'", from->from) : 0;
 }
 

@@ -17,11 +17,13 @@
  * deadline is written last, after the LAPIC's timer mode and the TSC are set.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "vmm/cpu-names.h"
 #include "vmm/state-priv.h"
 
 #define MSR_APIC_BASE 0x1bu
@@ -213,20 +215,32 @@ static void keep_needed(struct state_msrs *saved, const struct state_msrs *now)
         saved->nmsrs = kept;
 }
 
+#define MSR_NAME_BYTES 64
+
+/* "MSR 0xda0 IA32_XSS (xsaves)" */
+static void name_msr(uint32_t index, char ret[MSR_NAME_BYTES])
+{
+        const char *name = cpu_msr_name(index);
+
+        snprintf(ret, MSR_NAME_BYTES, "MSR 0x%x%s%s", index, name ? " " : "", name ? name : "");
+}
+
 static int refused(struct kvm *kvm, unsigned cpu, const struct kvm_msr_entry *m, struct err *e)
 {
         struct kvm_msr_entry here = { .index = m->index };
         bool reads = batch_call(kvm, cpu, KVM_GET_MSRS, &here, 1) == 1;
+        char name[MSR_NAME_BYTES];
 
+        name_msr(m->index, name);
         if (!reads)
-                return err_msg(e, ENOTSUP, "MSR 0x%x was 0x%llx and does not exist on this host",
-                               m->index, (unsigned long long)m->data);
+                return err_msg(e, ENOTSUP, "%s was 0x%llx and does not exist on this host", name,
+                               (unsigned long long)m->data);
         if (in_ranges(capabilities, ARRAY_SIZE(capabilities), m->index))
-                return err_msg(e, ENOTSUP, "the CPUs differ: MSR 0x%x, capabilities that the guest "
-                               "has seen, was 0x%llx and is 0x%llx on this host", m->index,
+                return err_msg(e, ENOTSUP, "the CPUs differ: %s, capabilities that the guest has "
+                               "seen, was 0x%llx and is 0x%llx on this host", name,
                                (unsigned long long)m->data, (unsigned long long)here.data);
-        return err_msg(e, EINVAL, "KVM refuses 0x%llx for MSR 0x%x (it has 0x%llx)",
-                       (unsigned long long)m->data, m->index, (unsigned long long)here.data);
+        return err_msg(e, EINVAL, "KVM refuses 0x%llx for %s, which has 0x%llx",
+                       (unsigned long long)m->data, name, (unsigned long long)here.data);
 }
 
 static int write_all(struct kvm *kvm, unsigned cpu, struct state_msrs *msrs, struct err *e)

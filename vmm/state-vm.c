@@ -7,6 +7,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "vmm/cpu-compat.h"
 #include "vmm/state-priv.h"
 
 /* INV-CHIPS: after the vCPUs. Setting the IOAPIC injects what its irr holds
@@ -95,10 +96,27 @@ int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct stat
         AUTO_FREE struct machine_state *m = NULL;
         int rc = state_parse(kvm, kvm_state, blob, &m, e);
 
-        if (rc < 0)
-                return rc;
-        rc = state_machine_apply(kvm, m, false, e);
-        return rc < 0 ? err_in(e, rc, "restore the machine state") : 0;
+        return rc == 0 ? state_load_parsed(kvm, m, e) : rc;
+}
+
+int state_load_parsed(struct kvm *kvm, struct machine_state *m, struct err *e)
+{
+        struct cpu_model guest;
+        int rc = state_machine_apply(kvm, m, false, e);
+
+        if (rc == 0)
+                return 0;
+        state_cpu_model(m, &guest);
+        rc = cpu_compat_explain(kvm, &guest, rc, e);
+        return err_in(e, rc, "restore the machine state");
+}
+
+/* All vCPUs differ in what numbers them only. */
+void state_cpu_model(const struct machine_state *m, struct cpu_model *ret)
+{
+        const struct state_vcpu *v = &m->vcpu[0];
+
+        cpu_model_read(v->cpuid.entries, v->cpuid.nent, v->tsc.khz, ret);
 }
 
 /* Sets PVCLOCK_GUEST_STOPPED, so that the guest's watchdogs stay quiet. KVM

@@ -46,13 +46,19 @@ int state_vcpu_count(struct json_object *kvm_state, unsigned *ret, struct err *e
  * Everything but the irqchips' interrupt lines of devices (platform_replay_lines). */
 int state_load(struct kvm *kvm, struct json_object *kvm_state, const struct state_blob *blob,
                struct err *e);
+/* The same of what state_parse() returned. If KVM refuses it, the sentence names what the
+ * guest was shown of its CPU and this host lacks. */
+struct machine_state;
+int state_load_parsed(struct kvm *kvm, struct machine_state *m, struct err *e);
+/* The CPU that the guest was shown. */
+struct cpu_model;
+void state_cpu_model(const struct machine_state *m, struct cpu_model *ret);
 
 /* The same for a VM that has run, in three steps:
  *   parse   says what is wrong with the document; *ret is the caller's, for free()
  *   fits    vCPUs are parked from here on: whether they are such as the state is of
  *   reload  RAM is what belongs to the state. When it fails the VM cannot run, but it may
  *           be tried again. */
-struct machine_state;
 int state_parse(const struct kvm *kvm, struct json_object *kvm_state,
                 const struct state_blob *blob, struct machine_state **ret, struct err *e);
 int state_fits(struct kvm *kvm, const struct machine_state *m, struct err *e);

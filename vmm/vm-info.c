@@ -130,6 +130,14 @@ static void put_vmgenid(struct vm *vm, struct json_object *o)
                 (void)vmgenid_describe(&g, o, "vmgenid");
 }
 
+void vm_compare_cpu(struct vm *vm)
+{
+        struct cpu_model here;
+
+        if (vm->reverted && cpu_model_here(&vm->kvm, &here, NULL) == 0)
+                vm->cpu_differences = cpu_compat_describe(&vm->saved_cpu, &here);
+}
+
 struct json_object *vm_describe(struct vm *vm)
 {
         struct json_object *o = json_object_new_object();
@@ -145,6 +153,9 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_u64(o, "cpus", vm->kvm.cpus);
         json_put_str(o, "lane", backing_names[vm->backing]);
         put_vmgenid(vm, o);
+        if (vm->cpu_differences)
+                json_object_object_add(o, "cpu_differences",
+                                       json_object_get(vm->cpu_differences));
         if (vm->problem[0])
                 json_put_str(o, "problem", vm->problem);
         snapshot_describe(&vm->snapshot, o);

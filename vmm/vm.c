@@ -457,6 +457,7 @@ void vm_fini(struct vm *vm)
         pager_free(vm->pager);
         qs_image_close(vm->parent);
         snapshot_fini(&vm->snapshot);
+        json_object_put(vm->cpu_differences);
         fd_close(&vm->flat_fd);
         free_events(vm);
         fd_close(&vm->wake_fd);

@@ -17,6 +17,7 @@
 #include "common/err.h"
 #include "common/rate.h"
 #include "qcowstore/store.h"
+#include "vmm/cpu-compat.h"
 #include "vmm/kvm.h"
 #include "vmm/machine-config.h"
 #include "vmm/platform.h"
@@ -85,6 +86,7 @@ struct vm {
         int flat_fd;                    /* or this memfd's, of a clone; -1 = none */
         char clone_of[VM_NAME_MAX + 1]; /* "" = of no other VM */
         bool reverted;
+        struct cpu_model saved_cpu;     /* reverted: what its guest was shown */
 
         /* event loop only */
         struct event_base *base;
@@ -96,6 +98,7 @@ struct vm {
         struct gate *gate;              /* set while it waits for its siblings */
         struct recorder *recorder;      /* NULL = nothing is recorded */
         struct snapshot snapshot;       /* last saved to, reverted from or rolled back to */
+        struct json_object *cpu_differences;    /* to this host; NULL = none */
         enum vm_state state;
         char problem[ERR_TEXT_MAX + 64]; /* why it is PAUSED or HALTED without being asked */
         bool waits_for_memory;          /* PAUSED by a page that cannot be loaded; it goes
@@ -166,6 +169,9 @@ void vm_stop_soon(struct vm *vm);
  * own waits inside the kernel for what will not come. */
 _Noreturn void vm_give_up(struct vm *vm, const char *why);
 
+/* How this host's CPU falls short of the one that a reverted guest was shown. It takes KVM
+ * a moment to tell, so once the guest runs, before anyone else calls KVM. */
+void vm_compare_cpu(struct vm *vm);
 /* What `vmm info` prints. */
 struct json_object *vm_describe(struct vm *vm);
 /* "phases", "first_faults", "kvm_us", "own_us" into o. */

@@ -43,6 +43,28 @@ static void unequal_offsets_stay_apart(void)
         pair_free(p);
 }
 
+/* However long after each other they are reverted: at one moment of the host they have one
+ * TSC and one clock, which is the time since the save. */
+static void many_of_one_state(void)
+{
+        struct pair *p = pair_new(2);
+
+        for (unsigned i = 0; i < 3; i++) {
+                const uint64_t passed_ns = 1000000000ull + i * 250000000ull;
+                struct err e = { 0 };
+
+                fake_fini(&p->to);
+                fake_init(&p->to, pair_fresh(p->from.m));
+                p->to.clock_passed_ns = passed_ns;
+                p->to.host_tsc = 900000 + 3000 + passed_ns * 2;         /* PAIR_KHZ */
+                CU_ASSERT(pair_load(p, &e) == 0);
+                CU_ASSERT(p->to.m->clock.clock == p->from.m->clock.clock + passed_ns);
+                for (unsigned k = 0; k < 2; k++)
+                        CU_ASSERT(p->to.m->vcpu[k].tsc.offset == 777ull - 3000);
+        }
+        pair_free(p);
+}
+
 struct value_case {
         const char *why;
         uint32_t clock_flags;           /* of the new host */
@@ -139,6 +161,7 @@ static void tsc_rates(void)
 
 static const CU_TestInfo cases[] = {
         { "TSC by offset: one number for all vCPUs", by_offset },
+        { "many of one state have one time", many_of_one_state },
         { "unequal offsets stay apart", unequal_offsets_stay_apart },
         { "TSC by value where offsets do not do", by_value },
         { "the wall clock without KVM's help", wall_clock_by_hand },

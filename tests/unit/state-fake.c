@@ -213,6 +213,15 @@ static int clock_set(struct fake *f, const struct kvm_clock_data *c)
         return 0;
 }
 
+static int supported_cpuid(const struct fake *f, struct kvm_cpuid2 *table)
+{
+        if (!f->offered || table->nent < f->noffered)
+                return f->offered ? -E2BIG : -ENOTTY;
+        table->nent = f->noffered;
+        memcpy(table->entries, f->offered, f->noffered * sizeof(f->offered[0]));
+        return 0;
+}
+
 static int extension(struct fake *f, uintptr_t cap)
 {
         switch (cap) {
@@ -236,6 +245,8 @@ static int vm_request(struct fake *f, unsigned long request, void *arg)
                 return extension(f, (uintptr_t)arg);
         case KVM_GET_MSR_INDEX_LIST:
                 return index_list(f, arg);
+        case KVM_GET_SUPPORTED_CPUID:
+                return supported_cpuid(f, arg);
         case KVM_GET_CLOCK:
                 return clock_get(f, arg);
         case KVM_SET_CLOCK:

@@ -36,6 +36,8 @@ struct fake {
         struct kvm_nested_state nested;
         uint32_t refused_msr;           /* never set */
         unsigned long refused_request;  /* -EINVAL */
+        const struct kvm_cpuid_entry2 *offered; /* KVM_GET_SUPPORTED_CPUID; NULL: fails */
+        unsigned noffered;
 
         uint64_t tsc_written[VCPUS_MAX];
         struct fake_call calls[FAKE_CALLS_MAX];
