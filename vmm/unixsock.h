@@ -8,7 +8,7 @@
 /* type: SOCK_STREAM or SOCK_SEQPACKET. Mode 0600, close-on-exec, non-blocking.
  * The path must not exist. */
 int unixsock_listen(const char *path, int type, int *ret_fd, struct err *e);
-/* Blocking, close-on-exec. */
+/* Blocking unless type has SOCK_NONBLOCK too; close-on-exec. */
 int unixsock_connect(const char *path, int type, int *ret_fd, struct err *e);
 
 #endif
