@@ -10,6 +10,7 @@
 #include "vmm/disk/disk.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/rng.h"
+#include "vmm/virtio/vsock.h"
 
 static int add_disk(const struct disk_config *d, struct virtio_bus *bus, struct err *e)
 {
@@ -46,11 +47,26 @@ static int add_rng(const struct machine_config *c, struct virtio_bus *bus, struc
         return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
 }
 
+static int add_vsock(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
+{
+        const struct virtio_vsock_options o = { .name = "vsock0", .cid = c->vsock.cid,
+                                                .path = c->vsock.path };
+        struct virtio_device *dev;
+
+        if (!o.cid)
+                return 0;
+
+        int rc = virtio_vsock_new(&o, &dev, e);
+
+        return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
+}
+
 /* In the order of slots (machine-config.h) */
 static int (*const add[])(const struct machine_config *c, struct virtio_bus *bus,
                           struct err *e) = {
         add_disks,
         add_rng,
+        add_vsock,
 };
 
 int devices_make_bus(const struct machine_config *c, struct kvm *kvm, const struct ram *ram,
