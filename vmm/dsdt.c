@@ -67,7 +67,7 @@ static void put_virtio(struct aml *a, unsigned slot)
 {
         char name[5];
 
-        snprintf(name, sizeof(name), "VM%02u", slot);
+        snprintf(name, sizeof(name), "VM%02u", slot % 100);
         aml_device(a, name);
         put_string(a, "_HID", "LNRO0005");
         put_int(a, "_UID", slot);

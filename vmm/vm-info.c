@@ -9,6 +9,7 @@
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
 #include "vmm/save.h"
+#include "vmm/virtio/bus.h"
 #include "vmm/vm.h"
 
 static const char *const state_names[] = {
@@ -153,6 +154,8 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_u64(o, "cpus", vm->kvm.cpus);
         json_put_str(o, "lane", backing_names[vm->backing]);
         put_vmgenid(vm, o);
+        if (vm->bus)
+                json_object_object_add(o, "devices", virtio_bus_describe(vm->bus));
         if (vm->cpu_differences)
                 json_object_object_add(o, "cpu_differences",
                                        json_object_get(vm->cpu_differences));
