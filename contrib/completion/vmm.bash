@@ -11,7 +11,8 @@ _vmm_options() {
 	save)    echo "$format --tag --stop --paused --staging --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
-			"--record --pageserver --net --vsock --paused --console --foreground --wait --json" ;;
+			"--record --pageserver --net --vsock --paused --console --foreground" \
+			"--wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
@@ -34,8 +35,8 @@ _vmm_options() {
 # What follows an option; fails when the option takes nothing.
 _vmm_argument() {
 	case $1 in
-	--kernel | --initrd | --disk | --vsock | --console | --pageserver | --passphrase-file | --backing | \
-		--firecracker | --vmstate | --from | --from-file)
+	--kernel | --initrd | --disk | --vsock | --console | --pageserver | --passphrase-file | \
+		--backing | --firecracker | --vmstate | --from | --from-file)
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
