@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: several requests are with the disk at once; a drain lets them end, starts no other and
  *   leaves guest memory alone; what is left is served once, by this device or by one that was
- *   made from the saved state; no kick and no interrupt is lost.
- * Method: a disk that hangs until it is let go on (blk-kit.h); a driver that kicks only when it
- *   is asked to, in bursts of random length. Under TSan too. */
+ *   made from the saved state; a page of the guest's that is missing holds up one request; no
+ *   kick and no interrupt is lost.
+ * Method: a disk that hangs until it is let go on (blk-kit.h); a userfaultfd; a driver that
+ *   kicks only when it is asked to, in bursts of random length. Under TSan too. */
 #include <CUnit/CUnit.h>
 #include <linux/virtio_blk.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/auto.h"
 #include "common/bytes.h"
 #include "common/check.h"
+#include "pageserver/uffd.h"
 #include "tests/unit/blk-kit.h"
 #include "tests/unit/expect.h"
 #include "tests/unit/suite.h"
@@ -91,6 +97,39 @@ static void overtaken(void)
         blk_kit_release_all();
         CU_ASSERT_TRUE(blk_kit_wait(&k, BURST + 1));
         CU_ASSERT_TRUE(k.done[100]);
+        blk_kit_fini(&k);
+}
+
+/* A read into a page that nobody has brought yet, as after a revert. */
+static void missing_page(void)
+{
+        struct blk_kit k;
+        struct err e;
+        AUTO_FD uffd = -1;
+
+        if (uffd_open(0, &uffd, &e) < 0) {
+                printf(" (%s: skipped) ", e.text);
+                return;
+        }
+        blk_kit_init(&k, &plain);
+        number_sectors(&k);
+
+        uint64_t hva = (uint64_t)(uintptr_t)blk_kit_data(&k, 0);
+        struct uffdio_range page = { hva, KIT_SLOT_BYTES };
+        struct uffdio_zeropage fill = { .range = page };
+
+        CU_ASSERT_EQUAL_FATAL(uffd_register_missing(uffd, hva, KIT_SLOT_BYTES, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(madvise((void *)(uintptr_t)hva, KIT_SLOT_BYTES, MADV_DONTNEED), 0);
+        submit_reads(&k, BURST);
+        blk_kit_kick(&k);
+        CU_ASSERT_TRUE(blk_kit_wait(&k, BURST - 1));
+        nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+        CU_ASSERT_EQUAL(k.ndone, BURST - 1);
+        CU_ASSERT_FALSE(k.done[0]);
+        CU_ASSERT_EQUAL(ioctl(uffd, UFFDIO_ZEROPAGE, &fill), 0);
+        CU_ASSERT_TRUE(blk_kit_wait(&k, BURST));
+        CU_ASSERT_EQUAL(right_reads(&k, BURST), BURST);
+        CU_ASSERT_EQUAL(ioctl(uffd, UFFDIO_UNREGISTER, &page), 0);
         blk_kit_fini(&k);
 }
 
@@ -262,6 +301,7 @@ static void no_kick_is_lost_with_event_indices(void)
 static const CU_TestInfo cases[] = {
         { "several requests are with the disk at once", many_at_once },
         { "who hangs is overtaken", overtaken },
+        { "a missing page holds up one request", missing_page },
         { "a drained device is quiet, and goes on", drained_is_quiet },
         { "a saved device goes on where it was", saved_in_the_middle },
         { "reset and started again", started_again },

@@ -97,6 +97,7 @@ static void requests(void)
                 EXPECT_TRUE(r->name, blk_kit_broken(false) == NULL);
                 virtio_blk_stats(k.dev, &stats);
                 EXPECT_EQUAL(r->name, stats.errors, r->want != OK);
+                EXPECT_EQUAL(r->name, stats.last_error, 0);
                 blk_kit_fini(&k);
         }
 }
@@ -245,6 +246,7 @@ static void errors_of_the_disk(void)
         CU_ASSERT_EQUAL(blk_kit_do(&k, 0, OUT, 0, 512, 0), OK);
         virtio_blk_stats(k.dev, &s);
         CU_ASSERT_EQUAL(s.errors, 3);
+        CU_ASSERT_EQUAL(s.last_error, EIO);
         CU_ASSERT_EQUAL(s.reads, 1);
         CU_ASSERT_EQUAL(s.read_bytes, 1024);
         CU_ASSERT_EQUAL(s.writes, 1);

@@ -47,8 +47,11 @@ static bool is_inside(const struct blk_target *t, uint64_t sector, uint64_t sect
         return sector <= capacity && sectors <= capacity - sector;
 }
 
-static uint8_t status_of(int rc)
+/* What the disk says. A guest hears of an error, but not which it is. */
+static uint8_t status_of(struct blk_target *t, int rc)
 {
+        if (rc < 0)
+                t->counters.last_error = -rc;
         return rc < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
@@ -74,12 +77,12 @@ static uint8_t serve_in(struct blk_target *t, struct request *r)
         unsigned n = vq_in_pieces(r->chain, 0, r->in_bytes, iov, VQ_IOV_MAX);
         int rc = disk_read(t->disk, iov, n, r->sector * DISK_SECTOR_BYTES);
 
-        if (rc < 0)
-                return VIRTIO_BLK_S_IOERR;
-        r->filled_bytes = r->in_bytes;
-        t->counters.reads++;
-        t->counters.read_bytes += r->in_bytes;
-        return VIRTIO_BLK_S_OK;
+        if (rc == 0) {
+                r->filled_bytes = r->in_bytes;
+                t->counters.reads++;
+                t->counters.read_bytes += r->in_bytes;
+        }
+        return status_of(t, rc);
 }
 
 static uint8_t serve_out(struct blk_target *t, struct request *r)
@@ -96,14 +99,14 @@ static uint8_t serve_out(struct blk_target *t, struct request *r)
                 t->counters.writes++;
                 t->counters.written_bytes += r->out_bytes;
         }
-        return status_of(rc);
+        return status_of(t, rc);
 }
 
 static uint8_t serve_flush(struct blk_target *t, struct request *r)
 {
         (void)r;
         t->counters.flushes++;
-        return status_of(disk_flush(t->disk));
+        return status_of(t, disk_flush(t->disk));
 }
 
 static uint8_t serve_get_id(struct blk_target *t, struct request *r)
@@ -158,7 +161,7 @@ static uint8_t serve_discard(struct blk_target *t, struct request *r)
                         rc = 0;         /* a hint: see blk.h */
         }
         t->counters.discards++;
-        return status_of(settle(t, rc));
+        return status_of(t, settle(t, rc));
 }
 
 static uint8_t serve_zeroes(struct blk_target *t, struct request *r)
@@ -175,7 +178,7 @@ static uint8_t serve_zeroes(struct blk_target *t, struct request *r)
                 rc = disk_write_zeroes(t->disk, ranges[i].offset, ranges[i].bytes,
                                        ranges[i].unmap);
         t->counters.zeroes++;
-        return status_of(settle(t, rc));
+        return status_of(t, settle(t, rc));
 }
 
 static const struct command commands[] = {

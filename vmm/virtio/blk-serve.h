@@ -20,6 +20,7 @@ struct blk_counters {
         _Atomic uint64_t writes, written_bytes;
         _Atomic uint64_t flushes, discards, zeroes;
         _Atomic uint64_t errors;
+        _Atomic int last_error;
 };
 
 /* Whom requests are for. */

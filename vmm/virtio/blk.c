@@ -429,6 +429,6 @@ void virtio_blk_stats(struct virtio_device *dev, struct virtio_blk_stats *ret)
                 .reads = c->reads, .read_bytes = c->read_bytes,
                 .writes = c->writes, .written_bytes = c->written_bytes,
                 .flushes = c->flushes, .discards = c->discards, .zeroes = c->zeroes,
-                .errors = c->errors,
+                .errors = c->errors, .last_error = c->last_error,
         };
 }

@@ -24,6 +24,7 @@ struct virtio_blk_stats {
         uint64_t writes, written_bytes;
         uint64_t flushes, discards, zeroes;
         uint64_t errors;                /* requests that did not end with OK */
+        int last_error;                 /* errno of the last that the disk failed; 0 = none */
 };
 
 /* d is the device's from here on, also on failure. serial: what the guest reads as its serial
