@@ -282,6 +282,7 @@ static void vsock_free(struct virtio_device *dev)
         struct vsock *v = (struct vsock *)dev;
 
         vsock_mux_free(v->mux);
+        lock_fini(&dev->lock);
         free(v);
 }
 
@@ -295,6 +296,7 @@ static const struct virtio_class vsock_class = {
 static void init(struct vsock *v, const struct virtio_vsock_options *o) NO_TSA
 {
         v->dev.class = &vsock_class;
+        lock_init(&v->dev.lock);
         snprintf(v->dev.name, sizeof(v->dev.name), "%s", o->name);
         v->cid = o->cid;
         v->dev.config_bytes = sizeof(struct virtio_vsock_config);
