@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd-control.c - list, info, pause, resume, prefetch, cancel, stop: one request each. */
+/* cmd-control.c - list, info, pause, resume, prefetch, balloon, cancel, stop: one request each. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -138,6 +138,16 @@ static void print_save(struct json_object *save)
                text_of(save, "phase"));
 }
 
+static void print_balloon(struct json_object *b)
+{
+        char given[SIZE_TEXT_MAX];
+
+        printf("balloon: %llu of %llu MiB, %s given back in all\n",
+               (unsigned long long)number_of(b, "actual_mib"),
+               (unsigned long long)number_of(b, "target_mib"),
+               size_text(number_of(b, "given_back_bytes"), given));
+}
+
 static void print_vm(struct json_object *vm)
 {
         char size[SIZE_TEXT_MAX];
@@ -157,6 +167,8 @@ static void print_vm(struct json_object *vm)
                 print_save(save);
         if (json_object_object_get_ex(vm, "pageserver", &p))
                 print_pageserver(p);
+        if (json_object_object_get_ex(vm, "balloon", &p))
+                print_balloon(p);
 }
 
 int cmd_info(const struct cli *cli, int argc, char **argv, struct err *e)
@@ -239,6 +251,31 @@ int cmd_prefetch(const struct cli *cli, int argc, char **argv, struct err *e)
                 return CLI_FAILED;
         json_put_str(body, "rate", argv[optind + 1]);
         return httpc_request(argv[optind], "PUT", "/prefetch", body, NULL, e) < 0 ? CLI_FAILED : 0;
+}
+
+int cmd_balloon(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+        AUTO_JSON *body = json_object_new_object();
+        struct simple o = { 0 };
+        uint64_t bytes;
+
+        (void)cli;
+        if (parse(argc, argv, "balloon", 2, "balloon NAME SIZE", TAKES_NONE, &o, e) < 0)
+                return CLI_FAILED;
+        if (o.help) {
+                cli_help("usage: vmm balloon NAME SIZE\n\n"
+                         "SIZE is what the guest is to do without, such as 512M; 0 gives it\n"
+                         "all of its memory.\n\n"
+                         "  --help    show this\n");
+                return 0;
+        }
+        if (size_parse(argv[optind + 1], &bytes) < 0 || bytes % (1 << 20)) {
+                err_msg(e, EINVAL, "'%s' is no size in MiB, such as 512M", argv[optind + 1]);
+                return CLI_FAILED;
+        }
+        json_put_u64(body, "amount_mib", bytes >> 20);
+        return httpc_request(argv[optind], "PATCH", "/balloon", body, NULL, e) < 0 ? CLI_FAILED
+                                                                                   : 0;
 }
 
 int cmd_cancel(const struct cli *cli, int argc, char **argv, struct err *e)

@@ -162,6 +162,20 @@ static void put_prefetch(struct request *r)
         control_reply_result(r->control, r->http, rc, &e);
 }
 
+static void patch_balloon(struct request *r)
+{
+        AUTO_JSON *o = NULL;
+        uint64_t mib;
+        struct err e;
+        int rc = json_parse(r->body, r->body_bytes, &o, &e);
+
+        if (rc == 0)
+                rc = json_take_u64(o, "amount_mib", RAM_BYTES_MAX >> 20, &mib, &e);
+        if (rc == 0)
+                rc = vm_set_balloon(r->control->vm, mib << 20, &e);
+        control_reply_result(r->control, r->http, rc, &e);
+}
+
 /* A record, a rollback or a clone. */
 static void on_done(void *ctx, struct json_object *result, const struct err *e)
 {
@@ -224,6 +238,7 @@ static const struct route {
         { "/vm", EVHTTP_REQ_PATCH, patch_vm },
         { "/actions", EVHTTP_REQ_PUT, put_actions },
         { "/prefetch", EVHTTP_REQ_PUT, put_prefetch },
+        { "/balloon", EVHTTP_REQ_PATCH, patch_balloon },
         { "/snapshot/create", EVHTTP_REQ_PUT, control_save },
         { "/snapshot/rollback", EVHTTP_REQ_PUT, put_rollback },
         { "/working-set", EVHTTP_REQ_PUT, put_working_set },

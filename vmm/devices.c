@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/json.h"
 #include "vmm/disk/disk.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
@@ -26,19 +28,23 @@ static int add_disk(const struct disk_config *d, struct virtio_bus *bus, struct 
         return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
 }
 
-static int add_disks(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
+static int add_disks(const struct machine_config *c, const struct devices_host *host,
+                     struct virtio_bus *bus, struct err *e)
 {
         int rc = 0;
 
+        (void)host;
         for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
                 rc = add_disk(&c->disk[i], bus, e);
         return rc;
 }
 
-static int add_rng(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
+static int add_rng(const struct machine_config *c, const struct devices_host *host,
+                   struct virtio_bus *bus, struct err *e)
 {
         struct virtio_device *dev;
 
+        (void)host;
         if (!c->rng)
                 return 0;
 
@@ -47,12 +53,28 @@ static int add_rng(const struct machine_config *c, struct virtio_bus *bus, struc
         return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
 }
 
-static int add_vsock(const struct machine_config *c, struct virtio_bus *bus, struct err *e)
+static int add_balloon(const struct machine_config *c, const struct devices_host *host,
+                       struct virtio_bus *bus, struct err *e)
+{
+        const struct virtio_balloon_options o = { .name = "balloon0", .giveback = host->giveback };
+        struct virtio_device *dev;
+
+        if (!c->balloon)
+                return 0;
+
+        int rc = virtio_balloon_new(&o, &dev, e);
+
+        return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
+}
+
+static int add_vsock(const struct machine_config *c, const struct devices_host *host,
+                     struct virtio_bus *bus, struct err *e)
 {
         const struct virtio_vsock_options o = { .name = "vsock0", .cid = c->vsock.cid,
                                                 .path = c->vsock.path };
         struct virtio_device *dev;
 
+        (void)host;
         if (!o.cid)
                 return 0;
 
@@ -62,14 +84,15 @@ static int add_vsock(const struct machine_config *c, struct virtio_bus *bus, str
 }
 
 /* In the order of slots (machine-config.h) */
-static int (*const add[])(const struct machine_config *c, struct virtio_bus *bus,
-                          struct err *e) = {
+static int (*const add[])(const struct machine_config *c, const struct devices_host *host,
+                          struct virtio_bus *bus, struct err *e) = {
         add_disks,
         add_rng,
+        add_balloon,
         add_vsock,
 };
 
-int devices_make_bus(const struct machine_config *c, struct kvm *kvm, const struct ram *ram,
+int devices_make_bus(const struct machine_config *c, const struct devices_host *host,
                      const struct virtio_bus_ops *ops, struct virtio_bus **ret, struct err *e)
 {
         struct virtio_bus *bus;
@@ -78,17 +101,28 @@ int devices_make_bus(const struct machine_config *c, struct kvm *kvm, const stru
         if (machine_config_slots(c) == 0)
                 return 0;
 
-        int rc = virtio_bus_new(kvm, ram, ops, &bus, e);
+        int rc = virtio_bus_new(host->kvm, host->ram, ops, &bus, e);
 
         if (rc < 0)
                 return rc;
         for (size_t i = 0; i < ARRAY_SIZE(add) && rc == 0; i++)
-                rc = add[i](c, bus, e);
+                rc = add[i](c, host, bus, e);
         if (rc < 0)
                 virtio_bus_free(bus);
         else
                 *ret = bus;
         return rc;
+}
+
+struct virtio_device *devices_find(struct virtio_bus *bus, const char *kind)
+{
+        struct virtio_device *dev;
+
+        for (unsigned n = 0; bus && (dev = virtio_bus_device(bus, n)); n++) {
+                if (!strcmp(dev->class->kind, kind))
+                        return dev;
+        }
+        return NULL;
 }
 
 /* ---- state ----------------------------------------------------------------------- */

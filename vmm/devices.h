@@ -12,6 +12,7 @@
 #include <json-c/json.h>
 
 #include "common/err.h"
+#include "vmm/giveback.h"
 #include "vmm/machine-config.h"
 #include "vmm/platform.h"
 #include "vmm/virtio/bus.h"
@@ -21,9 +22,18 @@ struct devices {
         struct virtio_bus *bus;         /* NULL = none */
 };
 
+/* What they are made for; all of it outlives the bus. */
+struct devices_host {
+        struct kvm *kvm;
+        const struct ram *ram;
+        struct giveback *giveback;      /* of a balloon; else NULL */
+};
+
 /* The virtio devices of c, in its order, on a new bus. NULL when c has none. */
-int devices_make_bus(const struct machine_config *c, struct kvm *kvm, const struct ram *ram,
+int devices_make_bus(const struct machine_config *c, const struct devices_host *host,
                      const struct virtio_bus_ops *ops, struct virtio_bus **ret, struct err *e);
+/* The first of that kind (virtio_class); NULL = there is none. */
+struct virtio_device *devices_find(struct virtio_bus *bus, const char *kind);
 
 /* Made before, so that capture allocates nothing and touches nothing for the first time. */
 struct devices_state;

@@ -75,12 +75,13 @@ static uint64_t give_locked(struct giveback *g, uint64_t gpa, uint64_t bytes) RE
 {
         void *hva = ram_at(g->ram, gpa, bytes);
 
-        ASSERT(hva && IS_ALIGNED(gpa | bytes, PAGE_BYTES));
+        ASSERT(IS_ALIGNED(gpa | bytes, PAGE_BYTES));
         if (g->holds) {
                 g->stats.deferred += bytes;
                 return 0;
         }
-        if (g->ram->hugetlb || madvise(hva, bytes, MADV_DONTNEED) < 0) {
+        /* no RAM: the VM is ending */
+        if (!hva || g->ram->hugetlb || madvise(hva, bytes, MADV_DONTNEED) < 0) {
                 g->stats.refused += bytes;
                 return 0;
         }

@@ -25,6 +25,7 @@ static const struct {
         { "pause", cmd_pause, "let a VM stand still" },
         { "resume", cmd_resume, "let it go on" },
         { "prefetch", cmd_prefetch, "change how fast a VM's memory is loaded in the background" },
+        { "balloon", cmd_balloon, "change how much memory a VM is to do without" },
         { "stop", cmd_stop, "end a VM now; what was not saved is lost" },
         { "workingset", cmd_workingset, "store what a recorded VM has touched until now" },
         { "image", cmd_image, "check, show, export and import images" },

@@ -6,9 +6,11 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/rate.h"
+#include "vmm/devices.h"
 #include "vmm/pager.h"
 #include "vmm/recorder.h"
 #include "vmm/save.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/bus.h"
 #include "vmm/vm.h"
 
@@ -139,6 +141,14 @@ void vm_compare_cpu(struct vm *vm)
                 vm->cpu_differences = cpu_compat_describe(&vm->saved_cpu, &here);
 }
 
+static void put_balloon(struct vm *vm, struct json_object *o)
+{
+        struct virtio_device *balloon = devices_find(vm->bus, "balloon");
+
+        if (balloon)
+                json_object_object_add(o, "balloon", virtio_balloon_describe(balloon));
+}
+
 struct json_object *vm_describe(struct vm *vm)
 {
         struct json_object *o = json_object_new_object();
@@ -156,6 +166,7 @@ struct json_object *vm_describe(struct vm *vm)
         put_vmgenid(vm, o);
         if (vm->bus)
                 json_object_object_add(o, "devices", virtio_bus_describe(vm->bus));
+        put_balloon(vm, o);
         if (vm->cpu_differences)
                 json_object_object_add(o, "cpu_differences",
                                        json_object_get(vm->cpu_differences));

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The machine under a VM: its devices and vCPU threads, and what they tell the VM. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "vmm/console.h"
 #include "vmm/devices.h"
+#include "vmm/giveback.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/vm.h"
 
 static void on_console_out(void *ctx, const uint8_t *data, size_t bytes)
@@ -40,6 +43,17 @@ static void on_broken(void *ctx, const char *name, const char *why)
                 vm->name, name, why);
 }
 
+static int add_devices(struct vm *vm, struct err *e)
+{
+        const struct virtio_bus_ops ops = { .broken = on_broken, .ctx = vm };
+        int rc = vm->machine.balloon ? giveback_new(&vm->ram, &vm->giveback, e) : 0;
+        const struct devices_host host = {
+                .kvm = &vm->kvm, .ram = &vm->ram, .giveback = vm->giveback,
+        };
+
+        return rc == 0 ? devices_make_bus(&vm->machine, &host, &ops, &vm->bus, e) : rc;
+}
+
 int vm_add_machine(struct vm *vm, struct err *e)
 {
         const struct platform_ops platform_ops = {
@@ -47,11 +61,10 @@ int vm_add_machine(struct vm *vm, struct err *e)
                 .input_room = on_input_room, .ctx = vm,
         };
         const struct vcpus_ops vcpus_ops = { .ended = on_ended, .ctx = vm };
-        const struct virtio_bus_ops bus_ops = { .broken = on_broken, .ctx = vm };
         int rc = platform_new(&vm->kvm, &platform_ops, &vm->platform, e);
 
         if (rc == 0)
-                rc = devices_make_bus(&vm->machine, &vm->kvm, &vm->ram, &bus_ops, &vm->bus, e);
+                rc = add_devices(vm, e);
         if (rc == 0) {
                 platform_set_bus(vm->platform, vm->bus);
                 rc = vcpus_new(&vm->kvm, vm->platform, &vcpus_ops, &vm->vcpus, e);
@@ -59,4 +72,15 @@ int vm_add_machine(struct vm *vm, struct err *e)
         if (rc == 0)
                 rc = vcpus_start(vm->vcpus, e);
         return rc;
+}
+
+int vm_set_balloon(struct vm *vm, uint64_t bytes, struct err *e)
+{
+        struct virtio_device *balloon = devices_find(vm->bus, "balloon");
+        int rc = vm_is_free(vm, e);
+
+        if (rc == 0 && !balloon)
+                rc = err_msg(e, EINVAL, "VM '%s' has no balloon: it gets one by 'vmm run "
+                             "--balloon'", vm->name);
+        return rc == 0 ? virtio_balloon_set_target(balloon, bytes, e) : rc;
 }

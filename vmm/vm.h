@@ -160,6 +160,9 @@ int vm_resume(struct vm *vm, struct err *e);
 void vm_halt(struct vm *vm, const char *why);
 /* Of memory that is not there yet. -EINVAL: all of it was from the start. */
 int vm_prefetch(struct vm *vm, const struct rate_order *order, struct err *e);
+/* How much memory the guest is to do without. -EINVAL: it has no balloon, or less memory;
+ * -EBUSY as vm_is_free(): what it gave back meanwhile would stay. */
+int vm_set_balloon(struct vm *vm, uint64_t bytes, struct err *e);
 /* Ends the loop; the VM's state is gone. */
 void vm_stop(struct vm *vm);
 /* The same once the answer to the present request is out, or after a moment. */

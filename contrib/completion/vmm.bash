@@ -67,12 +67,12 @@ _vmm_words() {
 	fi
 	case $command in
 	"")
-		compgen -W "run list info console pause resume prefetch stop save cancel \
+		compgen -W "run list info console pause resume prefetch balloon stop save cancel \
 			rollback revert clone workingset image" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase workingset" -- "$cur" ;;
-	clone | console | pause | resume | rollback | stop | cancel | workingset)
+	balloon | clone | console | pause | resume | rollback | stop | cancel | workingset)
 		compgen -W "$(_vmm_names)" -- "$cur" ;;
 	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
