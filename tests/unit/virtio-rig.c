@@ -53,7 +53,6 @@ void virtio_rig_start(struct virtio_rig *rig, struct virtio_device *dev)
         }
         the_rig = rig;
         rig->dev = dev;
-        lock_init(&dev->lock);
         dev->ram = &rig->ram;
         dev->features = dev->host_features;
         virtio_rig_renew(rig);
@@ -66,7 +65,6 @@ void virtio_rig_end(struct virtio_rig *rig)
 
         dev->class->drain(dev);
         dev->class->stop(dev);
-        lock_fini(&dev->lock);
         dev->class->free(dev);
         ram_unmap(&rig->ram);
         the_rig = NULL;

@@ -182,6 +182,7 @@ static void balloon_stop(struct virtio_device *dev)
 
 static void balloon_free(struct virtio_device *dev)
 {
+        lock_fini(&dev->lock);
         free(balloon_of(dev));
 }
 
@@ -272,6 +273,7 @@ int virtio_balloon_new(const struct virtio_balloon_options *o, struct virtio_dev
 
         if (!b)
                 return err_msg(e, ENOMEM, "no memory for the device '%s'", o->name);
+        lock_init(&b->dev.lock);
         b->dev.class = &balloon_class;
         b->dev.host_features = balloon_class.features;
         b->dev.config_bytes = CONFIG_BYTES;

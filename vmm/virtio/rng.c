@@ -29,6 +29,7 @@ static void rng_nothing(struct virtio_device *dev)
 
 static void rng_free(struct virtio_device *dev)
 {
+        lock_fini(&dev->lock);
         free(dev);
 }
 
@@ -109,6 +110,7 @@ int virtio_rng_new(const char *name, struct virtio_device **ret, struct err *e)
 
         if (!dev)
                 return err_msg(e, ENOMEM, "no memory for the device '%s'", name);
+        lock_init(&dev->lock);
         dev->class = &rng_class;
         snprintf(dev->name, sizeof(dev->name), "%s", name);
         *ret = dev;
