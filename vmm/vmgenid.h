@@ -7,6 +7,8 @@
  * learns that, and mixes fresh randomness in (Linux from 5.18 on, CONFIG_VMGENID). Saving,
  * pausing and moving RAM about change nothing. dsdt.c tells the guest where it is.
  *
+ * INV-NEWLIFE: no vCPU runs after one of these before memory has an id that was never there.
+ *
  * Threads: plain values; platform.h keeps that of a VM.
  */
 #ifndef VMM_VMGENID_H
