@@ -41,5 +41,5 @@ revert vm2 "$files/first.qcow2" --postcopy --prefetch off --paused
 "$vmm" save twin "$files/twin.qcow2" >"$work/out" || die "save of its clone"
 "$vmm" image export "$files/first.qcow2" "$files/first.raw"
 "$vmm" image export "$files/twin.qcow2" "$files/twin.raw"
-cmp "$files/first.raw" "$files/twin.raw" || die "the clone's RAM is not that of the image"
+same_ram "$files/first.raw" "$files/twin.raw" || die "the clone's RAM is not that of the image"
 stop vm2 twin

@@ -26,7 +26,7 @@ between 1 "$written" 2000 || die "$written pages were written"
 for tag in one two; do
         "$vmm" image export "$pool" "$files/$tag.raw" --tag $tag >"$work/out" || die "export $tag"
 done
-cmp "$files/one.raw" "$files/two.raw" || die "the clone's RAM is not that of its snapshot"
+same_ram "$files/one.raw" "$files/two.raw" || die "the clone's RAM is not that of its snapshot"
 "$vmm" resume kid
 passes_again "$work/kid.txt" 2
 stop kid

@@ -108,6 +108,14 @@ own_mounts() {
         FLOW_OWN_MOUNTS=1 exec unshare -m sh "$0"
 }
 
+# same_ram FILE FILE: exported RAM is the same but for the 16 bytes of the generation id, which
+# is another one after each revert and rollback
+same_ram() {
+        [ "$(stat -c %s "$1")" = "$(stat -c %s "$2")" ] || return 1
+        cmp -l "$1" "$2" | head -n 17 | awk -v id=$((0x9f000)) '
+                $1 <= id || $1 > id + 16 { print "they differ from byte " $1 " on"; exit 1 }'
+}
+
 # within SECONDS COMMAND...: true as soon as COMMAND is, false at the deadline.
 # The one place that looks again and again; a shell cannot be told. A subshell:
 # one may stand inside another.

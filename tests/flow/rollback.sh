@@ -55,7 +55,7 @@ is_back() {
         "$vmm" save "$1" "$pool" --tag check --force >"$work/out" || die "save $1"
         ram_of "$2" "$files/was.raw"
         ram_of check "$files/is.raw"
-        cmp "$files/was.raw" "$files/is.raw" || die "the RAM of $1 is not that of $2"
+        same_ram "$files/was.raw" "$files/is.raw" || die "the RAM of $1 is not that of $2"
         rm "$files/was.raw" "$files/is.raw"
         goes_on_from "$1" "$2"
 }

@@ -36,7 +36,7 @@ revert vm2 "$files/first.qcow2" --postcopy --prefetch off --paused
 ram_is_whole "$files/third.qcow2"
 "$vmm" image export "$files/first.qcow2" "$files/first.raw"
 "$vmm" image export "$files/third.qcow2" "$files/third.raw"
-cmp "$files/first.raw" "$files/third.raw" || die "its RAM is not that of the first image"
+same_ram "$files/first.raw" "$files/third.raw" || die "its RAM is not that of the first image"
 revert vm3 "$files/third.qcow2" --postcopy
 goes_on "$work/vm3.txt" "$tick"
 stop vm3
