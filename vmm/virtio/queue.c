@@ -292,7 +292,7 @@ void vq_unpop(struct virtqueue *q)
         q->s.next_avail = last;
 }
 
-void vq_push(struct virtqueue *q, uint16_t head, uint32_t written)
+static void put_used(struct virtqueue *q, uint16_t head, uint32_t written)
 {
         ASSERT(q->used && head < q->s.size && q->taken[head]);
 
@@ -305,7 +305,18 @@ void vq_push(struct virtqueue *q, uint16_t head, uint32_t written)
         /* all the way round without a look at used_event: it could not tell any more */
         if (q->s.next_used == q->s.signalled_used)
                 q->s.signalled_valid = false;
+}
+
+void vq_push_all(struct virtqueue *q, const struct vq_done *done, unsigned n)
+{
+        for (unsigned i = 0; i < n; i++)
+                put_used(q, done[i].head, done[i].written);
         __atomic_store_n(&q->used->idx, q->s.next_used, __ATOMIC_SEQ_CST);
+}
+
+void vq_push(struct virtqueue *q, uint16_t head, uint32_t written)
+{
+        vq_push_all(q, &(struct vq_done){ head, written }, 1);
 }
 
 bool vq_wants_interrupt(struct virtqueue *q)

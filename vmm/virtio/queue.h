@@ -63,6 +63,12 @@ struct vq_chain {
         struct iovec iov[VQ_IOV_MAX];
 };
 
+/* A request that is done. */
+struct vq_done {
+        uint16_t head;
+        uint32_t written;
+};
+
 /* From q->s, event_idx and indirect: checks size, addresses and alignment and makes it usable;
  * no request is taken, kicks are on. Touches no guest memory. -EBADMSG if s.ready and they are
  * wrong (q is broken then). */
@@ -78,6 +84,8 @@ void vq_unpop(struct virtqueue *q);
 /* A request that was taken is done, written bytes of its in part were filled. Visible to the
  * guest. Also while the ring is broken. */
 void vq_push(struct virtqueue *q, uint16_t head, uint32_t written);
+/* Several, of which the guest sees all or none. */
+void vq_push_all(struct virtqueue *q, const struct vq_done *done, unsigned n);
 /* After pushes: whether the guest wants an interrupt. Remembers that it was given. */
 bool vq_wants_interrupt(struct virtqueue *q);
 /* off: no kicks, please (a hint). on: true = requests came meanwhile, look again. */
