@@ -165,6 +165,24 @@ static int decode_queues(struct json_object *o, struct device_state *d, struct e
         return rc;
 }
 
+static int check_features(const struct device_state *d, struct err *e)
+{
+        uint64_t missing = d->regs.driver_features & ~d->dev->host_features;
+
+        if (!missing)
+                return 0;
+
+        unsigned bit = (unsigned)__builtin_ctzll(missing);
+        const struct virtio_class *class = d->dev->class;
+        const char *name = class->feature_name ? class->feature_name(bit) : NULL;
+
+        if (name)
+                return err_msg(e, ENOTSUP, "the guest uses %s, which this host does not have",
+                               name);
+        return err_msg(e, ENOTSUP, "the guest uses features %#llx of it that it does not have "
+                       "here", (unsigned long long)missing);
+}
+
 static int decode_regs(struct json_object *o, struct device_state *d, struct err *e)
 {
         int rc = 0;
@@ -177,10 +195,8 @@ static int decode_regs(struct json_object *o, struct device_state *d, struct err
         }
         if (rc == 0)
                 rc = json_take_u64(o, "features", UINT64_MAX, &d->regs.driver_features, e);
-        if (rc == 0 && d->regs.driver_features & ~d->dev->host_features)
-                rc = err_msg(e, ENOTSUP, "the guest uses features %#llx of it that it does not "
-                             "have here", (unsigned long long)(d->regs.driver_features &
-                                                               ~d->dev->host_features));
+        if (rc == 0)
+                rc = check_features(d, e);
         return rc == 0 ? decode_queues(o, d, e) : rc;
 }
 

@@ -69,6 +69,10 @@ struct virtio_class {
         int (*decode)(struct json_object *from, void *ret_state, struct err *e);
         int (*apply)(struct virtio_device *dev, const void *state, struct err *e);
 
+        /* What a feature of the class's is to people, for a host that lacks it: "the guest uses
+         * ..."; NULL = not known. May be NULL. */
+        const char *(*feature_name)(unsigned bit);
+
         /* the thread is gone */
         void (*free)(struct virtio_device *dev);
 };
