@@ -20,6 +20,7 @@
  *  12. progress->lock     (the line on the terminal)
  *  13. staging->lock      (vmm: memory for pages copied aside)
  *  14. giveback->lock     (vmm: whether the guest's memory may be given back)
+ *  15. net->lock          (vmm: link of a network device; before virtio's device and bus)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H
