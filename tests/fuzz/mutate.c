@@ -11,7 +11,9 @@
 #include "common/io.h"
 
 /* a second or two, with a sanitizer too */
+#ifndef MUTATIONS
 #define MUTATIONS 200000u
+#endif
 #define INPUT_BYTES_MAX (64u << 20)
 
 static uint64_t random_next(uint64_t *state)
