@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/devices.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,9 @@
 #include "vmm/disk/disk.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
+#include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
+#include "vmm/virtio/tap.h"
 #include "vmm/virtio/vsock.h"
 
 static int add_disk(const struct disk_config *d, struct virtio_bus *bus, struct err *e)
@@ -36,6 +39,32 @@ static int add_disks(const struct machine_config *c, const struct devices_host *
         (void)host;
         for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
                 rc = add_disk(&c->disk[i], bus, e);
+        return rc;
+}
+
+static int add_net(const struct net_config *c, struct virtio_bus *bus, struct err *e)
+{
+        struct virtio_net_options o = { .name = c->id, .tap = -1 };
+        struct virtio_device *dev;
+
+        static_assert(sizeof(o.mac) == sizeof(c->mac), "an Ethernet address");
+        memcpy(o.mac, c->mac, sizeof(o.mac));
+
+        int rc = c->tap[0] ? tap_open(c->tap, &o.tap, e) : 0;
+
+        if (rc == 0)
+                rc = virtio_net_new(&o, &dev, e);
+        return rc == 0 ? virtio_bus_add(bus, dev, e) : rc;
+}
+
+static int add_nets(const struct machine_config *c, const struct devices_host *host,
+                    struct virtio_bus *bus, struct err *e)
+{
+        int rc = 0;
+
+        (void)host;
+        for (unsigned i = 0; i < c->nnets && rc == 0; i++)
+                rc = add_net(&c->net[i], bus, e);
         return rc;
 }
 
@@ -87,6 +116,7 @@ static int add_vsock(const struct machine_config *c, const struct devices_host *
 static int (*const add[])(const struct machine_config *c, const struct devices_host *host,
                           struct virtio_bus *bus, struct err *e) = {
         add_disks,
+        add_nets,
         add_rng,
         add_balloon,
         add_vsock,
