@@ -9,7 +9,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
-#include "pageserver/listen.h"
+#include "common/listen.h"
 
 /* How long a door stays shut when not even a refusal is possible: no load for the
  * processor, and no wait that a client takes for silence. */

@@ -8,19 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/notify.h"
 
 /* where given descriptors begin */
 #define LISTEN_FDS_START 3
 /* More than any limit of descriptors allows: a number beyond it is no count. */
 #define GIVEN_MAX (1 << 20)
-/* A manager reads its notices at once; one that is stopped must not stop us. */
-#define TAKE_SECONDS 1
 /* what a service may say in one datagram; systemd reads no more */
 #define NOTE_BYTES_MAX 4096
 
@@ -126,31 +123,7 @@ int fdstore_receive(int sock, struct fdnote *ret, int *ret_fd, int *ret_pid)
 
 int fdstore_open(struct fdstore *store, const char *address, struct err *e)
 {
-        struct sockaddr_un sa = { .sun_family = AF_UNIX };
-        struct timeval patience = { .tv_sec = TAKE_SECONDS };
-
-        store->sock = -1;
-        if (!address || !*address)
-                return 0;
-        if (strlen(address) >= sizeof(sa.sun_path))
-                return err_msg(e, ENAMETOOLONG, "NOTIFY_SOCKET '%s' is too long", address);
-
-        socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(address));
-
-        memcpy(sa.sun_path, address, strlen(address));
-        if (sa.sun_path[0] == '@')              /* an abstract name */
-                sa.sun_path[0] = '\0';
-
-        AUTO_FD sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-        if (sock < 0)
-                return err_set(e, errno, "cannot make a socket");
-        if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
-            connect(sock, (struct sockaddr *)&sa, bytes) < 0)
-                return err_set(e, errno, "no service manager answers at NOTIFY_SOCKET '%s'",
-                               address);
-        store->sock = fd_take(&sock);
-        return 0;
+        return notify_connect(address, &store->sock, e);
 }
 
 void fdstore_close(struct fdstore *store)

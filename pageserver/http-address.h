@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 #include "common/err.h"
-#include "pageserver/listen.h"
+#include "common/listen.h"
 
 struct http_address {
         const char *path;               /* borrowed; NULL = TCP */

@@ -10,10 +10,10 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/http-conns.h"
 #include "common/json.h"
 #include "common/rate.h"
 #include "pageserver/http-address.h"
-#include "pageserver/http-conns.h"
 #include "pageserver/metrics.h"
 
 /* without a byte from or to a client */
@@ -319,6 +319,11 @@ static int start(struct http *h, struct err *e)
         h->evhttp = evhttp_new(h->members->base);
         if (!h->evhttp)
                 return err_set(e, ENOMEM, "HTTP");
+        const struct http_conns_limits limits = {
+                .max = HTTP_CONNS_MAX, .seconds = HTTP_CONN_SECONDS,
+                .input_bytes = 2 * (HTTP_BODY_MAX + HTTP_HEADERS_MAX),
+        };
+
         /* all there are: what we do not take gets our own answer */
         evhttp_set_allowed_methods(h->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
                                    EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
@@ -327,7 +332,7 @@ static int start(struct http *h, struct err *e)
         evhttp_set_max_headers_size(h->evhttp, HTTP_HEADERS_MAX);
         evhttp_set_timeout(h->evhttp, SILENCE_SECONDS);
         evhttp_set_gencb(h->evhttp, on_request, h);
-        return http_conns_new(h->members->base, h->evhttp, h->socket.fd, &h->conns, e);
+        return http_conns_new(h->members->base, h->evhttp, h->socket.fd, &limits, &h->conns, e);
 }
 
 int http_open(const char *address, struct members *members, struct http **ret, struct err *e)

@@ -25,6 +25,10 @@
 
 #define HTTP_BODY_MAX (4u << 10)
 #define HTTP_HEADERS_MAX (8u << 10)
+/* Whoever watches a server needs one or two. The others wait in the kernel. */
+#define HTTP_CONNS_MAX 16
+/* From accepting a connection to the last byte of its answer. */
+#define HTTP_CONN_SECONDS 10
 
 struct http;
 

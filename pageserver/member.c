@@ -9,6 +9,9 @@
 
 /* A connection is not kept for ever without a hello, whole and in time. */
 #define HELLO_SECONDS 10
+/* A private server may be started long before its client has an image: it keeps nobody out
+ * meanwhile, and sees its client die. */
+#define HELLO_PRIVATE_SECONDS INT32_MAX
 /* Nor while its image does not open. */
 #define OPEN_SECONDS 10
 /* Nor after its welcome, which it only has to map. */
@@ -309,7 +312,8 @@ static void go_on(struct member *m)
 
 static int watch(struct member *m, int sock)
 {
-        struct timeval hello = { .tv_sec = HELLO_SECONDS };
+        struct timeval hello = { .tv_sec = m->table->host->is_private ? HELLO_PRIVATE_SECONDS
+                                                                      : HELLO_SECONDS };
         struct event_base *base = m->table->base;
 
         m->readable = event_new(base, sock, EV_READ | EV_PERSIST, on_readable, m);

@@ -32,10 +32,10 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/listen.h"
 #include "pageserver/fdstore.h"
 #include "pageserver/keeper.h"
 #include "pageserver/kept.h"
-#include "pageserver/listen.h"
 
 /* Quick ends in a row that are taken for accidents. */
 #define QUICK_ENDS 3

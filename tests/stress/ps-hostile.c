@@ -16,8 +16,8 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/listen.h"
 #include "pageserver/chan.h"
-#include "pageserver/listen.h"
 #include "pageserver/uffd.h"
 #include "tests/stress/ps-guest.h"
 #include "tests/stress/ps-server.h"

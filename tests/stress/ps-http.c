@@ -19,7 +19,6 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "pageserver/http.h"
-#include "pageserver/http-conns.h"
 #include "tests/stress/http-ask.h"
 #include "tests/stress/ps-guest.h"
 #include "tests/stress/ps-server.h"

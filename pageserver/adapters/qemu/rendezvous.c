@@ -18,7 +18,7 @@
 
 #include "common/auto.h"
 #include "common/clock.h"
-#include "pageserver/listen.h"
+#include "common/listen.h"
 
 #define HOST_MAX 255
 #define PORT_MAX 5

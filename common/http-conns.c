@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "pageserver/http-conns.h"
+#include "common/http-conns.h"
 
 #include <errno.h>
 #include <event2/bufferevent.h>
@@ -29,10 +29,6 @@
 #define FULL_LOOK_MS 50
 #define LOOK_MS 1000
 
-/* More than a request may have. What a client sends on after its request stays in
- * the kernel. */
-#define INPUT_BYTES_MAX (32u << 10)
-
 struct conn {
         struct bufferevent *bev;
         uint64_t end_ns;
@@ -42,8 +38,9 @@ struct http_conns {
         struct event_base *base;
         struct evconnlistener *listener;        /* evhttp's, while that lives */
         struct event *look;
-        struct conn conn[HTTP_CONNS_MAX];
+        struct http_conns_limits limits;
         unsigned n;
+        struct conn conn[];                     /* limits.max */
 };
 
 static bool is_done(const struct conn *c)
@@ -73,9 +70,14 @@ static void end_overdue(struct http_conns *c, uint64_t now_ns)
         }
 }
 
+static uint64_t end_of_time(const struct http_conns *c)
+{
+        return clock_now_ns() + c->limits.seconds * NS_PER_SEC;
+}
+
 static void look_again(struct http_conns *c)
 {
-        unsigned ms = c->n == HTTP_CONNS_MAX ? FULL_LOOK_MS : LOOK_MS;
+        unsigned ms = c->n == c->limits.max ? FULL_LOOK_MS : LOOK_MS;
         struct timeval wait = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
         event_add(c->look, &wait);
@@ -89,7 +91,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
         (void)what;
         drop_done(c);
         end_overdue(c, clock_now_ns());
-        if (c->n < HTTP_CONNS_MAX)
+        if (c->n < c->limits.max)
                 evconnlistener_enable(c->listener);
         look_again(c);
 }
@@ -101,17 +103,15 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
         drop_done(c);
 
         /* without one from us evhttp makes its own, which only its timeout ends */
-        struct bufferevent *bev = c->n == HTTP_CONNS_MAX ? NULL :
+        struct bufferevent *bev = c->n == c->limits.max ? NULL :
                                   bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 
         if (!bev)
                 return NULL;
-        bufferevent_setwatermark(bev, EV_READ, 0, INPUT_BYTES_MAX);
+        bufferevent_setwatermark(bev, EV_READ, 0, c->limits.input_bytes);
         bufferevent_incref(bev);
-        c->conn[c->n++] = (struct conn){
-                .bev = bev, .end_ns = clock_now_ns() + HTTP_CONN_SECONDS * NS_PER_SEC,
-        };
-        if (c->n == HTTP_CONNS_MAX) {
+        c->conn[c->n++] = (struct conn){ .bev = bev, .end_ns = end_of_time(c) };
+        if (c->n == c->limits.max) {
                 evconnlistener_disable(c->listener);
                 look_again(c);
         }
@@ -141,14 +141,34 @@ static int start(struct http_conns *c, struct evhttp *evhttp, int fd)
         return 0;
 }
 
-int http_conns_new(struct event_base *base, struct evhttp *evhttp, int fd,
-                   struct http_conns **ret, struct err *e)
+static void set_end(struct http_conns *c, const struct bufferevent *bev, uint64_t end_ns)
 {
-        struct http_conns *c = calloc(1, sizeof(*c));
+        for (unsigned i = 0; i < c->n; i++) {
+                if (c->conn[i].bev == bev)
+                        c->conn[i].end_ns = end_ns;
+        }
+}
+
+void http_conns_hold(struct http_conns *c, struct bufferevent *bev)
+{
+        set_end(c, bev, UINT64_MAX);
+}
+
+void http_conns_release(struct http_conns *c, struct bufferevent *bev)
+{
+        set_end(c, bev, end_of_time(c));
+}
+
+int http_conns_new(struct event_base *base, struct evhttp *evhttp, int fd,
+                   const struct http_conns_limits *limits, struct http_conns **ret,
+                   struct err *e)
+{
+        struct http_conns *c = calloc(1, sizeof(*c) + limits->max * sizeof(c->conn[0]));
         int rc = -ENOMEM;
 
         if (c) {
                 c->base = base;
+                c->limits = *limits;
                 rc = start(c, evhttp, fd);
         }
         if (rc < 0) {

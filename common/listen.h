@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* listen.h - a socket of the daemon in the file system.
+/* listen.h - a socket of a daemon in the file system.
  *
  * INV-STALE: a path is replaced only if it is a socket on which nobody listens;
  *            two daemons that start at once cannot both win.
  */
-#ifndef PAGESERVER_LISTEN_H
-#define PAGESERVER_LISTEN_H
+#ifndef COMMON_LISTEN_H
+#define COMMON_LISTEN_H
 
 #include <stdbool.h>
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "pageserver/listen.h"
+#include "common/listen.h"
 
 #include <errno.h>
 #include <fcntl.h>
