@@ -10,14 +10,17 @@
 #include "vmm/cli.h"
 #include "vmm/coldboot.h"
 #include "vmm/launch.h"
+#include "vmm/prepared.h"
 
-#define USAGE "run NAME [--kernel IMAGE [--initrd FILE] | --demo] [OPTIONS]"
+#define USAGE "run NAME [--kernel IMAGE [--initrd FILE] | --demo | --empty] [OPTIONS]"
 #define MEMORY_DEFAULT (256ull << 20)
 
 static const char help[] =
         "usage: vmm " USAGE "\n\n"
         "  --demo            boot the built-in payload guest, which verifies a pattern in RAM\n"
         "  --kernel IMAGE    bzImage or PVH ELF to boot\n"
+        "  --empty           boot nothing: wait for PUT /snapshot/load, see vmm-api(7);\n"
+        "                    with --memory, and --cpus, as the snapshot has\n"
         "  --initrd FILE     its initial RAM disk\n"
         "  --cmdline TEXT    kernel command line (default 'console=ttyS0'), or payload options\n"
         "  --memory SIZE     RAM, 64M or more, a multiple of 2M (default 256M)\n"
@@ -37,6 +40,8 @@ static const char help[] =
 struct run_options {
         struct coldboot boot;
         struct launch_options launch;
+        bool empty;
+        struct shape shape;             /* of the guest to come; memory 0 = not said */
         bool json;
         bool help;
 };
@@ -48,6 +53,7 @@ static int read_memory(void *command, const char *value, struct err *e)
         if (size_parse(value, &o->boot.memory_bytes) < 0)
                 return err_msg(e, EINVAL, "memory size '%s' is not a size such as 256M or 4G",
                                value);
+        o->shape.memory_bytes = o->boot.memory_bytes;
         return 0;
 }
 
@@ -84,6 +90,7 @@ static int read_vsock(void *command, const char *value, struct err *e)
 
 static const struct option_row options[] = {
         OPTION_FLAG("demo", struct run_options, boot.demo),
+        OPTION_FLAG("empty", struct run_options, empty),
         OPTION_TEXT("kernel", struct run_options, boot.kernel_path),
         OPTION_TEXT("initrd", struct run_options, boot.initrd_path),
         OPTION_TEXT("cmdline", struct run_options, boot.cmdline),
@@ -101,6 +108,19 @@ static const struct option_row options[] = {
         OPTION_END,
 };
 
+static int check_what(struct run_options *o, struct err *e)
+{
+        if (o->boot.demo + (o->boot.kernel_path != NULL) + o->empty != 1)
+                return err_msg(e, EINVAL, "give one of --kernel IMAGE, --demo and --empty");
+        if (o->boot.initrd_path && !o->boot.kernel_path)
+                return err_msg(e, EINVAL, "--initrd goes with --kernel");
+        if (o->empty && (o->boot.cmdline || o->boot.hugepages))
+                return err_msg(e, EINVAL, "--cmdline and --hugepages do not go with --empty: what "
+                               "is loaded says that");
+        o->shape.cpus = o->boot.cpus;
+        return o->empty ? shape_check(&o->shape, e) : 0;
+}
+
 static int parse(int argc, char **argv, struct run_options *o, struct err *e)
 {
         int rc = options_parse("vmm run", options, argc, argv, o, NULL, e);
@@ -110,15 +130,20 @@ static int parse(int argc, char **argv, struct run_options *o, struct err *e)
         rc = cli_operands(argc, argv, 1, USAGE, e);
         if (rc == 0)
                 rc = rundir_check_name(argv[optind], e);
-        if (rc == 0 && o->boot.demo == (o->boot.kernel_path != NULL))
-                rc = err_msg(e, EINVAL, "give either --kernel IMAGE or --demo");
-        if (rc == 0 && o->boot.initrd_path && !o->boot.kernel_path)
-                rc = err_msg(e, EINVAL, "--initrd goes with --kernel");
+        if (rc == 0)
+                rc = check_what(o, e);
         if (rc == 0)
                 snprintf(o->launch.name, sizeof(o->launch.name), "%s", argv[optind]);
         if (rc == 0 && !o->boot.cmdline)
                 o->boot.cmdline = o->boot.demo ? "" : "console=ttyS0";
         return rc;
+}
+
+/* launch_build_fn: what can be made before it is known what it will be; ctx is the shape */
+static int prepare(struct vm *vm, void *ctx, struct err *e)
+{
+        vm->state = VM_EMPTY;
+        return prepared_make(ctx, &vm->prepared, e);
 }
 
 int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
@@ -137,11 +162,15 @@ int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help(help);
                 return 0;
         }
-        if (launch(&o.launch, coldboot_build, &o.boot, &report, e) < 0)
+
+        int rc = o.empty ? launch(&o.launch, prepare, &o.shape, &report, e)
+                         : launch(&o.launch, coldboot_build, &o.boot, &report, e);
+
+        if (rc < 0)
                 return CLI_FAILED;
         if (report && o.json)
                 cli_print_json(report);
         else if (report)
-                printf("VM '%s' runs\n", o.launch.name);
+                printf(o.empty ? "VM '%s' waits, empty\n" : "VM '%s' runs\n", o.launch.name);
         return 0;
 }

@@ -62,6 +62,8 @@ void pending_answer(struct pending *p, struct json_object *result, const struct 
 /* Without an answer, before the server is freed. */
 void pending_drop(struct pending *p);
 
+/* PUT /snapshot/load */
+void control_load(struct request *r);
 /* PUT /snapshot/create */
 void control_save(struct request *r);
 /* PUT /actions CancelSave; path: as of save_cancel() */

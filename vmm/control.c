@@ -58,7 +58,7 @@ static int status_of(int rc)
 {
         switch (rc) {
         case -EINVAL: case -EBADMSG: case -EEXIST: case -ENAMETOOLONG: case -EXDEV:
-        case -EMLINK: case -ENOTSUP:
+        case -EMLINK: case -ENOTSUP: case -ENOENT:
                 return 400;
         case -EBUSY: case -ETIMEDOUT: case -ESTALE: case -ENODATA: case -ECANCELED:
                 return 409;
@@ -127,6 +127,15 @@ static void cancel_save(struct request *r, struct json_object *o)
                 control_cancel_save(r, path);
 }
 
+static int press_power_button(struct vm *vm, struct err *e)
+{
+        int rc = vm_has_guest(vm, e);
+
+        if (rc == 0)
+                platform_power_button(vm->platform);
+        return rc;
+}
+
 static void put_actions(struct request *r)
 {
         struct vm *vm = r->control->vm;
@@ -144,7 +153,7 @@ static void put_actions(struct request *r)
         if (rc == 0 && !strcmp(type, "Stop"))
                 vm_stop_soon(vm);
         else if (rc == 0 && !strcmp(type, "PowerButton"))
-                platform_power_button(vm->platform);
+                rc = press_power_button(vm, &e);
         else if (rc == 0)
                 rc = err_msg(&e, EINVAL, "action '%s' is neither 'Stop' nor 'PowerButton' nor "
                              "'CancelSave'", type);
@@ -229,21 +238,27 @@ static void put_clone(struct request *r)
                 pending_wait(&c->clone, r->http, NULL);
 }
 
-static const struct route {
-        const char *path;
+static const struct {
+        struct control_route route;
         enum evhttp_cmd_type method;
         void (*act)(struct request *r);
 } routes[] = {
-        { "/vm", EVHTTP_REQ_GET, get_vm },
-        { "/vm", EVHTTP_REQ_PATCH, patch_vm },
-        { "/actions", EVHTTP_REQ_PUT, put_actions },
-        { "/prefetch", EVHTTP_REQ_PUT, put_prefetch },
-        { "/balloon", EVHTTP_REQ_PATCH, patch_balloon },
-        { "/snapshot/create", EVHTTP_REQ_PUT, control_save },
-        { "/snapshot/rollback", EVHTTP_REQ_PUT, put_rollback },
-        { "/working-set", EVHTTP_REQ_PUT, put_working_set },
-        { "/clone", EVHTTP_REQ_PUT, put_clone },
+        { { "GET", "/vm" }, EVHTTP_REQ_GET, get_vm },
+        { { "PATCH", "/vm" }, EVHTTP_REQ_PATCH, patch_vm },
+        { { "PUT", "/actions" }, EVHTTP_REQ_PUT, put_actions },
+        { { "PUT", "/prefetch" }, EVHTTP_REQ_PUT, put_prefetch },
+        { { "PATCH", "/balloon" }, EVHTTP_REQ_PATCH, patch_balloon },
+        { { "PUT", "/snapshot/create" }, EVHTTP_REQ_PUT, control_save },
+        { { "PUT", "/snapshot/load" }, EVHTTP_REQ_PUT, control_load },
+        { { "PUT", "/snapshot/rollback" }, EVHTTP_REQ_PUT, put_rollback },
+        { { "PUT", "/working-set" }, EVHTTP_REQ_PUT, put_working_set },
+        { { "PUT", "/clone" }, EVHTTP_REQ_PUT, put_clone },
 };
+
+const struct control_route *control_route_at(size_t i)
+{
+        return i < ARRAY_SIZE(routes) ? &routes[i].route : NULL;
+}
 
 static void on_request(struct evhttp_request *http, void *ctx)
 {
@@ -254,7 +269,7 @@ static void on_request(struct evhttp_request *http, void *ctx)
 
         r.body = r.body_bytes ? (const char *)evbuffer_pullup(in, -1) : "";
         for (size_t i = 0; path && i < ARRAY_SIZE(routes); i++) {
-                if (strcmp(routes[i].path, path))
+                if (strcmp(routes[i].route.path, path))
                         continue;
                 path_known = true;
                 if (routes[i].method == evhttp_request_get_command(http)) {

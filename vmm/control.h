@@ -16,6 +16,8 @@
  *                            before cancels its save. With progress the answer is 200
  *                            at once and lines of JSON, up to ten a second: "save" of
  *                            GET /vm, and last the result or {"error": "sentence"}
+ *   PUT   /snapshot/load     create-request.h; of a VM that is empty, once. Answers with
+ *                            GET /vm when the guest runs; when it cannot the VM ends
  *   PUT   /snapshot/rollback {"tag": "...", "paused": bool}
  *                            answers when the guest has gone back
  *   PUT   /clone             {"ram_fd": N, "state_fd": N}, descriptors of the client:
@@ -41,6 +43,13 @@ struct vm;
 
 int control_new(struct vm *vm, const char *socket_path, struct control **ret, struct err *e);
 void control_free(struct control *c);
+
+/* What it takes, for the tests: "GET", "/vm". NULL behind the last. */
+struct control_route {
+        const char *method;
+        const char *path;
+};
+const struct control_route *control_route_at(size_t i);
 
 /* The body of PUT /snapshot/create; text is untrusted. */
 int control_parse_save(const char *text, size_t bytes, struct save_request *ret, struct err *e);

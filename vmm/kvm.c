@@ -287,6 +287,11 @@ int kvm_create(struct kvm *kvm, const struct ram *ram, unsigned cpus, struct err
         return 0;
 }
 
+int kvm_add_memory(struct kvm *kvm, const struct ram *ram, struct err *e)
+{
+        return create_slots(kvm, ram, e);
+}
+
 void kvm_close(struct kvm *kvm)
 {
         if (!kvm->opened)

@@ -42,8 +42,11 @@ int kvm_call(struct kvm *kvm, int fd, unsigned long request, void *arg);
 /* Opens /dev/kvm and checks the API version and the capabilities we cannot do without. */
 int kvm_open(struct kvm *kvm, struct err *e);
 /* VM, memory slots, TSS and identity addresses, irqchip, PIT (RAM is mapped,
- * PROT_NONE is allowed), vCPUs in index order. */
+ * PROT_NONE is allowed; one without slots is not known yet), vCPUs in index order. */
 int kvm_create(struct kvm *kvm, const struct ram *ram, unsigned cpus, struct err *e);
+/* RAM that was not known to kvm_create(). KVM waits then for some milliseconds, which it
+ * does not in a VM without interrupt controllers. */
+int kvm_add_memory(struct kvm *kvm, const struct ram *ram, struct err *e);
 /* RAM has been written behind KVM's back while all vCPUs were parked, page tables of the
  * guest among it: KVM forgets what it made of them. state_reload(), which is to follow, sees
  * to TLBs. After a failure the VM cannot run until it has succeeded. */

@@ -13,6 +13,7 @@
 #include "common/check.h"
 #include "common/io.h"
 #include "common/json.h"
+#include "vmm/prepared.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
 
@@ -21,6 +22,7 @@ static void report_failure(struct vm *vm, const struct err *e)
         AUTO_JSON *o = json_object_new_object();
 
         json_put_str(o, "error", e->text);
+        json_put_u64(o, "errno", (uint64_t)-e->code);
         vm_report(vm, o, true);
 }
 
@@ -31,8 +33,10 @@ static int build_and_start(struct vm *vm, const struct launch_options *o, launch
 
         if (rc == 0)
                 rc = build(vm, ctx, e);
-        if (rc == 0)
-                rc = vm_started(vm, o->paused, e);
+        if (rc < 0 || vm->state == VM_EMPTY)
+                return rc;
+        rc = vm_started(vm, o->paused, e);
+        prepared_free(ptr_take(&vm->prepared));
         return rc;
 }
 
@@ -43,12 +47,14 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
         struct vm vm = {
                 .kvm = { .dev_fd = -1, .vm_fd = -1 }, .flat_fd = -1, .wake_fd = -1,
                 .report_fd = report_fd, .want_resident_report = o->wait_resident,
-                .phases.start_ns = o->start_ns,
+                .prepared = o->prepared,
+                .phases = { .start_ns = o->start_ns, .order_ns = o->order_ns },
         };
         AUTO_FD lock = -1;
         int rc = rundir_claim(o->name, &lock, e);
 
         if (rc < 0) {
+                prepared_free(vm.prepared);
                 report_failure(&vm, e);
                 return rc;
         }
@@ -137,15 +143,27 @@ static int collect(int fd, const char *name, struct json_object **ret, struct er
         return 0;
 }
 
+static void ignore_signals(void)
+{
+        signal(SIGPIPE, SIG_IGN);
+        signal(SIGHUP, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);       /* a file that may not be larger: an error of write() */
+}
+
+int launch_here(const struct launch_options *options, int report_fd, launch_build_fn *build,
+                void *ctx, struct err *e)
+{
+        ignore_signals();
+        return live(options, report_fd, build, ctx, e);
+}
+
 int launch(const struct launch_options *options, launch_build_fn *build, void *ctx,
            struct json_object **ret_report, struct err *e)
 {
         int pipe_fds[2];
 
         *ret_report = NULL;
-        signal(SIGPIPE, SIG_IGN);
-        signal(SIGHUP, SIG_IGN);
-        signal(SIGXFSZ, SIG_IGN);       /* a file that may not be larger: an error of write() */
+        ignore_signals();
         if (options->foreground)
                 return live(options, -1, build, ctx, e);
         if (pipe2(pipe_fds, O_CLOEXEC) < 0)

@@ -23,11 +23,19 @@ struct launch_options {
         bool paused;
         bool wait_resident;             /* a second report, once nothing is missing */
         uint64_t start_ns;              /* clock_now_ns() at the start of the command */
+        uint64_t order_ns;              /* vm_phases; 0 = nobody waited */
+        struct prepared *prepared;      /* taken; NULL = nothing is */
 };
 
 /* Builds RAM, KVM and state into vm (initialised, no machine yet) up to
  * vm_add_machine(). Runs in the VM's process. */
 typedef int launch_build_fn(struct vm *vm, void *ctx, struct err *e);
+
+/* The whole life of the VM in this process. What it says of itself, or why there is none,
+ * goes to report_fd, a line of JSON each; taken, -1 = nobody listens. Signals that a VM does
+ * not die of are ignored from here on. */
+int launch_here(const struct launch_options *options, int report_fd, launch_build_fn *build,
+                void *ctx, struct err *e);
 
 /* 0 once the VM runs (or, in the foreground, has ended). *ret_report is what
  * the VM said of itself, the caller puts it; NULL in the foreground. */

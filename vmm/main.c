@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "vmm/blank.h"
 #include "vmm/cli.h"
 
 static const struct {
@@ -19,6 +20,7 @@ static const struct {
         { "revert", cmd_revert, "start a VM from an image, at once with --postcopy" },
         { "rollback", cmd_rollback, "take a VM back to a snapshot of its own, in place" },
         { "clone", cmd_clone, "make live copies of a running VM, which share memory" },
+        { "serve", cmd_serve, "make and steer VMs by HTTP" },
         { "list", cmd_list, "show the VMs that run" },
         { "info", cmd_info, "show one VM or one image" },
         { "console", cmd_console, "connect to a VM's serial console" },
@@ -53,6 +55,8 @@ int main(int argc, char **argv)
                 puts("vmm (" PACKAGE_NAME ") " PACKAGE_VERSION);
                 return 0;
         }
+        if (!strcmp(argv[1], BLANK_COMMAND))
+                return blank_main(argc - 1, argv + 1);
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
                 struct err e = { 0 };
 

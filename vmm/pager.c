@@ -96,8 +96,10 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
 {
         struct pager *p = calloc(1, sizeof(*p));
 
-        if (!p)
+        if (!p) {
+                ps_client_free(options->server);
                 return err_msg(e, ENOMEM, "no memory for the pager");
+        }
         p->greeting.cache_fd = p->greeting.filled_fd = p->greeting.map_fd = p->wake_fd = -1;
         p->notify = notify;
         p->ctx = ctx;
@@ -107,9 +109,11 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
         lease_init(&p->lease);
         pager_set_lane(p, options->lane);
 
+        p->client = options->server;
+
         int rc = keep_options(p, options, e);
 
-        if (rc == 0)
+        if (rc == 0 && !p->client)
                 rc = pager_server_start(p, !p->socket, &p->client, e);
         if (rc < 0) {
                 pager_free(p);

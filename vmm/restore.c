@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "vmm/devices.h"
+#include "vmm/prepared.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
@@ -43,12 +44,19 @@ static void *creation_thread(void *ctx)
         return NULL;
 }
 
+/* Unless that part has been prepared. */
 static int creation_start(struct creation *c, struct err *e)
 {
-        c->ram = c->vm->ram;
+        struct vm *vm = c->vm;
+        int rc = prepared_give_kvm(vm->prepared, vm, c->cpus, &vm->was_prepared, e);
 
-        int rc = pthread_create(&c->thread, NULL, creation_thread, c);
-
+        if (rc < 0 || vm->was_prepared)
+                return rc;
+        rc = ram_reserve(&vm->ram, e);
+        if (rc < 0)
+                return rc;
+        c->ram = vm->ram;
+        rc = pthread_create(&c->thread, NULL, creation_thread, c);
         if (rc)
                 return err_set(e, rc, "start a thread to create the VM");
         c->started = true;
@@ -103,6 +111,7 @@ static int bring_up(struct vm *vm, const struct restore *from, struct json_objec
                 rc = check_cpus(from, *ret_state, e);
         if (rc == 0)
                 rc = from->bring_ram(from->ctx, vm, e);
+        vm->phases.memory_ns = clock_now_ns();
         return rc;
 }
 
@@ -152,8 +161,6 @@ int restore_build(struct vm *vm, const struct restore *from, struct err *e)
         int rc = ram_init(&vm->ram, from->meta->memory_bytes, e);
 
         vm->machine = from->meta->machine;
-        if (rc == 0)
-                rc = ram_reserve(&vm->ram, e);
         if (rc == 0)
                 rc = creation_start(&creation, e);
         if (rc == 0)

@@ -12,6 +12,7 @@
 #include "vmm/image-qemu.h"
 #include "vmm/load.h"
 #include "vmm/pager.h"
+#include "vmm/prepared.h"
 #include "vmm/recorder.h"
 #include "vmm/restore.h"
 
@@ -128,7 +129,7 @@ static void on_pager_news(void *ctx)
 static int start_pager(void *ctx, struct vm *vm, struct err *e)
 {
         struct revert *r = ctx;
-        const struct pager_options options = {
+        struct pager_options options = {
                 .image = r->image, .image_path = r->options.image_path,
                 .socket = r->options.pageserver, .lane = r->options.lane,
                 .prefetch_rate = r->options.prefetch_rate,
@@ -136,6 +137,8 @@ static int start_pager(void *ctx, struct vm *vm, struct err *e)
                 .record = r->options.record,
         };
 
+        if (!options.socket)
+                options.server = prepared_give_server(vm->prepared);
         return pager_new(&options, on_pager_news, vm, &vm->pager, e);
 }
 

@@ -35,6 +35,9 @@ int rundir_check_name(const char *name, struct err *e)
                         return err_msg(e, EINVAL, "VM name '%s' may hold only letters, digits and, "
                                        "not first, '.', '_' and '-'", name);
         }
+        if (!strcmp(name, RUNDIR_SERVE))
+                return err_msg(e, EINVAL, "VM name '%s' is taken: the socket of 'vmm serve' has "
+                               "it", name);
         return 0;
 }
 
@@ -73,7 +76,7 @@ int rundir_path(struct rundir_path *ret, const char *name, const char *suffix, s
         return 0;
 }
 
-static int make_folder(struct err *e)
+int rundir_make(struct err *e)
 {
         char dir[sizeof(struct rundir_path)];
         int rc = folder(dir, sizeof(dir), e);
@@ -141,7 +144,7 @@ int rundir_claim(const char *name, int *ret_fd, struct err *e)
         int rc = rundir_check_name(name, e);
 
         if (rc == 0)
-                rc = make_folder(e);
+                rc = rundir_make(e);
         if (rc == 0)
                 rc = rundir_path(&path, name, "lock", e);
         if (rc == 0)
@@ -193,6 +196,27 @@ int rundir_find(const char *name, struct err *e)
         if (!is_running(path.text))
                 return err_msg(e, ENOENT, "no VM named '%s' is running: 'vmm list' shows those "
                                "that are", name);
+        return 0;
+}
+
+int rundir_pid(const char *name, pid_t *ret, struct err *e)
+{
+        char text[32];
+        AUTO_FD fd = -1;
+        int rc = rundir_watch(name, &fd, e);
+
+        if (rc < 0)
+                return rc;
+
+        ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+        long pid;
+
+        text[MAX(n, 0)] = '\0';
+        pid = strtol(text, NULL, 10);
+        /* written right after the lock was taken */
+        if (pid <= 0 || pid > INT32_MAX)
+                return err_msg(e, EBUSY, "VM '%s' is just starting: try again", name);
+        *ret = (pid_t)pid;
         return 0;
 }
 

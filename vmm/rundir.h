@@ -15,13 +15,16 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <sys/un.h>
 
 #include "common/err.h"
 
 #define VM_NAME_MAX 48
+/* serve.sock in the folder is of `vmm serve`: no VM has that name. */
+#define RUNDIR_SERVE "serve"
 
-/* Letters, digits, '.', '_', '-', not first; -EINVAL with a sentence */
+/* Letters, digits, '.', '_', '-', not first, and not RUNDIR_SERVE; -EINVAL with a sentence */
 int rundir_check_name(const char *name, struct err *e);
 
 /* A path in the folder: rundir_path(p, "vm1", "sock", e). Fails when it would
@@ -31,6 +34,9 @@ struct rundir_path {
 };
 int rundir_path(struct rundir_path *ret, const char *name, const char *suffix, struct err *e);
 
+/* The folder, if it is not there yet. */
+int rundir_make(struct err *e);
+
 /* Takes the name: makes the folder if need be, locks NAME.lock, removes stale
  * sockets. -EEXIST when a VM of that name runs. The descriptor is the lock. */
 int rundir_claim(const char *name, int *ret_fd, struct err *e);
@@ -39,6 +45,9 @@ void rundir_release(const char *name);
 
 /* Whether a process holds the name; -ENOENT with a sentence when none does. */
 int rundir_find(const char *name, struct err *e);
+
+/* The process that holds the name; -ENOENT as above. It may be another a moment later. */
+int rundir_pid(const char *name, pid_t *ret, struct err *e);
 
 /* To learn when a VM has ended: watch before it is told to, then wait until its
  * name is free. Waits for ever where it does not end. */

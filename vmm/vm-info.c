@@ -15,8 +15,8 @@
 #include "vmm/vm.h"
 
 static const char *const state_names[] = {
-        [VM_STARTING] = "starting", [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
-        [VM_HALTED] = "halted",
+        [VM_STARTING] = "starting", [VM_EMPTY] = "empty", [VM_RUNNING] = "running",
+        [VM_PAUSED] = "paused", [VM_HALTED] = "halted",
 };
 
 static const char *const backing_names[] = {
@@ -49,7 +49,10 @@ void vm_describe_phases(struct vm *vm, struct json_object *o)
         const struct vm_phases *p = &vm->phases;
         struct json_object *phases = json_object_new_object();
 
+        put_phase(vm, phases, "order", p->order_ns);
+        put_phase(vm, phases, "process", p->process_ns);
         put_phase(vm, phases, "open", p->open_ns);
+        put_phase(vm, phases, "memory", p->memory_ns);
         put_phase(vm, phases, "kvm_create", p->kvm_create_ns);
         put_phase(vm, phases, "state_restore", p->state_restore_ns);
         put_phase(vm, phases, "first_instruction", p->first_instruction_ns);
@@ -163,6 +166,7 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_u64(o, "memory", vm->ram.bytes);
         json_put_u64(o, "cpus", vm->kvm.cpus);
         json_put_str(o, "lane", backing_names[vm->backing]);
+        json_put_bool(o, "prepared", vm->was_prepared);
         put_vmgenid(vm, o);
         if (vm->bus)
                 json_object_object_add(o, "devices", virtio_bus_describe(vm->bus));

@@ -21,6 +21,7 @@
 #include "vmm/gate.h"
 #include "vmm/giveback.h"
 #include "vmm/pager.h"
+#include "vmm/prepared.h"
 #include "vmm/recorder.h"
 #include "vmm/rollback.h"
 #include "vmm/rundir.h"
@@ -205,6 +206,7 @@ int vm_init(struct vm *vm, const char *name, const char *console_file, bool term
                         .socket_path = console_path.text }, &vm->console, e);
         if (rc == 0)
                 rc = control_new(vm, control_path.text, &vm->control, e);
+        vm->phases.process_ns = clock_now_ns();
         return rc;
 }
 
@@ -279,8 +281,20 @@ void vm_loop(struct vm *vm)
         }
 }
 
+int vm_has_guest(const struct vm *vm, struct err *e)
+{
+        if (vm->state != VM_EMPTY)
+                return 0;
+        return err_msg(e, EBUSY, "VM '%s' is empty: load a snapshot into it first, with "
+                       "PUT /snapshot/load", vm->name);
+}
+
 int vm_is_free(const struct vm *vm, struct err *e)
 {
+        int rc = vm_has_guest(vm, e);
+
+        if (rc < 0)
+                return rc;
         if (vm->save)
                 return err_msg(e, EBUSY, "VM '%s' is being saved: wait until that is done, or "
                                "use 'vmm cancel %s'", vm->name, vm->name);
@@ -451,6 +465,7 @@ void vm_fini(struct vm *vm)
         vcpus_free(vm->vcpus);
         virtio_bus_free(vm->bus);
         giveback_free(vm->giveback);
+        prepared_free(vm->prepared);
         platform_free(vm->platform);
         kvm_close(&vm->kvm);
         recorder_end(vm->recorder);

@@ -28,6 +28,9 @@
 
 /* STARTING  parts are being built; no control socket answers yet
  *           -> RUNNING / PAUSED  vm_started()
+ *           -> EMPTY             there is nothing to build yet
+ * EMPTY     the process waits to be told what to load (control-load.c)
+ *           -> STARTING          then
  * RUNNING   vCPUs run
  *           -> PAUSED   vm_pause(), a bad page, a save that keeps it paused
  *           -> HALTED   the guest crashed, or a rollback failed half way
@@ -35,13 +38,16 @@
  *           -> RUNNING  vm_resume()
  * HALTED    triple fault or KVM error: can be looked at and stopped, or
  *           -> RUNNING / PAUSED  rolled back                                  */
-enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_HALTED };
+enum vm_state { VM_STARTING, VM_EMPTY, VM_RUNNING, VM_PAUSED, VM_HALTED };
 
 /* Moments, CLOCK_MONOTONIC; 0 = not reached. first_instruction: the page that
  * holds vCPU 0's next instruction is in place and KVM_RUN is being entered. */
 struct vm_phases {
-        uint64_t start_ns;              /* of the command */
+        uint64_t start_ns;              /* of the command, or when the request had come */
+        uint64_t order_ns;              /* a process that waited was told; else 0 */
+        uint64_t process_ns;            /* the VM's process has name and sockets */
         uint64_t open_ns;
+        uint64_t memory_ns;             /* RAM is loaded, or served */
         uint64_t kvm_create_ns;
         uint64_t state_restore_ns;
         uint64_t first_instruction_ns;
@@ -65,6 +71,7 @@ struct event_base;
 struct gate;
 struct giveback;
 struct pager;
+struct prepared;
 struct recorder;
 struct rollback;
 struct save;
@@ -87,6 +94,10 @@ struct vm {
         char clone_of[VM_NAME_MAX + 1]; /* "" = of no other VM */
         bool reverted;
         struct cpu_model saved_cpu;     /* reverted: what its guest was shown */
+        bool was_prepared;              /* KVM's part was there before it was asked for */
+
+        /* until it runs */
+        struct prepared *prepared;      /* NULL = nothing */
 
         /* event loop only */
         struct event_base *base;
@@ -149,7 +160,9 @@ int vm_started(struct vm *vm, bool paused, struct err *e);
 /* Until the VM ends. */
 void vm_loop(struct vm *vm);
 
-/* -EBUSY: a save, rollback or clone runs, or it waits at its gate. */
+/* -EBUSY: it is VM_EMPTY. */
+int vm_has_guest(const struct vm *vm, struct err *e);
+/* The same; or a save, rollback or clone runs, or it waits at its gate. */
 int vm_is_free(const struct vm *vm, struct err *e);
 /* The same, or -EINVAL: it is halted. */
 int vm_may_change(const struct vm *vm, struct err *e);

@@ -6,7 +6,7 @@ _vmm_options() {
 	local format="--compress --cluster-size --backing --force --json"
 
 	case $1 in
-	run)     echo "--kernel --initrd --cmdline --demo --memory --hugepages --cpus" \
+	run)     echo "--kernel --empty --initrd --cmdline --demo --memory --hugepages --cpus" \
 			"--disk --net --vsock --balloon --console --foreground --json" ;;
 	save)    echo "$format --tag --stop --paused --staging --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
@@ -14,6 +14,8 @@ _vmm_options() {
 			"--record --pageserver --net --vsock --paused --console --foreground" \
 			"--wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
+	serve)   echo "--socket --listen --token-file --pool --pool-cpus --pool-memory" \
+			"--max-vms --max-creates --rate" ;;
 	list | workingset) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
@@ -36,7 +38,8 @@ _vmm_options() {
 _vmm_argument() {
 	case $1 in
 	--kernel | --initrd | --disk | --vsock | --console | --pageserver | --passphrase-file | \
-		--backing | --firecracker | --vmstate | --from | --from-file)
+		--backing | --firecracker | --vmstate | --from | --from-file | \
+		--socket | --token-file)
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
@@ -46,7 +49,8 @@ _vmm_argument() {
 	--net)
 		compgen -W "$(cd /sys/class/net 2>/dev/null && ls)" -- "$2" ;;
 	--cmdline | --memory | --cpus | --tag | --cluster-size | --name | --staging \
-		| --count) ;;
+		| --count | --listen | --pool | --pool-cpus | --pool-memory | --max-vms \
+		| --max-creates | --rate) ;;
 	*) return 1 ;;
 	esac
 }
@@ -67,7 +71,7 @@ _vmm_words() {
 	fi
 	case $command in
 	"")
-		compgen -W "run list info console pause resume prefetch balloon stop save cancel \
+		compgen -W "run serve list info console pause resume prefetch balloon stop save cancel \
 			rollback revert clone workingset image" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \

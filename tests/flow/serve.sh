@@ -1,0 +1,122 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Goal: curl drives the whole life of VMs, several at once; what is wrong with a request gets a
+#       proper status; and a service that is killed leaves its VMs to the next one.
+# Method: the payload guest, whose tick goes on across a snapshot; kill -9 of the service.
+# shellcheck source=tests/flow/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_kvm
+need_uffd
+need_program curl jq
+
+# start_serve [OPTIONS...]: its process is $serve
+start_serve() {
+        : >"$work/serve.txt"
+        "$vmm" serve "$@" 2>"$work/serve.txt" &
+        serve=$!
+        daemon_pids="$daemon_pids $serve"
+        wait_for "$work/serve.txt" listening 30
+}
+
+# ask STATUS METHOD PATH [BODY]: the answer is in $work/answer
+ask() {
+        _status=$(curl -s -S -m 120 --unix-socket "$VMM_RUNTIME_DIR/serve.sock" -X "$2" \
+                -o "$work/answer" -w '%{http_code}' ${4:+-d "$4"} "http://localhost$3") ||
+                die "$2 $3: no answer"
+        [ "$_status" = "$1" ] || die "$2 $3 $4: $_status, not $1: $(cat "$work/answer")"
+}
+says() { jq -e "$1" "$work/answer" >"$work/out" || die "not $1: $(cat "$work/answer")"; }
+
+# shellcheck disable=SC2317 # called by within
+none_left() { [ -z "$(processes "$vmm")" ]; }
+
+start_serve
+[ "$(stat -c %a "$VMM_RUNTIME_DIR/serve.sock")" = 600 ] || die "others may connect"
+ask 200 GET /vms
+says '. == []'
+
+demo='"demo":true,"memory":"64M","cmdline":"range=1M start=1M rate=16M"'
+ask 201 POST /create "{\"name\":\"vm1\",$demo,\"console\":\"$work/vm1.txt\"}"
+says '.name == "vm1" and .state == "running" and .pooled == false and .memory == 67108864'
+[ "$(jq .pid "$work/answer")" = "$(vm_pid vm1)" ] || die "another pid"
+[ "$(jq -r .socket "$work/answer")" = "$VMM_RUNTIME_DIR/vm1.sock" ] || die "another socket"
+[ "$(info_field vm1 state)" = running ] || die "vmm info does not know it"
+ask 409 POST /create "{\"name\":\"vm1\",$demo}"
+says '.error | test("already running")'
+ask 200 GET /vms/vm1
+says '.name == "vm1" and .cpus == 1'
+ask 200 PATCH /vms/vm1 '{"state":"Paused"}'
+info_is vm1 state paused || die "not paused"
+ask 400 PATCH /vms/vm1 '{"state":"Asleep"}'
+ask 200 PATCH /vms/vm1 '{"state":"Resumed"}'
+info_is vm1 state running || die "not resumed"
+
+wait_for "$work/vm1.txt" '^tick 3'
+ask 400 POST /snapshot '{"name":"vm1","snapshot_path":"relative"}'
+ask 200 POST /snapshot "{\"name\":\"vm1\",\"snapshot_path\":\"$files/a.qcow2\",\"mode\":\"stop\"}"
+says '.bytes > 0'
+saved=$(last_tick "$work/vm1.txt")
+within 20 not_listed vm1 || die "vm1 runs although it was saved to stop"
+ask 404 GET /vms/vm1
+
+# out of it: at once, whole, and standing still
+image="\"snapshot\":\"$files/a.qcow2\""
+ask 201 POST /create "{$image,\"name\":\"vm2\",\"postcopy\":true,\"console\":\"$work/vm2.txt\"}"
+says '.pooled == false and .lane == "shared" and .own_us >= 0'
+goes_on "$work/vm2.txt" "$saved"
+ask 201 POST /create "{$image,\"resume\":false}"
+says '.state == "paused" and .lane == "loaded"'
+made=$(jq -r .name "$work/answer")
+ask 200 PATCH "/vms/$made" '{"state":"Resumed"}'
+ask 200 GET /vms
+says "[.[].name] | sort == ([\"$made\", \"vm2\"] | sort)"
+ask 400 POST /create "{\"snapshot\":\"$files/none.qcow2\"}"
+says '.error | test("none.qcow2")'
+ask 400 POST /create "{$image,\"tag\":\"none\"}"
+ask 200 DELETE "/vms/$made"
+[ -z "$(find "$VMM_RUNTIME_DIR" -name "$made*")" ] || die "its name is not free"
+
+# ten at once
+pids=
+for n in 1 2 3 4 5 6 7 8 9 10; do
+        curl -s -S -m 120 --unix-socket "$VMM_RUNTIME_DIR/serve.sock" -o "$work/c$n" \
+                -d "{$image,\"name\":\"c$n\",\"postcopy\":true}" http://localhost/create &
+        pids="$pids $!"
+done
+# shellcheck disable=SC2086 # a list
+wait $pids
+for n in 1 2 3 4 5 6 7 8 9 10; do
+        jq -e ".name == \"c$n\" or (.error | test(\"come again\"))" "$work/c$n" >"$work/out" ||
+                die "create $n: $(cat "$work/c$n")"
+done
+ask 200 GET /vms
+made=$(jq 'map(select(.name | startswith("c"))) | length' "$work/answer")
+[ "$made" -ge 8 ] || die "only $made of 10 at once, and 8 may be"
+
+# it is killed: the VMs do not care, and the next one finds them
+kill -9 "$serve"
+runs_on "$work/vm2.txt"
+start_serve --max-vms 1
+ask 200 GET /vms
+says "length == $made + 1"
+ask 503 POST /create "{$image}"
+says '.error | test("--max-vms")'
+"$vmm" list | awk 'NR > 1 { print $1 }' >"$work/names"
+while read -r name; do
+        ask 200 DELETE "/vms/$name"
+done <"$work/names"
+ask 200 GET /vms
+says '. == []'
+no_corruption
+
+# one service for a socket; its end is clean
+refuses 'somebody listens' "$vmm" serve
+refuses 'go together' "$vmm" serve --listen 127.0.0.1:1
+echo 0123456789abcdef >"$work/token"
+chmod 644 "$work/token"
+refuses 'chmod 600' "$vmm" serve --listen 127.0.0.1:1 --token-file "$work/token" \
+        --socket "$work/s"
+kill "$serve"
+wait "$serve" || die "the service ended with $?"
+[ -z "$(ls -A "$VMM_RUNTIME_DIR")" ] || die "it leaves something behind"
+within 20 none_left || die "a process is left"

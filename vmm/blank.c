@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/blank.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/auto.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/json.h"
+#include "vmm/create.h"
+#include "vmm/launch.h"
+#include "vmm/prepared.h"
+
+static int say(int sock, struct json_object *o)
+{
+        const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+        int rc = io_write_full(sock, text, strlen(text));
+
+        return rc == 0 ? io_write_full(sock, "\n", 1) : rc;
+}
+
+static void say_error(int sock, const struct err *e)
+{
+        AUTO_JSON *o = json_object_new_object();
+
+        json_put_str(o, "error", e->text);
+        json_put_u64(o, "errno", (uint64_t)-e->code);
+        (void)say(sock, o);
+}
+
+static int say_ready(int sock)
+{
+        AUTO_JSON *o = json_object_new_object();
+
+        json_put_bool(o, "ready", true);
+        return say(sock, o);
+}
+
+/* Up to the newline, which is the last byte that is ever sent. 0 bytes: nobody wants us. */
+static int read_order(int sock, char *buf, size_t room, size_t *ret_bytes, struct err *e)
+{
+        size_t n = 0;
+
+        for (;;) {
+                ssize_t more = recv(sock, buf + n, room - n, 0);
+
+                if (more < 0 && errno == EINTR)
+                        continue;
+                if (more < 0)
+                        return err_set(e, errno, "read the order for a VM");
+                if (more == 0) {
+                        *ret_bytes = 0;
+                        return 0;
+                }
+                n += (size_t)more;
+                if (buf[n - 1] == '\n') {
+                        *ret_bytes = n - 1;
+                        return 0;
+                }
+                if (n == room)
+                        return err_msg(e, EMSGSIZE, "the order for a VM is too long");
+        }
+}
+
+static int take_order(const char *text, size_t bytes, struct launch_options *launch,
+                      struct create_request *request, struct err *e)
+{
+        AUTO_JSON *o = NULL;
+        struct json_object *body;
+        const char *name;
+        int rc = json_parse(text, bytes, &o, e);
+
+        if (rc == 0)
+                rc = json_take_obj(o, "request", &body, e);
+        if (rc == 0)
+                rc = create_request_decode(body, request, e);
+        if (rc == 0)
+                rc = json_take_str(o, "name", &name, e);
+        if (rc == 0)
+                rc = rundir_check_name(name, e);
+        if (rc == 0)
+                rc = json_take_u64(o, "start_ns", UINT64_MAX, &launch->start_ns, e);
+        if (rc < 0)
+                return rc;
+        strcpy(launch->name, name);
+        launch->console_file = request->console[0] ? request->console : NULL;
+        launch->paused = !request->resume;
+        return 0;
+}
+
+/* The life of the VM. */
+static int become(int *sock, struct prepared *prepared, const char *text, size_t bytes,
+                  struct err *e)
+{
+        struct launch_options launch = { .order_ns = clock_now_ns(), .prepared = prepared };
+        AUTO_FREE struct create_request *request = malloc(sizeof(*request));
+        int rc = request ? 0 : err_msg(e, ENOMEM, "no memory for a VM");
+
+        if (rc == 0)
+                rc = take_order(text, bytes, &launch, request, e);
+        if (rc < 0) {
+                say_error(*sock, e);
+                prepared_free(prepared);
+                return rc;
+        }
+        return launch_here(&launch, fd_take(sock), create_build, request, e);
+}
+
+static int prepare(int sock, const struct shape *shape, struct prepared **ret, struct err *e)
+{
+        int rc = prepared_make(shape, ret, e);
+
+        if (rc < 0)
+                say_error(sock, e);
+        else if (say_ready(sock) < 0)
+                rc = -EPIPE;
+        return rc;
+}
+
+static int serve(int *sock, const struct shape *shape, struct err *e)
+{
+        AUTO_FREE char *order = malloc(BLANK_ORDER_BYTES_MAX);
+        struct prepared *prepared = NULL;
+        size_t bytes = 0;
+        int rc = order ? 0 : err_msg(e, ENOMEM, "no memory for an order");
+
+        if (rc == 0 && shape->cpus)
+                rc = prepare(*sock, shape, &prepared, e);
+        if (rc == 0)
+                rc = read_order(*sock, order, BLANK_ORDER_BYTES_MAX, &bytes, e);
+        if (rc < 0 || bytes == 0) {
+                prepared_free(prepared);
+                return rc;
+        }
+        return become(sock, prepared, order, bytes, e);
+}
+
+int blank_main(int argc, char **argv)
+{
+        AUTO_FD sock = BLANK_SOCK;
+        struct shape shape = { 0 };
+        struct err e = { 0 };
+        int type;
+        socklen_t room = sizeof(type);
+
+        if (argc != 3 || getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &room) < 0 ||
+            fcntl(sock, F_SETFD, FD_CLOEXEC) < 0) {
+                fprintf(stderr, "vmm: 'vmm " BLANK_COMMAND "' is started by 'vmm serve' only\n");
+                return 1;
+        }
+        shape.cpus = (unsigned)strtoul(argv[1], NULL, 10);
+        shape.memory_bytes = strtoull(argv[2], NULL, 10);
+        return serve(&sock, &shape, &e) < 0 ? 1 : 0;
+}
