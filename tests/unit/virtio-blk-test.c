@@ -316,7 +316,7 @@ static void outside_ram(struct blk_kit *k)
 
 static void index_jumps(struct blk_kit *k)
 {
-        k->guest.ring.avail->idx = (uint16_t)(k->guest.ring.avail->idx + KIT_QUEUE + 1);
+        __atomic_fetch_add(&k->guest.ring.avail->idx, KIT_QUEUE + 1, __ATOMIC_SEQ_CST);
 }
 
 static void breaks(void)
