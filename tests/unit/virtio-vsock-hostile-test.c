@@ -352,6 +352,22 @@ static unsigned ask_for(unsigned n, uint32_t first_port, int listen_fd, int *fds
         return got;
 }
 
+/* A stream that the guest has closed, of which the host does not take the rest. */
+static int let_one_linger(struct peer_flow *f)
+{
+        struct vsock_stream *s;
+        int fd = peer_serve(&g, 6, &s);
+
+        CU_ASSERT_FATAL(fd >= 0);
+        do
+                vsock_guest_run(&g);
+        while (peer_guest_push(&g, s, f, 8u << 20));
+        vsock_guest_say(&g, s, VIRTIO_VSOCK_OP_SHUTDOWN, 3);
+        vsock_guest_run(&g);
+        CU_ASSERT(s->reset);
+        return fd;
+}
+
 static void the_table_is_full(void)
 {
         static int fds[VSOCK_CONNS_MAX + 10];
@@ -363,10 +379,16 @@ static void the_table_is_full(void)
         }
         vsock_guest_up(&g, 4096, true);
 
-        int listen_fd = peer_listen(g.path, 5);
+        struct peer_flow f = { .seed = 1 };
+        int lingers = let_one_linger(&f), listen_fd = peer_listen(g.path, 5);
         unsigned got = ask_for(VSOCK_CONNS_MAX + 10, 1000, listen_fd, fds);
 
         CU_ASSERT_EQUAL(got, VSOCK_CONNS_MAX);
+        while (peer_pull(lingers, &f, SIZE_MAX))
+                vsock_guest_turn(&g, 0);
+        CU_ASSERT(f.heard < f.sent && !f.wrong);        /* it went for the last of them */
+        EXPECT_TEXT("and ended", peer_heard(lingers), "EOF");
+        close(lingers);
         vsock_guest_run(&g);
         /* by number of packets for nobody: each of the ten was refused */
         CU_ASSERT_EQUAL(g.refused, 10);

@@ -18,6 +18,8 @@
 #define TX_GPA (4u << 20)
 #define GUEST_RAM_BYTES (16u << 20)
 #define EVENT_BUFFERS 8
+/* what hangs ends: a machine under load needs a tenth of it */
+#define TEST_SECONDS 120
 
 static_assert(TX_GPA + GUEST_RING / 2 * GUEST_TX_BYTES <= GUEST_RAM_BYTES, "it fits");
 
@@ -318,6 +320,7 @@ void vsock_guest_up(struct vsock_guest *g, uint32_t room, bool event_idx)
         struct err e = { 0 };
         int rc;
 
+        alarm(TEST_SECONDS);
         memset(g, 0, sizeof(*g));
         snprintf(g->path, sizeof(g->path), "/tmp/vsock-test-%d-%u", (int)getpid(), serial++);
         g->room = room;
