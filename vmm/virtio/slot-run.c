@@ -165,6 +165,14 @@ static int make_watches(struct virtio_slot *s, struct err *e)
         return rc;
 }
 
+static void free_watches(struct virtio_slot *s)
+{
+        for (unsigned q = 0; q < s->dev->class->nqueues; q++) {
+                virtio_watch_free(s->kick[q]);
+                s->kick[q] = NULL;
+        }
+}
+
 /* INV-KICK */
 static void listen(struct virtio_slot *s, bool announce)
 {
@@ -194,6 +202,8 @@ static int start(struct virtio_slot *s, bool announce, struct err *e)
                 rc = s->dev->class->start(s->dev, e);
         if (rc == 0)
                 listen(s, announce);
+        else
+                free_watches(s);
         return rc;
 }
 
@@ -258,6 +268,7 @@ static void take(struct virtio_slot *s, enum step step, bool announce)
                 break;
         case STEP_STOP:
                 s->dev->class->stop(s->dev);
+                free_watches(s);
                 break;
         case STEP_NONE:
                 break;
