@@ -14,6 +14,7 @@
 #include "common/io.h"
 #include "common/json.h"
 #include "tests/unit/state-sample.h"
+#include "vmm/cpu-compat.h"
 
 #define LENGTH_BYTES 4
 
@@ -37,6 +38,19 @@ static void check_limits(const struct machine_state *m)
         }
 }
 
+/* What is said of it can be printed. */
+static void check_cpu(const struct machine_state *m)
+{
+        const struct cpu_model none = { .vendor = "none" };
+        struct cpu_model guest;
+
+        state_cpu_model(m, &guest);
+        ASSERT(memchr(guest.vendor, '\0', sizeof(guest.vendor)));
+        for (const char *c = guest.vendor; *c; c++)
+                ASSERT(*c >= ' ' && *c <= '~');
+        json_object_put(cpu_compat_describe(&guest, &none));
+}
+
 /* -1 refused, 0 decoded */
 static int decode(const char *json, size_t json_bytes, struct state_blob *blob)
 {
@@ -57,6 +71,7 @@ static int decode(const char *json, size_t json_bytes, struct state_blob *blob)
         }
         ASSERT(counted && cpus == m->cpus);
         check_limits(m);
+        check_cpu(m);
         ASSERT(state_compare(o, blob, o, blob, ignore, &text, &e) == 0);
         return 0;
 }
