@@ -39,9 +39,11 @@ void virtio_signal(struct virtio_device *dev, unsigned queue)
         raise_line(dev->slot);
 }
 
+/* A device that has not started yet, after a revert for instance, has a driver that wants to
+ * know all the same: at its start. */
 static void interrupt_locked(struct virtio_slot *s, uint32_t why) REQUIRES(s->bus->lock)
 {
-        if (!s->live)
+        if (!s->wanted)
                 return;
         set_interrupt(s, why);
         if (s->running)
