@@ -164,7 +164,8 @@ static void wrong_fields_are_refused(void)
                 { PSMSG_HELLO, 8, 0, -EBADMSG },        { PSMSG_HELLO, 12, 1, -EPROTONOSUPPORT },
                 { PSMSG_HELLO, 16, 3, -EBADMSG },       { PSMSG_HELLO, 17, 32, -EBADMSG },
                 { PSMSG_HELLO, 18, 101, -EBADMSG },     { PSMSG_HELLO, 32, 64, -EBADMSG },
-                { PSMSG_HELLO, 19, 0, -EBADMSG },       { PSMSG_HELLO, 19, PSMSG_IMAGES_MAX + 1, -EBADMSG },
+                { PSMSG_HELLO, 19, 0, -EBADMSG },
+                { PSMSG_HELLO, 19, PSMSG_IMAGES_MAX + 1, -EBADMSG },
                 { PSMSG_HELLO, 34, 0, -EBADMSG },       /* NUL inside the tag */
                 { PSMSG_HELLO, 12, 3, -EPROTONOSUPPORT },
                 { PSMSG_HELLO, 17, 16, -EBADMSG },      /* a removed map without removes */
