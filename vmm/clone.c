@@ -260,6 +260,12 @@ int clone_start(struct vm *vm, int sock, const struct clone_request *request,
                 return rc;
         if (vm->problem[0])
                 return err_msg(e, EINVAL, "VM '%s' cannot be cloned: %s", vm->name, vm->problem);
+        for (unsigned i = 0; i < vm->machine.ndisks; i++) {
+                if (!vm->machine.disk[i].read_only)
+                        return err_msg(e, EINVAL, "VM '%s' cannot be cloned: it writes to %s; "
+                                       "save it, and revert the image as often as you like",
+                                       vm->name, vm->machine.disk[i].id);
+        }
 
         struct clone *c = calloc(1, sizeof(*c));
 

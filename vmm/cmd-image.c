@@ -19,6 +19,7 @@
 #include "vmm/image-workingset.h"
 #include "vmm/image-write.h"
 #include "vmm/job.h"
+#include "vmm/kept-disks.h"
 
 #define PASSPHRASE_FILE_MAX 4096u
 
@@ -218,7 +219,15 @@ static int image_delete(const struct image_cmd *o, struct err *e)
                 err_msg(e, EINVAL, "image delete needs --tag: see 'vmm image list'");
                 return CLI_FAILED;
         }
-        return qs_snapshot_delete(o->operands[0], o->open.tag, e) < 0 ? CLI_FAILED : 0;
+
+        AUTO_FREE struct kept_disks *kept = NULL;
+        size_t n;
+
+        kept_disks_of_image(o->operands[0], o->open.tag, &kept, &n);
+        if (qs_snapshot_delete(o->operands[0], o->open.tag, e) < 0)
+                return CLI_FAILED;
+        kept_disks_remove(o->operands[0], kept, n);
+        return 0;
 }
 
 static const struct action {

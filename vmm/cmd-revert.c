@@ -29,6 +29,12 @@ static const char help[] =
         "  --pageserver SOCK     use the page server that listens there, not a private one\n"
         "  --net ID=TAP|ID=none  another tap device than when it was saved, or none; repeatable\n"
         "  --vsock PATH|none     another socket than when it was saved, or none\n"
+        "  --disk ID=PATH[,trust]\n"
+        "                        a disk that is elsewhere now; trust: whatever is in it;\n"
+        "                        repeatable\n"
+        "  --disks overlay|inplace\n"
+        "                        keep what the guest writes apart, until the VM ends (default),\n"
+        "                        or write to the disks\n"
         "  --paused              do not let the guest run yet\n"
         "  --console FILE        write the serial console to FILE\n"
         "  --foreground          stay, with the console on this terminal; Ctrl-] ends the VM\n"
@@ -120,6 +126,23 @@ static int read_net(void *command, const char *value, struct err *e)
         return 0;
 }
 
+static int read_disk(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
+
+        return kept_disks_wish(&o->revert.disks, value, e);
+}
+
+static int read_disks(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
+
+        o->revert.disks.in_place = !strcmp(value, "inplace");
+        if (strcmp(value, "overlay") && !o->revert.disks.in_place)
+                return err_msg(e, EINVAL, "disks '%s' is neither 'overlay' nor 'inplace'", value);
+        return 0;
+}
+
 static int read_name(void *command, const char *value, struct err *e)
 {
         struct revert_cmd *o = command;
@@ -142,6 +165,8 @@ static const struct option_row options[] = {
         OPTION_READ("pageserver", read_pageserver),
         OPTION_READ("net", read_net),
         OPTION_TEXT("vsock", struct revert_cmd, revert.vsock),
+        OPTION_READ("disk", read_disk),
+        OPTION_READ("disks", read_disks),
         OPTION_FLAG("paused", struct revert_cmd, launch.paused),
         OPTION_TEXT("console", struct revert_cmd, launch.console_file),
         OPTION_FLAG("foreground", struct revert_cmd, launch.foreground),

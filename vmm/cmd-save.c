@@ -15,6 +15,7 @@
 #include "vmm/httpc.h"
 #include "vmm/job.h"
 #include "vmm/rundir.h"
+#include "vmm/save-disks.h"
 #include "vmm/save.h"
 
 #define USAGE "save NAME IMAGE [OPTIONS]"
@@ -32,6 +33,10 @@ static const char help[] =
         "  --stop              the same, and end the VM once the image is there\n"
         "  --staging SIZE      use at most so much memory for what the guest changes before\n"
         "                      it is copied\n"
+        "  --disks auto|reflink|copy|none\n"
+        "                      keep the VM's disks beside IMAGE: sharing blocks where the\n"
+        "                      file system can (auto, default), or fail (reflink); by a copy;\n"
+        "                      or only note which they are\n"
         "  --force             replace IMAGE if it exists; with --tag, only its snapshot of\n"
         "                      that name\n"
         "  --progress          show how far the save is; a line of JSON each, and the result\n"
@@ -44,6 +49,7 @@ struct save_cmd {
         bool stop;
         bool paused;
         uint64_t staging_bytes;
+        const char *disks;              /* NULL = as the VM likes */
         bool progress;
         bool json;
         bool help;
@@ -78,6 +84,15 @@ static int read_staging(void *command, const char *value, struct err *e)
                              &o->staging_bytes, e);
 }
 
+static int read_disks(void *command, const char *value, struct err *e)
+{
+        struct save_cmd *o = command;
+        enum disks_mode mode;
+
+        o->disks = value;
+        return disks_mode_parse(value, &mode, e);
+}
+
 static const struct option_row options[] = {
         OPTION_READ("tag", read_tag),
         OPTION_READ("compress", read_compress),
@@ -86,6 +101,7 @@ static const struct option_row options[] = {
         OPTION_FLAG("stop", struct save_cmd, stop),
         OPTION_FLAG("paused", struct save_cmd, paused),
         OPTION_READ("staging", read_staging),
+        OPTION_READ("disks", read_disks),
         OPTION_FLAG("force", struct save_cmd, writer.force),
         OPTION_FLAG("progress", struct save_cmd, progress),
         OPTION_FLAG("json", struct save_cmd, json),
@@ -148,6 +164,8 @@ static int put_request(struct json_object *body, const struct save_cmd *o, const
                 json_put_str(body, "mode", o->stop ? "stop" : "paused");
         if (o->staging_bytes)
                 json_put_u64(body, "staging", o->staging_bytes);
+        if (o->disks)
+                json_put_str(body, "disks", o->disks);
         if (o->writer.tag[0])
                 json_put_str(body, "tag", o->writer.tag);
         json_put_u64(body, "cluster_size", 1ull << o->writer.cluster_bits);
@@ -219,6 +237,31 @@ static int save(struct wait *w, bool bar, struct json_object **ret, struct err *
         return job_end(&w->job, rc);
 }
 
+static const char *text_of(struct json_object *o, const char *key)
+{
+        const char *text;
+
+        return json_take_str(o, key, &text, NULL) == 0 ? text : "?";
+}
+
+static void print_disks(struct json_object *result)
+{
+        struct json_object *list = NULL;
+
+        if (json_take_array(result, "disks", SIZE_MAX, &list, NULL) < 0)
+                return;
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                struct json_object *disk = json_object_array_get_idx(list, i);
+                const char *mode = text_of(disk, "mode");
+
+                if (!strcmp(mode, "none"))
+                        printf("%s stays '%s'\n", text_of(disk, "id"), text_of(disk, "path"));
+                else
+                        printf("%s kept as '%s' (%s)\n", text_of(disk, "id"),
+                               text_of(disk, "path"), mode);
+        }
+}
+
 static void print_result(const char *name, const char *image, struct json_object *result)
 {
         struct json_object *phases = NULL, *v = NULL;
@@ -236,6 +279,7 @@ static void print_result(const char *name, const char *image, struct json_object
         json_object_object_get_ex(result, "bytes", &v);
         printf("VM '%s' saved to '%s': %s in %.1f ms, paused for %.1f ms\n", name, image,
                size_text(json_object_get_uint64(v), size), total_ms, pause_ms);
+        print_disks(result);
 }
 
 int cmd_save(const struct cli *cli, int argc, char **argv, struct err *e)

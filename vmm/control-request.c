@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/json.h"
 #include "vmm/control.h"
+#include "vmm/save-disks.h"
 
 static int parse_compress(struct json_object *o, struct qs_writer_options *w, struct err *e)
 {
@@ -116,6 +117,16 @@ static int parse_staging(struct json_object *o, uint64_t *ret_bytes, struct err 
         return 0;
 }
 
+static int parse_disks(struct json_object *o, enum disks_mode *ret, struct err *e)
+{
+        const char *name = "auto";
+        int rc = 0;
+
+        if (json_object_object_get_ex(o, "disks", NULL))
+                rc = json_take_str(o, "disks", &name, e);
+        return rc == 0 ? disks_mode_parse(name, ret, e) : rc;
+}
+
 int control_parse_save(const char *text, size_t bytes, struct save_request *ret, struct err *e)
 {
         AUTO_JSON *o = NULL;
@@ -137,6 +148,8 @@ int control_parse_save(const char *text, size_t bytes, struct save_request *ret,
                 rc = parse_mode(o, &ret->mode, e);
         if (rc == 0)
                 rc = parse_staging(o, &ret->staging_bytes, e);
+        if (rc == 0)
+                rc = parse_disks(o, &ret->disks, e);
         if (rc == 0)
                 rc = parse_compress(o, &ret->writer, e);
         if (rc == 0)

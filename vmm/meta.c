@@ -65,6 +65,8 @@ static int decode(struct json_object *o, struct meta *m, struct err *e)
                 m->cpus = (unsigned)cpus;
                 rc = decode_machine(o, m, e);
         }
+        if (rc == 0)
+                rc = kept_disks_decode(o, &m->disks, e);
         return rc;
 }
 

@@ -12,6 +12,7 @@
 
 #include "common/err.h"
 #include "vmm/machine-config.h"
+#include "vmm/kept-disks.h"
 #include "vmm/rundir.h"
 
 #define META_VERSION 1
@@ -28,6 +29,7 @@ struct meta {
         unsigned cpus;
         uint64_t saved_wall_ns;
         struct machine_config machine;
+        struct kept_disks disks;        /* on reading; a save adds them (kept-disks.h) */
 };
 
 struct json_object *meta_encode(const struct meta *m);

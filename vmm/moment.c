@@ -165,6 +165,8 @@ int moment_take(struct moment *m, struct err *e)
 
         if (rc == 0)
                 rc = read_state(m, e);
+        if (rc == 0 && m->o.standing)
+                rc = m->o.standing(m->o.ctx, e);
         if (rc == 0)
                 rc = protect(m, e);
         if (rc < 0 || m->guard)

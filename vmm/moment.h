@@ -31,6 +31,8 @@ struct moment_options {
         uint64_t staging_bytes;         /* ramguard.h */
         /* asked now and then while vCPUs are waited for; true = give up */
         bool (*cancelled)(void *ctx);
+        /* while the guest stands still, its state has been read; NULL = nothing */
+        int (*standing)(void *ctx, struct err *e);
         void *ctx;
 };
 

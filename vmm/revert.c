@@ -33,6 +33,9 @@ static int change_machine(struct revert *r, struct err *e)
                 rc = machine_config_change_net(c, r->options.net[i], e);
         if (rc == 0 && r->options.vsock)
                 rc = machine_config_change_vsock(c, r->options.vsock, e);
+        if (rc == 0)
+                rc = kept_disks_find(&r->meta.disks, r->options.image_path, &r->options.disks, c,
+                                     e);
         return rc;
 }
 

@@ -28,6 +28,7 @@ struct revert_options {
         const char *net[MACHINE_NETS_MAX];
         unsigned nnets;
         const char *vsock;
+        struct disks_wish disks;
 };
 
 struct revert;

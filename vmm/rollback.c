@@ -14,6 +14,7 @@
 #include "vmm/giveback.h"
 #include "vmm/meta.h"
 #include "vmm/rewinder.h"
+#include "vmm/rollback-disks.h"
 #include "vmm/standstill.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
@@ -52,6 +53,7 @@ struct rollback {
         struct machine_state *state;
         struct json_object *doc;
         struct devices_state *devices;
+        struct rollback_disks *disks;
         struct rewinder *rewinder;
         struct rewinder_stats stats;
         bool changing;
@@ -113,7 +115,7 @@ static int check_meta(struct rollback *b, struct qs_reader *reader, struct err *
                                (unsigned long long)(vm->ram.bytes >> 20), vm->kvm.cpus);
         if (qs_image_info(b->image)->disk_bytes < ram_end_gpa(&vm->ram))
                 return err_msg(e, EBADMSG, "it holds less memory than its VM had");
-        return 0;
+        return rollback_disks_new(b->vm, vm->snapshot.path, &m.disks, &m.machine, &b->disks, e);
 }
 
 static int read_state(struct rollback *b, struct qs_reader *reader, struct err *e)
@@ -202,6 +204,8 @@ static int change(struct rollback *b, struct err *e)
                 rc = kvm_remap(&vm->kvm, &vm->ram, e);
         b->rewound_ns = clock_now_ns();
         if (rc == 0)
+                rollback_disks_swap(b->disks);
+        if (rc == 0)
                 rc = state_reload(&vm->kvm, b->state, e);
         if (rc == 0)
                 rc = devices_apply(&(struct devices){ vm->platform, vm->bus }, b->devices, e);
@@ -243,6 +247,7 @@ static void *rollback_thread(void *ctx)
 
 static void rollback_free(struct rollback *b)
 {
+        rollback_disks_free(b->disks);
         rewinder_free(b->rewinder);
         devices_state_free(b->devices);
         json_object_put(b->doc);

@@ -7,20 +7,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "vmm/meta.h"
 #include "vmm/moment.h"
+#include "vmm/save-disks.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
 /* Theory of operation
  *
  * A moment of the machine is taken (moment.h); RAM goes from it to the writer, while the
- * guest runs on or stands still; then the state, which is written down only now; then the
- * file is made durable and gets its name. On any failure the guest goes on as it was and
- * the writer leaves nothing behind.
+ * guest runs on or stands still, and beside it the disks are kept (save-disks.h); then the
+ * state, which is written down only now; then the file is made durable and gets its name.
+ * On any failure the guest goes on as it was and the writer leaves nothing behind.
  *
  * While it runs the VM's state is not changed by anyone else (vm_pause and
  * vm_resume refuse), so that "was it running" holds until the end.
@@ -56,6 +58,7 @@ struct save {
         /* save thread, until it posts */
         struct qs_writer *writer;
         struct moment *moment;
+        struct save_disks *disks;
         struct json_object *result;
         struct err err;
         uint64_t start_ns;
@@ -102,6 +105,7 @@ static int put_state(struct save *s, struct err *e)
 
         if (rc < 0)
                 return rc;
+        kept_disks_encode(save_disks_kept(s->disks), state.meta);
         rc = put_json(s, SECTION_META, state.meta, e);
         if (rc == 0)
                 rc = put_json(s, SECTION_KVM, state.kvm, e);
@@ -132,24 +136,47 @@ static bool is_cancelled(void *ctx)
         return s->cancelled;
 }
 
+static int on_standing(void *ctx, struct err *e)
+{
+        struct save *s = ctx;
+
+        return save_disks_moment(s->disks, e);
+}
+
+static int prepare(struct save *s, struct err *e)
+{
+        const struct save_disks_options disks = {
+                .image = s->request.path, .mode = s->request.disks, .cancelled = is_cancelled,
+                .ctx = s,
+        };
+        const struct moment_options moment = {
+                .live = s->request.mode == SAVE_LIVE, .ends = s->request.mode == SAVE_STOP,
+                .staging_bytes = s->request.staging_bytes, .cancelled = is_cancelled,
+                .standing = on_standing, .ctx = s,
+        };
+        int rc = save_disks_new(s->vm, &disks, &s->disks, e);
+
+        return rc == 0 ? moment_new(s->vm, &moment, &s->moment, e) : rc;
+}
+
 static int copy(struct save *s, struct err *e)
 {
-        const struct moment_options o = {
-                .live = s->request.mode == SAVE_LIVE, .ends = s->request.mode == SAVE_STOP,
-                .staging_bytes = s->request.staging_bytes, .cancelled = is_cancelled, .ctx = s,
-        };
-        int rc = moment_new(s->vm, &o, &s->moment, e);
+        int rc = prepare(s, e);
 
         if (rc == 0)
                 rc = enter(s, PHASE_PAUSE, e);
         if (rc == 0)
                 rc = moment_take(s->moment, e);
         if (rc == 0)
+                rc = save_disks_start(s->disks, e);
+        if (rc == 0)
                 rc = enter(s, PHASE_COPY, e);
         if (rc == 0)
                 rc = put_ram(s, e);
-        if (rc == 0)
+        if (rc == 0) {
                 moment_over(s->moment);
+                rc = save_disks_finish(s->disks, e);
+        }
         return rc;
 }
 
@@ -191,6 +218,7 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
         json_put_u64(phases, "total", (clock_now_ns() - s->start_ns) / NS_PER_US);
         json_object_object_add(o, "phases", phases);
         describe_copy(s, o);
+        save_disks_describe(s->disks, o);
         json_put_u64(o, "ram_bytes", stats->ram_bytes);
         json_put_u64(o, "bytes", stats->file_bytes);
         json_put_u64(clusters, "zero", stats->clusters_zero);
@@ -200,6 +228,39 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
         json_put_u64(clusters, "shared", stats->clusters_shared);
         json_object_object_add(o, "clusters", clusters);
         s->result = o;
+}
+
+/* Disks first: an image never names one that is not there. */
+static int publish(struct save *s, struct err *e)
+{
+        int rc = save_disks_publish(s->disks, e);
+
+        if (rc < 0)
+                return rc;
+        rc = put_state(s, e);
+        if (rc == 0)
+                rc = enter(s, PHASE_PUBLISH, e);
+        if (rc == 0)
+                rc = qs_writer_publish(s->writer, e);
+        if (rc < 0)
+                save_disks_retract(s->disks);
+        return rc;
+}
+
+/* Kept disks of snapshots that are replaced go with them. */
+static int replace(struct save *s, struct err *e)
+{
+        const struct qs_writer_options *w = &s->request.writer;
+        AUTO_FREE struct kept_disks *old = NULL;
+        size_t n = 0;
+        int rc;
+
+        if (w->force)
+                kept_disks_of_image(s->request.path, w->append ? w->tag : NULL, &old, &n);
+        rc = publish(s, e);
+        if (rc == 0)
+                kept_disks_remove(s->request.path, old, n);
+        return rc;
 }
 
 static int run(struct save *s, struct err *e)
@@ -216,15 +277,13 @@ static int run(struct save *s, struct err *e)
         if (rc == 0)
                 rc = copy(s, e);
         if (rc == 0)
-                rc = put_state(s, e);
-        if (rc == 0)
-                rc = enter(s, PHASE_PUBLISH, e);
-        if (rc == 0)
-                rc = qs_writer_publish(s->writer, e);
+                rc = replace(s, e);
         if (rc == 0) {
                 qs_writer_stats(s->writer, &stats);
                 describe(s, &stats);
         }
+        /* its gate before the guest, which may wait there, is waited for */
+        save_disks_free(s->disks);
         moment_free(s->moment, rc == 0);
         qs_writer_free(s->writer);
         return explain(s, rc, e);

@@ -12,6 +12,7 @@
 
 #include "common/err.h"
 #include "qcowstore/store.h"
+#include "vmm/disk/keep.h"
 
 struct vm;
 struct save;
@@ -30,6 +31,7 @@ struct save_request {
         char backing[4096];             /* absolute; "" = no parent */
         enum save_mode mode;
         uint64_t staging_bytes;         /* most memory for pages copied aside; 0 = default */
+        enum disks_mode disks;
         bool progress;                  /* who asked wants to be told how far it is */
         struct qs_writer_options writer;        /* but for its backing */
 };

@@ -8,11 +8,11 @@ _vmm_options() {
 	case $1 in
 	run)     echo "--kernel --empty --initrd --cmdline --demo --memory --hugepages --cpus" \
 			"--disk --net --vsock --balloon --console --foreground --json" ;;
-	save)    echo "$format --tag --stop --paused --staging --progress" ;;
+	save)    echo "$format --tag --stop --paused --staging --disks --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
-			"--record --pageserver --net --vsock --paused --console --foreground" \
-			"--wait --json" ;;
+			"--record --pageserver --net --vsock --disk --disks --paused --console" \
+			"--foreground --wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
 	serve)   echo "--socket --listen --token-file --pool --pool-cpus --pool-memory" \
 			"--max-vms --max-creates --rate" ;;
@@ -43,6 +43,11 @@ _vmm_argument() {
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;
+	--disks)
+		case $command in
+		revert) compgen -W "overlay inplace" -- "$2" ;;
+		*) compgen -W "auto reflink copy none" -- "$2" ;;
+		esac ;;
 	--layout)   compgen -W "v1.0 v1.13" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;

@@ -36,6 +36,8 @@ struct disk_options {
  * the byte that QEMU's raw driver uses for writers are respected too). */
 int disk_open(const struct disk_options *o, struct disk **ret, struct err *e);
 void disk_close(struct disk *d);
+/* Each becomes the other, for whoever uses them; of the same size and kind of access. */
+void disk_swap(struct disk *a, struct disk *b);
 
 const char *disk_path(const struct disk *d);    /* for messages */
 uint64_t disk_bytes(const struct disk *d);      /* a multiple of DISK_SECTOR_BYTES */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kept-disks.h - which disks belong to the RAM of a saved VM, and where they are.
+ *
+ * Section META, key "disks_kept": an array with { "id", "kept" } and the members of an
+ * identity (disk/keep.h) for each disk. kept: a file of the image's own, in its folder and
+ * named after it; else the disk that the VM had, which nobody may have written since.
+ *
+ * Ownership: plain values, large. Threads: any.
+ * Errors:    a sentence that names the remedy; documents are untrusted.
+ */
+#ifndef VMM_KEPT_DISKS_H
+#define VMM_KEPT_DISKS_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/err.h"
+#include "vmm/disk/keep.h"
+#include "vmm/machine-config.h"
+
+struct kept_disk {
+        char id[MACHINE_ID_MAX + 1];
+        bool kept;
+        struct disk_identity identity;
+};
+
+struct kept_disks {
+        unsigned n;
+        struct kept_disk disk[MACHINE_DISKS_MAX];
+};
+
+/* What whoever reverts has said of disks. */
+struct disks_wish {
+        bool in_place;                  /* the guest writes to them, not to an overlay */
+        unsigned n;
+        const char *arg[MACHINE_DISKS_MAX];     /* "ID=PATH", "ID=PATH,trust" */
+};
+
+int kept_disks_wish(struct disks_wish *w, const char *arg, struct err *e);
+
+/* "disks_kept" in meta, unless there are none. */
+void kept_disks_encode(const struct kept_disks *k, struct json_object *meta);
+int kept_disks_decode(struct json_object *meta, struct kept_disks *ret, struct err *e);
+
+/* Sets paths and overlays of c's disks, saved in image. Each is the one that was saved, or
+ * -ESTALE; unless it is trusted. A disk outside of the image's folder is taken unasked only
+ * where image is the caller's own: what is in it may be another's wish. */
+int kept_disks_find(const struct kept_disks *k, const char *image, const struct disks_wish *w,
+                    struct machine_config *c, struct err *e);
+
+/* Of a snapshot of an image, or of all (tag NULL): before they are replaced. As far as they
+ * can be read. The caller frees *ret. */
+void kept_disks_of_image(const char *image, const char *tag, struct kept_disks **ret,
+                         size_t *ret_n);
+/* The files that belong to nobody else, once their snapshots are gone. */
+void kept_disks_remove(const char *image, const struct kept_disks *k, size_t n);
+
+#endif
