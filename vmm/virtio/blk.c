@@ -309,6 +309,7 @@ static void blk_free(struct virtio_device *dev)
         for (unsigned i = 0; i < WORKERS; i++)
                 cond_fini(&b->worker[i].wake);
         cond_fini(&b->quiet);
+        lock_fini(&b->dev.lock);
         lock_fini(&b->lock);
         disk_close(b->target.disk);
         free(b);
@@ -405,6 +406,7 @@ int virtio_blk_new(struct disk *d, const char *name, const char *serial,
         b->target.disk = d;
         b->target.serial = b->serial;
         lock_init(&b->lock);
+        lock_init(&b->dev.lock);
         cond_init(&b->quiet);
         for (unsigned i = 0; i < WORKERS; i++)
                 cond_init(&b->worker[i].wake);
