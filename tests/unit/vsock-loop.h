@@ -5,6 +5,7 @@
 #define TESTS_UNIT_VSOCK_LOOP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "vmm/virtio/device.h"
 #include "vmm/virtio/loop.h"
@@ -15,6 +16,8 @@ struct virtio_loop *vsock_loop_new(struct vsock_guest *guest);
 void vsock_loop_free(struct virtio_loop *l);
 /* One poll; false: nothing was due. */
 bool vsock_loop_turn(struct virtio_loop *l, int timeout_ms);
+/* The clock (common/clock.h) goes on by that. */
+void vsock_loop_skip(uint64_t ns);
 
 /* What the bus does with a class, and the kicks after it. */
 void vsock_loop_start(struct virtio_loop *l, struct virtio_device *dev);
