@@ -60,8 +60,6 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
         }
         rc = build_and_start(&vm, o, build, ctx, e);
         if (rc == 0) {
-                vm_compare_cpu(&vm);
-
                 AUTO_JSON *report = vm_describe(&vm);
                 bool more = o->wait_resident && vm.pager;
 

@@ -259,6 +259,7 @@ int vm_started(struct vm *vm, bool paused, struct err *e)
                 pager_prefetch(vm->pager, NULL);
         if (vm->recorder)
                 recorder_started(vm->recorder);
+        vm_compare_cpu(vm);             /* takes KVM a moment: not before the guest runs */
         return 0;
 }
 

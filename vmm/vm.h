@@ -185,8 +185,8 @@ void vm_stop_soon(struct vm *vm);
  * own waits inside the kernel for what will not come. */
 _Noreturn void vm_give_up(struct vm *vm, const char *why);
 
-/* How this host's CPU falls short of the one that a reverted guest was shown. It takes KVM
- * a moment to tell, so once the guest runs, before anyone else calls KVM. */
+/* How this host's CPU falls short of the one that a reverted guest was shown. Once, before
+ * anyone else calls KVM. */
 void vm_compare_cpu(struct vm *vm);
 /* What `vmm info` prints. */
 struct json_object *vm_describe(struct vm *vm);

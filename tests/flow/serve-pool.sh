@@ -56,6 +56,7 @@ jq -e '.own_us + .kvm_us == .phases.first_instruction or
         >"$work/out" || die "the phases do not add up: $(cat "$work/answer")"
 goes_on "$work/vm1.txt" "$small"
 goes_on "$work/vm2.txt" "$small"
+[ "$(info_field vm1 vmgenid)" != "$(info_field vm2 vmgenid)" ] || die "they have one generation id"
 
 # another shape: the guess is wrong once
 ready 2
