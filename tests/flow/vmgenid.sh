@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Goal: every life of a guest has a generation id of its own: booted, reverted (ten at
-#       once, too), cloned, rolled back; what is saved of it has the id that its guest sees (INV-NEWLIFE).
+#       once, too), cloned, rolled back; what is saved of it has the id that its guest sees
+#       (INV-NEWLIFE).
 # Method: `vmm info` says what the VM holds; the image, exported, what lies in the guest's
 #         memory.
 # shellcheck source=tests/flow/lib.sh
