@@ -266,7 +266,7 @@ static void a_long_list_ends(void)
         struct err e;
 
         memset(guest.word, 0xff, sizeof(guest.word));
-        fake_init(&f, pair_fresh(pair_plausible(1, 1)));
+        fake_init(&f, pair_plausible(1, 1));
         f.offered = plain;
         f.noffered = ARRAY_SIZE(plain);
         err_msg(&e, EINVAL, "%0600d", 7);
