@@ -382,6 +382,8 @@ static void model(bool event_idx)
                 model_step(&m);
                 if (i % 1000 == 0) {
                         m.k.dev->class->drain(m.k.dev);
+                        m.fed += feed(m.peer, size_of(m.fed), m.fed) == 0;
+                        CU_ASSERT_EQUAL(net_kit_run(&m.k, 0), 0);
                         CU_ASSERT_EQUAL(m.k.dev->queue[0].s.next_avail,
                                         m.k.dev->queue[0].s.next_used);
                         m.k.dev->class->resume(m.k.dev);
