@@ -157,6 +157,26 @@ static void orders(void)
         }
 }
 
+/* An address that a driver sets is its own: the next one begins with the device's. */
+static void reset_forgets(void)
+{
+        struct net_kit k;
+        int peer = net_kit_pair(&k, ORDERS, 64, true);
+
+        CU_ASSERT_EQUAL(net_kit_order(&k, 1, 1, other_mac, 6), VIRTIO_NET_OK);
+        CU_ASSERT(mac_is(&k, other_mac));
+        k.dev->class->drain(k.dev);
+        k.dev->class->stop(k.dev);
+        CU_ASSERT(mac_is(&k, net_kit_mac));
+        CU_ASSERT_EQUAL(virtio_net_set_mac(k.dev, other_mac, NULL), 0);
+        CU_ASSERT_EQUAL(net_kit_start(&k, NULL), 0);
+        k.dev->class->drain(k.dev);
+        k.dev->class->stop(k.dev);
+        CU_ASSERT(mac_is(&k, other_mac));
+        CU_ASSERT_EQUAL(net_kit_start(&k, NULL), 0);
+        net_kit_end(&k, peer);
+}
+
 /* Requests without anything to read, or without room for an answer. */
 static void orders_malformed(void)
 {
@@ -334,6 +354,7 @@ static const CU_TestInfo cases[] = {
         { "what the tap can is offered", offered },
         { "addresses that are none are refused", bad_mac },
         { "orders and their answers", orders },
+        { "a reset forgets a driver's address", reset_forgets },
         { "malformed orders have answers too", orders_malformed },
         { "frames are dropped while the link is down", link_down },
         { "a device without a tap", no_tap },

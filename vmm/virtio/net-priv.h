@@ -81,7 +81,8 @@ struct net {
         bool announcing GUARDED_BY(lock);
         bool can_announce GUARDED_BY(lock);     /* the driver that runs now */
         int tap_error GUARDED_BY(lock);
-        uint8_t mac[VIRTIO_NET_MAC_BYTES] GUARDED_BY(lock);
+        uint8_t own_mac[VIRTIO_NET_MAC_BYTES] GUARDED_BY(lock);         /* after a reset */
+        uint8_t mac[VIRTIO_NET_MAC_BYTES] GUARDED_BY(lock);     /* the driver may set another */
 
         /* the device's thread; who captures or applies, while it stands still */
         bool running;                   /* between start and stop */

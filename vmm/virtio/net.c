@@ -69,11 +69,17 @@ void net_link_set(struct net *n, bool up)
         lock_release(&n->lock);
 }
 
+static void tell_mac_locked(struct net *n, const uint8_t mac[VIRTIO_NET_MAC_BYTES])
+        REQUIRES(n->lock)
+{
+        memcpy(n->mac, mac, sizeof(n->mac));
+        virtio_config_set(&n->dev, CONFIG_MAC, mac, sizeof(n->mac));
+}
+
 void net_mac_set(struct net *n, const uint8_t mac[VIRTIO_NET_MAC_BYTES])
 {
         lock_acquire(&n->lock);
-        memcpy(n->mac, mac, sizeof(n->mac));
-        virtio_config_set(&n->dev, CONFIG_MAC, mac, sizeof(n->mac));
+        tell_mac_locked(n, mac);
         lock_release(&n->lock);
 }
 
@@ -83,7 +89,13 @@ int virtio_net_set_mac(struct virtio_device *dev, const uint8_t mac[VIRTIO_NET_M
         if (!net_mac_ok(mac))
                 return err_msg(e, EINVAL, "%s: a MAC address of zeros, or of a group (the first "
                                "byte is odd), is no device's", dev->name);
-        net_mac_set(net_of(dev), mac);
+
+        struct net *n = net_of(dev);
+
+        lock_acquire(&n->lock);
+        memcpy(n->own_mac, mac, sizeof(n->own_mac));
+        tell_mac_locked(n, mac);
+        lock_release(&n->lock);
         return 0;
 }
 
@@ -111,14 +123,24 @@ void net_announced(struct net *n)
         lock_release(&n->lock);
 }
 
-static void set_driver(struct net *n, bool can_announce)
+static void driver_came(struct net *n, bool can_announce)
 {
         lock_acquire(&n->lock);
         n->can_announce = can_announce;
-        if (!can_announce && n->announcing) {
+        lock_release(&n->lock);
+}
+
+/* And with it what it asked for, or was asked. */
+static void driver_gone(struct net *n)
+{
+        lock_acquire(&n->lock);
+        n->can_announce = false;
+        if (n->announcing) {
                 n->announcing = false;
                 tell_status_locked(n);
         }
+        if (memcmp(n->mac, n->own_mac, sizeof(n->mac)) != 0)
+                tell_mac_locked(n, n->own_mac);
         lock_release(&n->lock);
 }
 
@@ -252,7 +274,7 @@ static int net_start(struct virtio_device *dev, struct err *e)
         n->running = true;
         n->broken = false;
         n->restored = false;
-        set_driver(n, virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE));
+        driver_came(n, virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE));
         net_resume(dev);
         return 0;
 }
@@ -286,7 +308,7 @@ static void net_stop(struct virtio_device *dev)
         unwatch(n);
         net_rx_forget(n);
         n->running = n->broken = n->restored = n->announce_due = false;
-        set_driver(n, false);
+        driver_gone(n);
         /* none is what every tap can */
         net_offloads_set(n, 0, NULL);
 }
@@ -339,6 +361,7 @@ static void init_config(struct net *n, const uint8_t mac[VIRTIO_NET_MAC_BYTES]) 
 {
         uint16_t status = n->tap >= 0 ? VIRTIO_NET_S_LINK_UP : 0;
 
+        memcpy(n->own_mac, mac, sizeof(n->own_mac));
         memcpy(n->mac, mac, sizeof(n->mac));
         memcpy(n->dev.config + CONFIG_MAC, mac, sizeof(n->mac));
         memcpy(n->dev.config + CONFIG_STATUS, &status, sizeof(status));
