@@ -11,7 +11,7 @@
 #include "vmm/virtio/slot-priv.h"
 
 int virtio_bus_new(struct kvm *kvm, const struct ram *ram, const struct virtio_bus_ops *ops,
-                   struct virtio_bus **ret, struct err *e)
+                   struct virtio_bus **ret, struct err *e) NO_TSA
 {
         struct virtio_bus *bus = calloc(1, sizeof(*bus));
 

@@ -81,10 +81,10 @@ void slot_set_broken(struct virtio_slot *s, const char *why)
         s->regs.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
         lock_release(&s->dev->lock);
 
-        lock_acquire(&bus->lock);
+        lock_acquire(&s->bus->lock);
         bool first = break_locked(s, why);
         interrupt_locked(s, INT_CONFIG);
-        lock_release(&bus->lock);
+        lock_release(&s->bus->lock);
         if (first && bus->ops.broken)
                 bus->ops.broken(bus->ops.ctx, s->dev->name, why);
 }
