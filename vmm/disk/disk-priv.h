@@ -15,7 +15,7 @@
 struct overlay;
 
 struct disk {
-        /* constant after disk_open() */
+        /* constant while there are requests: disk_open(), disk_swap() */
         char *path;                     /* as it was given */
         int fd;                         /* of the file at path; under an overlay the base */
         bool block_device;
