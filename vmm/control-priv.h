@@ -62,6 +62,10 @@ void pending_answer(struct pending *p, struct json_object *result, const struct 
 /* Without an answer, before the server is freed. */
 void pending_drop(struct pending *p);
 
+/* GET /machine-config, /drives, /network-interfaces */
+void control_machine_config(struct request *r);
+void control_drives(struct request *r);
+void control_network_interfaces(struct request *r);
 /* PUT /snapshot/load */
 void control_load(struct request *r);
 /* PUT /snapshot/create */

@@ -245,6 +245,9 @@ static const struct {
 } routes[] = {
         { { "GET", "/vm" }, EVHTTP_REQ_GET, get_vm },
         { { "PATCH", "/vm" }, EVHTTP_REQ_PATCH, patch_vm },
+        { { "GET", "/machine-config" }, EVHTTP_REQ_GET, control_machine_config },
+        { { "GET", "/drives" }, EVHTTP_REQ_GET, control_drives },
+        { { "GET", "/network-interfaces" }, EVHTTP_REQ_GET, control_network_interfaces },
         { { "PUT", "/actions" }, EVHTTP_REQ_PUT, put_actions },
         { { "PUT", "/prefetch" }, EVHTTP_REQ_PUT, put_prefetch },
         { { "PATCH", "/balloon" }, EVHTTP_REQ_PATCH, patch_balloon },

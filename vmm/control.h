@@ -2,6 +2,8 @@
 /* control.h - the HTTP/JSON door of one VM, on its unix socket.
  *
  *   GET   /vm                what `vmm info` shows
+ *   GET   /machine-config    its devices (machine-config.h), "cpus", "memory" and "hugepages"
+ *   GET   /drives            "disks" of these, GET /network-interfaces "nets"
  *   PATCH /vm                {"state": "Paused" | "Resumed"}
  *   PUT   /actions           {"action_type": "Stop" | "PowerButton" | "CancelSave"}
  *                            CancelSave answers when the save has ended; with

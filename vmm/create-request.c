@@ -160,6 +160,82 @@ static int read_lane(struct json_object *o, const char *key, void *field, size_t
         return 0;
 }
 
+/* An array of at most max texts, each of less than room bytes, one behind the other. */
+static int read_texts(struct json_object *o, const char *key, unsigned max, char *texts,
+                      size_t room, unsigned *ret_n, struct err *e)
+{
+        struct json_object *list;
+        int rc = json_take_array(o, key, max, &list, e);
+
+        if (rc < 0)
+                return rc;
+        for (unsigned i = 0; i < json_object_array_length(list); i++) {
+                struct json_object *v = json_object_array_get_idx(list, i);
+                const char *text = json_object_get_string(v);
+
+                if (!json_object_is_type(v, json_type_string) || strlen(text) >= room)
+                        return err_msg(e, EINVAL, "'%s' holds something that is no text of the "
+                                       "form 'ID=VALUE'", key);
+                strcpy(texts + i * room, text);
+        }
+        *ret_n = (unsigned)json_object_array_length(list);
+        return 0;
+}
+
+static int read_net_changes(struct json_object *o, const char *key, void *field, size_t room,
+                            struct err *e)
+{
+        struct create_snapshot *s = field;
+
+        ASSERT(room == sizeof(*s));
+        return read_texts(o, key, MACHINE_NETS_MAX, s->net[0], sizeof(s->net[0]), &s->nnets, e);
+}
+
+static int read_disk_changes(struct json_object *o, const char *key, void *field, size_t room,
+                             struct err *e)
+{
+        struct create_snapshot *s = field;
+
+        ASSERT(room == sizeof(*s));
+        return read_texts(o, key, MACHINE_DISKS_MAX, s->disk[0], sizeof(s->disk[0]), &s->ndisks,
+                          e);
+}
+
+static int read_disk_mode(struct json_object *o, const char *key, void *field, size_t room,
+                          struct err *e)
+{
+        const char *text;
+        int rc = json_take_str(o, key, &text, e);
+
+        ASSERT(room == sizeof(bool));
+        if (rc == 0 && strcmp(text, "overlay") && strcmp(text, "inplace"))
+                rc = err_msg(e, EINVAL, "disks '%.40s' is neither 'overlay' nor 'inplace'", text);
+        if (rc == 0)
+                *(bool *)field = !strcmp(text, "inplace");
+        return rc;
+}
+
+static int read_disks(struct json_object *o, const char *key, void *field, size_t room,
+                      struct err *e)
+{
+        ASSERT(room == sizeof(struct create_devices));
+        return create_disks(o, key, field, e);
+}
+
+static int read_nets(struct json_object *o, const char *key, void *field, size_t room,
+                     struct err *e)
+{
+        ASSERT(room == sizeof(struct create_devices));
+        return create_nets(o, key, field, e);
+}
+
+static int read_vsock(struct json_object *o, const char *key, void *field, size_t room,
+                      struct err *e)
+{
+        ASSERT(room == sizeof(struct create_devices));
+        return create_vsock(o, key, field, e);
+}
+
 /* ---- keys --------------------------------------------------------------------- */
 
 #define KEY(key, where, reader, member) \
@@ -182,6 +258,11 @@ static const struct key {
         KEY("tag", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_text, snapshot.tag),
         KEY("allow_parent", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_path, snapshot.allow_parent),
         KEY("postcopy", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_postcopy, snapshot),
+        KEY("net_changes", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_net_changes, snapshot),
+        KEY("disk_changes", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_disk_changes, snapshot),
+        KEY("disk_mode", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_disk_mode,
+            snapshot.disks_in_place),
+        KEY("vsock_change", IN_CREATE | IN_LOAD | OF_SNAPSHOT, read_text, snapshot.vsock),
         KEY("prefetch", IN_CREATE | IN_LOAD | OF_POSTCOPY, read_prefetch, snapshot.prefetch_rate),
         KEY("lane", IN_CREATE | IN_LOAD | OF_POSTCOPY, read_lane, snapshot.lane),
         KEY("pageserver", IN_CREATE | IN_LOAD | OF_POSTCOPY, read_path, snapshot.pageserver),
@@ -191,6 +272,12 @@ static const struct key {
         KEY("cmdline", IN_CREATE | OF_FRESH, read_text, fresh.cmdline),
         KEY("memory", IN_CREATE | OF_FRESH, read_memory, fresh.memory_bytes),
         KEY("cpus", IN_CREATE | OF_FRESH, read_cpus, fresh.cpus),
+        KEY("disks", IN_CREATE | OF_FRESH, read_disks, fresh.devices),
+        KEY("nets", IN_CREATE | OF_FRESH, read_nets, fresh.devices),
+        KEY("vsock", IN_CREATE | OF_FRESH, read_vsock, fresh.devices),
+        KEY("rng", IN_CREATE | OF_FRESH, read_bool, fresh.devices.machine.rng),
+        KEY("balloon", IN_CREATE | OF_FRESH, read_bool, fresh.devices.machine.balloon),
+        KEY("vmgenid", IN_CREATE | OF_FRESH, read_bool, fresh.devices.machine.vmgenid),
 };
 
 static const struct key *find_key(const char *name, enum where in)
@@ -230,8 +317,8 @@ static int settle_snapshot(const struct create_request *r, unsigned where, struc
         const struct create_snapshot *s = &r->snapshot;
 
         if (where & OF_FRESH)
-                return err_msg(e, EINVAL, "a VM is made out of a snapshot or fresh: 'kernel', "
-                               "'demo', 'cmdline', 'memory' and 'cpus' are the snapshot's");
+                return err_msg(e, EINVAL, "a VM is made out of a snapshot or fresh: its "
+                               "kernel, memory, CPUs and devices are the snapshot's");
         if ((where & OF_POSTCOPY) && !s->postcopy)
                 return err_msg(e, EINVAL, "'prefetch', 'lane' and 'pageserver' go with "
                                "'postcopy'");
@@ -246,8 +333,8 @@ static int settle_fresh(struct create_request *r, unsigned where, struct err *e)
         struct create_fresh *f = &r->fresh;
 
         if (where & (OF_SNAPSHOT | OF_POSTCOPY))
-                return err_msg(e, EINVAL, "'tag', 'allow_parent' and 'postcopy' go with "
-                               "'snapshot'");
+                return err_msg(e, EINVAL, "'tag', 'allow_parent', 'postcopy' and changes go "
+                               "with 'snapshot'");
         if (f->demo == (f->kernel[0] != '\0'))
                 return err_msg(e, EINVAL, "give one of 'snapshot', 'kernel' and 'demo'");
         if (f->initrd[0] && !f->kernel[0])
@@ -276,7 +363,9 @@ static int decode(struct json_object *o, enum where in, struct create_request *r
         *ret = (struct create_request){
                 .resume = true,
                 .snapshot = { .lane = PS_LANE_AUTO, .prefetch_rate = PS_PREFETCH_UNLIMITED },
-                .fresh = { .memory_bytes = MEMORY_DEFAULT, .cpus = 1 },
+                /* every guest has entropy, and can learn that it is a copy */
+                .fresh = { .memory_bytes = MEMORY_DEFAULT, .cpus = 1,
+                           .devices.machine = { .rng = true, .vmgenid = true } },
         };
 
         int rc = read_keys(o, in, ret, &where, e);

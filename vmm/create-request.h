@@ -9,12 +9,16 @@
  *   out of a snapshot:
  *     "snapshot": "/abs/file", "tag": "...", "allow_parent": "/abs/folder",
  *     "postcopy": bool | PERCENT,
+ *     "net_changes": [ "net0=TAP" ], "vsock_change": "PATH",     as revert --net, --vsock
+ *     "disk_changes": [ "disk0=/abs/file" ], "disk_mode": "overlay" | "inplace",
  *   and with postcopy:
  *     "prefetch": "on" | "off" | RATE, "lane": "shared" | "copy",
  *     "pageserver": "/abs/socket"
  *   or fresh:
  *     "demo": true, or "kernel": "/abs/file" and "initrd": "/abs/file",
- *     "cmdline": "...", "memory": BYTES | "256M", "cpus": N }
+ *     "cmdline": "...", "memory": BYTES | "256M", "cpus": N,
+ *     "disks", "nets", "vsock": create-devices.h, "rng": bool, "balloon": bool,
+ *     "vmgenid": bool }
  *
  * In PUT /snapshot/load the snapshot is "snapshot_path", "resume_vm" another word for
  * "resume", and there is nothing fresh, no name and no console.
@@ -35,9 +39,13 @@
 #include "common/err.h"
 #include "pageserver/client.h"
 #include "qcowstore/store.h"
+#include "vmm/create-devices.h"
 #include "vmm/rundir.h"
 
 #define CREATE_CMDLINE_MAX 2000
+/* an id, '=', the name of a device */
+#define CREATE_NET_CHANGE_MAX (MACHINE_ID_MAX + 1 + IFNAMSIZ)
+#define CREATE_DISK_CHANGE_MAX (MACHINE_ID_MAX + PATH_MAX + 16)
 
 struct create_snapshot {
         char path[PATH_MAX];            /* "" = fresh */
@@ -47,6 +55,11 @@ struct create_snapshot {
         unsigned hold_percent;
         enum ps_lane lane;
         uint64_t prefetch_rate;
+        unsigned nnets, ndisks;
+        char disk[MACHINE_DISKS_MAX][CREATE_DISK_CHANGE_MAX + 1];
+        bool disks_in_place;
+        char net[MACHINE_NETS_MAX][CREATE_NET_CHANGE_MAX + 1];
+        char vsock[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" = as it was */
         char pageserver[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" = private */
 };
 
@@ -57,6 +70,7 @@ struct create_fresh {
         char cmdline[CREATE_CMDLINE_MAX + 1];
         uint64_t memory_bytes;
         unsigned cpus;
+        struct create_devices devices;
 };
 
 struct create_request {

@@ -76,6 +76,23 @@ ask 400 POST /create "{$image,\"tag\":\"none\"}"
 ask 200 DELETE "/vms/$made"
 [ -z "$(find "$VMM_RUNTIME_DIR" -name "$made*")" ] || die "its name is not free"
 
+# with devices
+truncate -s 1M "$files/disk.raw"
+ask 201 POST /create "{\"name\":\"vm3\",$demo,\"balloon\":true,
+        \"disks\":[{\"path\":\"$files/disk.raw\",\"read_only\":true}]}"
+machine() {
+        curl -s -S -m 60 --unix-socket "$VMM_RUNTIME_DIR/vm3.sock" "http://localhost/$1" \
+                >"$work/answer" || die "GET /$1"
+}
+machine machine-config
+says '.cpus == 1 and .memory == 67108864 and .rng and .balloon and .vmgenid and .nets == []'
+machine drives
+says "length == 1 and .[0].read_only and .[0].path == \"$files/disk.raw\""
+machine network-interfaces
+says '. == []'
+ask 400 POST /create "{$demo,\"disks\":[\"$files/none.raw\"]}"
+ask 200 DELETE /vms/vm3
+
 # ten at once
 pids=
 for n in 1 2 3 4 5 6 7 8 9 10; do

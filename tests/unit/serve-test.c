@@ -78,54 +78,109 @@ static void create_everything(void)
         CU_ASSERT_EQUAL(q.snapshot.prefetch_rate, 2 << 20);
 }
 
+static void create_devices(void)
+{
+        struct err e;
+        struct create_devices *d = &q.fresh.devices;
+        struct machine_config *m = &d->machine, whole;
+
+        CU_ASSERT_EQUAL_FATAL(parse("{\"demo\":true}", &e), 0);
+        CU_ASSERT_TRUE(m->rng && m->vmgenid && !m->balloon && !d->ndisks && !m->vsock.cid);
+        CU_ASSERT_EQUAL_FATAL(parse("{\"demo\":true,\"rng\":false,\"balloon\":true,"
+                                    "\"vmgenid\":false,\"disks\":[\"/dev,ro\","
+                                    "{\"path\":\"/sys\"},{\"read_only\":true,\"path\":\"/proc\"}],"
+                                    "\"nets\":[\"tap0\",{\"tap\":\"tap1\","
+                                    "\"mac\":\"02:00:00:00:00:01\"}],"
+                                    "\"vsock\":{\"path\":\"/v\",\"cid\":7}}", &e), 0);
+        CU_ASSERT_TRUE(!m->rng && !m->vmgenid && m->balloon);
+        CU_ASSERT_EQUAL_FATAL(d->ndisks, 3);
+        CU_ASSERT_STRING_EQUAL(d->disk[0], "/dev,ro");
+        CU_ASSERT_EQUAL_FATAL(create_devices_find(d, &whole, &e), 0);
+        CU_ASSERT_TRUE(whole.disk[0].read_only && !whole.disk[1].read_only &&
+                       whole.disk[2].read_only);
+        CU_ASSERT_STRING_EQUAL(whole.disk[2].path, "/proc");
+        CU_ASSERT_EQUAL_FATAL(m->nnets, 2);
+        CU_ASSERT_STRING_EQUAL(m->net[1].tap, "tap1");
+        CU_ASSERT_EQUAL(m->net[1].mac[5], 1);
+        CU_ASSERT_EQUAL(m->vsock.cid, 7);
+        CU_ASSERT_EQUAL_FATAL(parse("{\"snapshot\":\"/s\",\"net_changes\":[\"net0=tap9\"],"
+                                    "\"vsock_change\":\"none\"}", &e), 0);
+        CU_ASSERT_EQUAL(q.snapshot.nnets, 1);
+        CU_ASSERT_STRING_EQUAL(q.snapshot.net[0], "net0=tap9");
+        CU_ASSERT_STRING_EQUAL(q.snapshot.vsock, "none");
+        CU_ASSERT_FALSE(q.snapshot.disks_in_place);
+        CU_ASSERT_EQUAL_FATAL(parse("{\"snapshot\":\"/s\",\"disk_mode\":\"inplace\","
+                                    "\"disk_changes\":[\"disk0=/a\",\"disk1=/b,trust\"]}",
+                                    &e), 0);
+        CU_ASSERT_EQUAL(q.snapshot.ndisks, 2);
+        CU_ASSERT_STRING_EQUAL(q.snapshot.disk[1], "disk1=/b,trust");
+        CU_ASSERT_TRUE(q.snapshot.disks_in_place);
+}
+
+static const struct {
+        const char *text, *said;
+} refused[] = {
+        { "", "not a JSON object" },
+        { "[]", "not a JSON object" },
+        { "{\"demo\":true} x", "not a JSON object" },
+        { "{}", "give one of" },
+        { "{\"demo\":false}", "give one of" },
+        { "{\"demo\":true,\"kernel\":\"/k\"}", "give one of" },
+        { "{\"demo\":1}", "'demo'" },
+        { "{\"demo\":true,\"nmae\":\"x\"}", "no key 'nmae'" },
+        { "{\"demo\":true,\"name\":\"../x\"}", "VM name" },
+        { "{\"demo\":true,\"name\":\"\"}", "VM name" },
+        { "{\"demo\":true,\"name\":\"serve\"}", "is taken" },
+        { "{\"kernel\":\"k\"}", "not absolute" },
+        { "{\"kernel\":\"\"}", "not absolute" },
+        { "{\"demo\":true,\"initrd\":\"/i\"}", "'initrd' goes with" },
+        { "{\"demo\":true,\"cpus\":0}", "0 vCPUs" },
+        { "{\"demo\":true,\"cpus\":9}", "more than 8" },
+        { "{\"demo\":true,\"cpus\":-1}", "negative" },
+        { "{\"demo\":true,\"cpus\":\"2\"}", "type int" },
+        { "{\"demo\":true,\"memory\":1}", "not between" },
+        { "{\"demo\":true,\"memory\":67108865}", "multiple of 2 MiB" },
+        { "{\"demo\":true,\"memory\":\"much\"}", "not a size" },
+        { "{\"demo\":true,\"memory\":null}", "type int" },
+        { "{\"demo\":true,\"tag\":\"t\"}", "with 'snapshot'" },
+        { "{\"demo\":true,\"postcopy\":true}", "with 'snapshot'" },
+        { "{\"demo\":true,\"lane\":\"copy\"}", "with 'snapshot'" },
+        { "{\"demo\":true,\"net_changes\":[]}", "with 'snapshot'" },
+        { "{\"demo\":true,\"disks\":\"/d\"}", "type array" },
+        { "{\"demo\":true,\"disks\":[1]}", "a text or an object" },
+        { "{\"demo\":true,\"disks\":[null]}", "a text or an object" },
+        { "{\"demo\":true,\"disks\":[\"d\"]}", "not absolute" },
+        { "{\"demo\":true,\"disks\":[{}]}", "'path' is missing" },
+        { "{\"demo\":true,\"disks\":[{\"path\":\"/d\",\"x\":1}]}", "no 'x' here" },
+        { "{\"demo\":true,\"disks\":[{\"path\":\"/d,ro\"}]}", "holds a comma" },
+        { "{\"demo\":true,\"disks\":[\"/1\",\"/2\",\"/3\",\"/4\",\"/5\",\"/6\","
+          "\"/7\"]}", "at most 6" },
+        { "{\"demo\":true,\"nets\":[{\"tap\":\"t\",\"mac\":\"x\"}]}", "MAC" },
+        { "{\"demo\":true,\"vsock\":{\"path\":\"/v\",\"cid\":1}}", "cid" },
+        { "{\"snapshot\":\"/s\",\"disks\":[]}", "out of a snapshot or fresh" },
+        { "{\"snapshot\":\"/s\",\"net_changes\":[1]}", "of the form 'ID=VALUE'" },
+        { "{\"snapshot\":\"/s\",\"disk_mode\":\"x\"}", "neither 'overlay'" },
+        { "{\"demo\":true,\"disk_changes\":[]}", "with 'snapshot'" },
+        { "{\"snapshot\":\"/s\",\"demo\":true}", "out of a snapshot or fresh" },
+        { "{\"snapshot\":\"/s\",\"memory\":\"1G\"}", "out of a snapshot or fresh" },
+        { "{\"snapshot\":\"/s\",\"lane\":\"copy\"}", "go with 'postcopy'" },
+        { "{\"snapshot\":\"/s\",\"postcopy\":101}", "more than 100" },
+        { "{\"snapshot\":\"/s\",\"postcopy\":true,\"lane\":\"fast\"}", "neither" },
+        { "{\"snapshot\":\"/s\",\"postcopy\":true,\"prefetch\":\"x\"}", "prefetch 'x'" },
+        { "{\"snapshot\":\"/s\",\"postcopy\":true,\"lane\":\"shared\","
+          "\"hugepages\":true}", "memory of the VM's own" },
+        { "{\"snapshot\":\"/s\\u0000x\"}", "NUL" },
+        { "{\"snapshot\":\"/s\",\"resume_vm\":true}", "no key 'resume_vm'" },
+        { "{\"snapshot_path\":\"/s\"}", "no key 'snapshot_path'" },
+};
+
 static void create_refused(void)
 {
-        static const struct {
-                const char *text, *said;
-        } rows[] = {
-                { "", "not a JSON object" },
-                { "[]", "not a JSON object" },
-                { "{\"demo\":true} x", "not a JSON object" },
-                { "{}", "give one of" },
-                { "{\"demo\":false}", "give one of" },
-                { "{\"demo\":true,\"kernel\":\"/k\"}", "give one of" },
-                { "{\"demo\":1}", "'demo'" },
-                { "{\"demo\":true,\"nmae\":\"x\"}", "no key 'nmae'" },
-                { "{\"demo\":true,\"name\":\"../x\"}", "VM name" },
-                { "{\"demo\":true,\"name\":\"\"}", "VM name" },
-                { "{\"demo\":true,\"name\":\"serve\"}", "is taken" },
-                { "{\"kernel\":\"k\"}", "not absolute" },
-                { "{\"kernel\":\"\"}", "not absolute" },
-                { "{\"demo\":true,\"initrd\":\"/i\"}", "'initrd' goes with" },
-                { "{\"demo\":true,\"cpus\":0}", "0 vCPUs" },
-                { "{\"demo\":true,\"cpus\":9}", "more than 8" },
-                { "{\"demo\":true,\"cpus\":-1}", "negative" },
-                { "{\"demo\":true,\"cpus\":\"2\"}", "type int" },
-                { "{\"demo\":true,\"memory\":1}", "not between" },
-                { "{\"demo\":true,\"memory\":67108865}", "multiple of 2 MiB" },
-                { "{\"demo\":true,\"memory\":\"much\"}", "not a size" },
-                { "{\"demo\":true,\"memory\":null}", "type int" },
-                { "{\"demo\":true,\"tag\":\"t\"}", "go with 'snapshot'" },
-                { "{\"demo\":true,\"postcopy\":true}", "go with 'snapshot'" },
-                { "{\"demo\":true,\"lane\":\"copy\"}", "go with 'snapshot'" },
-                { "{\"snapshot\":\"/s\",\"demo\":true}", "out of a snapshot or fresh" },
-                { "{\"snapshot\":\"/s\",\"memory\":\"1G\"}", "out of a snapshot or fresh" },
-                { "{\"snapshot\":\"/s\",\"lane\":\"copy\"}", "go with 'postcopy'" },
-                { "{\"snapshot\":\"/s\",\"postcopy\":101}", "more than 100" },
-                { "{\"snapshot\":\"/s\",\"postcopy\":true,\"lane\":\"fast\"}", "neither" },
-                { "{\"snapshot\":\"/s\",\"postcopy\":true,\"prefetch\":\"x\"}", "prefetch 'x'" },
-                { "{\"snapshot\":\"/s\",\"postcopy\":true,\"lane\":\"shared\","
-                  "\"hugepages\":true}", "memory of the VM's own" },
-                { "{\"snapshot\":\"/s\\u0000x\"}", "NUL" },
-                { "{\"snapshot\":\"/s\",\"resume_vm\":true}", "no key 'resume_vm'" },
-                { "{\"snapshot_path\":\"/s\"}", "no key 'snapshot_path'" },
-        };
-
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
                 struct err e = { 0 };
 
-                EXPECT_TRUE(rows[i].text, parse(rows[i].text, &e) < 0);
-                EXPECT_TRUE(e.text, strstr(e.text, rows[i].said) != NULL);
+                EXPECT_TRUE(refused[i].text, parse(refused[i].text, &e) < 0);
+                EXPECT_TRUE(e.text, strstr(e.text, refused[i].said) != NULL);
         }
 }
 
@@ -290,6 +345,7 @@ static void statuses(void)
 static const CU_TestInfo cases[] = {
         { "create requests have defaults", create_defaults },
         { "create requests are read whole", create_everything },
+        { "create requests name devices", create_devices },
         { "bad create requests are refused", create_refused },
         { "long values are refused", create_lengths },
         { "what is loaded into an empty VM", load_request },

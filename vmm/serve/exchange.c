@@ -200,7 +200,7 @@ int exchange_status(int code)
         switch (code) {
         case -EINVAL: case -EBADMSG: case -ENAMETOOLONG: case -ERANGE: case -ENOENT:
         case -ENOTDIR: case -EISDIR: case -EACCES: case -EPERM: case -ENOTSUP: case -EXDEV:
-        case -EMLINK: case -ELOOP: case -ENODATA:
+        case -EMLINK: case -ELOOP: case -ENODATA: case -E2BIG:
                 return 400;
         case -ESRCH:
                 return 404;

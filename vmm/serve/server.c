@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/auto.h"
@@ -205,6 +206,7 @@ int serve_run(const struct serve_options *options, struct err *e)
 
                 if (notify_ready(&why) < 0)
                         err_print("vmm serve", &why);
+                unsetenv("NOTIFY_SOCKET");      /* our VMs are no service's */
                 fprintf(stderr, "vmm serve: listening at %s%s%s\n", options->socket_path,
                         options->listen ? " and " : "", options->listen ? options->listen : "");
                 event_base_dispatch(s.base);
