@@ -39,6 +39,7 @@ static const char help[] =
         "  --console FILE        write the serial console to FILE\n"
         "  --foreground          stay, with the console on this terminal; Ctrl-] ends the VM\n"
         "  --wait                return only when all memory is loaded\n"
+        "  --trace               print when each phase of the start was reached\n"
         "  --json                print phases and times as JSON\n"
         "  --help                show this\n";
 
@@ -171,6 +172,7 @@ static const struct option_row options[] = {
         OPTION_TEXT("console", struct revert_cmd, launch.console_file),
         OPTION_FLAG("foreground", struct revert_cmd, launch.foreground),
         OPTION_FLAG("wait", struct revert_cmd, launch.wait_resident),
+        OPTION_FLAG("trace", struct revert_cmd, launch.trace),
         OPTION_FLAG("json", struct revert_cmd, json),
         OPTION_FLAG("help", struct revert_cmd, help),
         OPTION_END,

@@ -34,6 +34,7 @@ static const char help[] =
         "  --balloon         memory that can be taken back while the guest runs\n"
         "  --console FILE    write the serial console to FILE\n"
         "  --foreground      stay, with the console on this terminal; Ctrl-] ends the VM\n"
+        "  --trace           print when each phase of the start was reached\n"
         "  --json            print what was started as JSON\n"
         "  --help            show this\n";
 
@@ -103,6 +104,7 @@ static const struct option_row options[] = {
         OPTION_FLAG("balloon", struct run_options, boot.machine.balloon),
         OPTION_TEXT("console", struct run_options, launch.console_file),
         OPTION_FLAG("foreground", struct run_options, launch.foreground),
+        OPTION_FLAG("trace", struct run_options, launch.trace),
         OPTION_FLAG("json", struct run_options, json),
         OPTION_FLAG("help", struct run_options, help),
         OPTION_END,

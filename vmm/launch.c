@@ -14,6 +14,7 @@
 #include "common/io.h"
 #include "common/json.h"
 #include "vmm/prepared.h"
+#include "vmm/trace.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
 
@@ -63,6 +64,8 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 AUTO_JSON *report = vm_describe(&vm);
                 bool more = o->wait_resident && vm.pager;
 
+                if (o->trace && o->foreground)
+                        trace_print(stderr, report);
                 vm_report(&vm, report, !more);
                 vm_loop(&vm);
         } else {
@@ -179,5 +182,10 @@ int launch(const struct launch_options *options, launch_build_fn *build, void *c
                 _exit(child(options, fd_take(&to_parent), build, ctx));
         }
         fd_close(&to_parent);
-        return collect(from_child, options->name, ret_report, e);
+
+        int rc = collect(from_child, options->name, ret_report, e);
+
+        if (rc == 0 && options->trace)
+                trace_print(stderr, *ret_report);
+        return rc;
 }

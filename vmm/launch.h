@@ -22,6 +22,7 @@ struct launch_options {
         bool foreground;
         bool paused;
         bool wait_resident;             /* a second report, once nothing is missing */
+        bool trace;                     /* phases on standard error; no other path */
         uint64_t start_ns;              /* clock_now_ns() at the start of the command */
         uint64_t order_ns;              /* vm_phases; 0 = nobody waited */
         struct prepared *prepared;      /* taken; NULL = nothing is */

@@ -7,12 +7,12 @@ _vmm_options() {
 
 	case $1 in
 	run)     echo "--kernel --empty --initrd --cmdline --demo --memory --hugepages --cpus" \
-			"--disk --net --vsock --balloon --console --foreground --json" ;;
+			"--disk --net --vsock --balloon --console --foreground --trace --json" ;;
 	save)    echo "$format --tag --stop --paused --staging --disks --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
 			"--record --pageserver --net --vsock --disk --disks --paused --console" \
-			"--foreground --wait --json" ;;
+			"--foreground --trace --wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
 	serve)   echo "--socket --listen --token-file --pool --pool-cpus --pool-memory" \
 			"--max-vms --max-creates --rate" ;;
@@ -76,8 +76,8 @@ _vmm_words() {
 	fi
 	case $command in
 	"")
-		compgen -W "run serve list info console pause resume prefetch balloon stop save cancel \
-			rollback revert clone workingset image" -- "$cur" ;;
+		compgen -W "run serve list info console pause resume prefetch balloon stop save \
+			cancel rollback revert clone workingset image" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase workingset" -- "$cur" ;;
