@@ -56,7 +56,7 @@ saved_often() {
         no_corruption
 }
 
-share=$(((saves + 5) / 6))
+share=$(((saves + 4) / 5))
 run_demo vm1 --memory 256M --cpus 2 --cmdline "start=192M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
 saved_often vm1 $share
