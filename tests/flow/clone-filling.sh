@@ -9,7 +9,7 @@
 need_kvm
 need_uffd
 
-run_demo vm1 --memory 128M --cpus 2 --cmdline "start=128M rate=128M"
+run_demo vm1 --memory 128M --cpus 2 --cmdline "start=128M rate=64M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
 save_and_stop vm1 "$files/first.qcow2" --compress zstd
 

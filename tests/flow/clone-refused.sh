@@ -29,7 +29,7 @@ asks() {
 asks 400 '' 'not a JSON object'
 asks 400 '{"ram_fd":0}' "'state_fd'"
 asks 400 '{"ram_fd":0,"state_fd":1}' 'descriptor 0 is not an empty memfd'
-asks 500 '{"ram_fd":999,"state_fd":1}' 'open descriptor 999'
+asks 400 '{"ram_fd":999,"state_fd":1}' 'open descriptor 999'
 
 # leaves_nothing WHAT: no VM but the parent, which runs, and none of our memory
 clone_memory() {
