@@ -19,6 +19,7 @@ struct pager {
         /* set before the watch thread starts, constant after */
         struct greeting greeting;
         char *socket;
+        bool given;                     /* the first server was started by another */
         unsigned hold_percent;
         pager_notify_fn *notify;
         void *ctx;

@@ -110,6 +110,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
         pager_set_lane(p, options->lane);
 
         p->client = options->server;
+        p->given = options->server;
 
         int rc = keep_options(p, options, e);
 
@@ -140,13 +141,31 @@ static enum stripes_of memory_of(const struct pager *p, enum ps_lane lane)
 
 static void *watch_thread(void *ctx);
 
+static int say_hello(struct pager *p, struct ps_welcome *w, struct err *e)
+{
+        /* prefetch would take the processors from what leads to the first
+         * instruction: it waits for pager_prefetch() */
+        uint64_t rate = p->hold_percent ? pace_now(&p->pace) : PS_PREFETCH_OFF;
+
+        return pager_server_hello(p, p->client, pager_lane(p), p->hold_percent, rate, w, e);
+}
+
+/* A server that was started long ago may be gone. */
+static int say_first_hello(struct pager *p, struct ps_welcome *w, struct err *e)
+{
+        int rc = say_hello(p, w, e);
+
+        if (rc != -EPIPE || !p->given)
+                return rc;
+        ps_client_abandon(ptr_take(&p->client));
+        rc = pager_server_start(p, true, &p->client, e);
+        return rc == 0 ? say_hello(p, w, e) : rc;
+}
+
 int pager_start(struct pager *p, struct ram *ram, struct err *e)
 {
         struct ps_welcome w = WELCOME_NONE;
-        /* prefetch would take the processors from what leads to the first
-         * instruction: it waits for pager_prefetch() */
-        int rc = pager_server_hello(p, p->client, pager_lane(p), p->hold_percent,
-                       p->hold_percent ? pace_now(&p->pace) : PS_PREFETCH_OFF, &w, e);
+        int rc = say_first_hello(p, &w, e);
 
         if (rc < 0)
                 return rc;

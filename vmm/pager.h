@@ -31,7 +31,8 @@ struct pager_options {
         unsigned hold_percent;
         bool hugepages;                 /* RAM is of hugetlbfs; the copy lane */
         bool record;                    /* first touches are noted; the copy lane */
-        struct ps_client *server;       /* taken: a private one that runs; NULL = start it */
+        struct ps_client *server;       /* taken: a private one that was started; if it has
+                                           died another is. NULL = start it */
 };
 
 struct pager_news {

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -141,13 +140,5 @@ int prepared_give_kvm(struct prepared *p, struct vm *vm, unsigned cpus, bool *re
 
 struct ps_client *prepared_give_server(struct prepared *p)
 {
-        struct ps_client *server = p ? ptr_take(&p->server) : NULL;
-
-        /* it says nothing before it is told something: this is its end */
-        if (server && poll(&(struct pollfd){ .fd = ps_client_fd(server), .events = POLLIN }, 1,
-                           0) > 0) {
-                ps_client_free(server);
-                server = NULL;
-        }
-        return server;
+        return p ? ptr_take(&p->server) : NULL;
 }

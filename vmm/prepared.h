@@ -35,7 +35,8 @@ void prepared_free(struct prepared *p);
  * its RAM, whose address space is reserved; else nothing was changed. p NULL: false. */
 int prepared_give_kvm(struct prepared *p, struct vm *vm, unsigned cpus, bool *ret_given,
                       struct err *e);
-/* A private page server that was told nothing yet. NULL: there is none; p may be. */
+/* A private page server that was told nothing yet, and may have died. NULL: there is none;
+ * p may be. */
 struct ps_client *prepared_give_server(struct prepared *p);
 
 #endif

@@ -78,7 +78,7 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
 {
         (void)bev;
         if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-                fail(ctx, EIO, "the process of the VM died before its guest ran");
+                fail(ctx, EPIPE, "the process of the VM died before its guest ran");
 }
 
 /* ---- start --------------------------------------------------------------------- */

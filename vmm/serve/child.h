@@ -20,7 +20,7 @@ struct child;
 struct child_ops {
         void (*ready)(void *ctx);                               /* what was wanted is prepared */
         void (*report)(void *ctx, struct json_object *o);       /* borrowed; of a VM that runs */
-        /* The process said why there is no VM, or died; e->code as there. */
+        /* The process said why there is no VM, e->code as there; or it died, -EPIPE. */
         void (*failed)(void *ctx, const struct err *e);
 };
 

@@ -20,6 +20,7 @@ struct creation {
         struct server *server;
         struct exchange *exchange;
         struct child *child;
+        struct json_object *request;
         bool pooled;
         bool snapshot;
         char name[VM_NAME_MAX + 1];
@@ -33,6 +34,7 @@ static void creation_free(struct creation *c)
         s->creating--;
         pool_resume(s->pool);
         child_free(c->child);
+        json_object_put(c->request);
         free(c);
 }
 
@@ -80,10 +82,47 @@ static void on_report(void *ctx, struct json_object *o)
         creation_free(c);
 }
 
+static const struct child_ops ops;
+
+static int order(struct creation *c, struct err *e)
+{
+        return child_order(c->child, c->name, exchange_start_ns(c->exchange), c->request, e);
+}
+
+static int hire_new(struct creation *c, struct err *e)
+{
+        const struct shape none = { 0 };
+        int rc = child_new(c->server->base, &none, &ops, c, &c->child, e);
+
+        return rc == 0 ? order(c, e) : rc;
+}
+
+/* One of the pool may have died before it was told anything. */
+static int hire(struct creation *c, struct err *e)
+{
+        c->child = c->snapshot ? pool_take(c->server->pool) : NULL;
+        c->pooled = c->child != NULL;
+        if (!c->pooled)
+                return hire_new(c, e);
+        child_hand_over(c->child, &ops, c);
+        return order(c, e);
+}
+
+static bool hire_another(struct creation *c, const struct err *e)
+{
+        if (!c->pooled || e->code != -EPIPE)
+                return false;
+        c->pooled = false;
+        child_free(ptr_take(&c->child));
+        return hire_new(c, NULL) == 0;
+}
+
 static void on_failed(void *ctx, const struct err *e)
 {
         struct creation *c = ctx;
 
+        if (hire_another(c, e))
+                return;
         c->server->counts.create_failed++;
         exchange_fail(c->exchange, e);
         creation_free(c);
@@ -152,23 +191,6 @@ static int settle_name(char name[VM_NAME_MAX + 1], struct err *e)
         return 0;
 }
 
-static int hire(struct creation *c, struct json_object *request, struct err *e)
-{
-        struct server *s = c->server;
-        const struct shape none = { 0 };
-        int rc = 0;
-
-        c->child = c->snapshot ? pool_take(s->pool) : NULL;
-        c->pooled = c->child != NULL;
-        if (c->pooled)
-                child_hand_over(c->child, &ops, c);
-        else
-                rc = child_new(s->base, &none, &ops, c, &c->child, e);
-        if (rc == 0)
-                rc = child_order(c->child, c->name, exchange_start_ns(c->exchange), request, e);
-        return rc;
-}
-
 static int begin(struct server *s, struct exchange *x, const struct create_request *q,
                  const char *name, struct json_object *body, struct err *e)
 {
@@ -176,13 +198,16 @@ static int begin(struct server *s, struct exchange *x, const struct create_reque
 
         if (!c)
                 return err_msg(e, ENOMEM, "no memory for a VM");
-        *c = (struct creation){ .server = s, .exchange = x, .snapshot = q->snapshot.path[0] };
+        *c = (struct creation){
+                .server = s, .exchange = x, .snapshot = q->snapshot.path[0],
+                .request = json_object_get(body),
+        };
         strcpy(c->name, name);
         errand_begin(s, &c->errand, drop);
         s->creating++;
         pool_pause(s->pool);
 
-        int rc = hire(c, body, e);
+        int rc = hire(c, e);
 
         if (rc < 0)
                 creation_free(c);
