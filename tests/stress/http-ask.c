@@ -74,7 +74,8 @@ char *http_ask(const char *address, const char *method, const char *path, const 
 
         if (sock < 0)
                 return NULL;
-        n = asprintf(&request, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %zu\r\n\r\n%s",
+        n = asprintf(&request, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n"
+                               "Content-Length: %zu\r\n\r\n%s",
                      method, path, host ? host : "localhost",
                      body ? strlen(body) : 0, body ? body : "");
         if (n < 0 || send(sock, request, (size_t)n, MSG_NOSIGNAL) != n)
