@@ -7,8 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 need_kvm
 
-# else saves are slow by their compression
-! has_shim || slow_disk
+slow_disk
 run_demo vm1 --memory 128M --cmdline "range=96M start=96M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 save_slowly vm1 "$files/state.qcow2"
