@@ -41,7 +41,7 @@
 /* NEW      the guest writes as it likes
  *          -> CLONING or COPYING, by freeze, while the device is drained
  * CLONING  writes wait
- *          -> COPYING, by run, where FICLONE failed and copying will do; or OVER
+ *          -> OVER, by share; or COPYING, where FICLONE failed and copying will do
  * COPYING  writes set aside what they overwrite
  *          -> OVER, by run; or by anyone for whom the copy failed
  * OVER     writes do not care any more; err.code says how it went. */

@@ -200,18 +200,29 @@ static int settle(struct disk_keep *k, struct err *e)
         return publish_settle(k->target, e);
 }
 
-int disk_keep_run(struct disk_keep *k, struct err *e)
+void disk_keep_share(struct disk_keep *k)
 {
         uint64_t start_ns = clock_now_ns();
-        int rc;
 
         ASSERT(k->frozen);
-        if (!k->reflinked || !reflink(k))
+        if (k->state == KEEP_CLONING && reflink(k))
+                move(k, KEEP_OVER);
+        k->run_ns += clock_now_ns() - start_ns;
+}
+
+int disk_keep_run(struct disk_keep *k, struct err *e)
+{
+        uint64_t start_ns;
+        int rc;
+
+        disk_keep_share(k);
+        start_ns = clock_now_ns();
+        if (!k->reflinked)
                 keep_copy_all(k);
         rc = leave_alone(k, e);
         if (rc == 0)
                 rc = settle(k, e);
-        k->run_ns = clock_now_ns() - start_ns;
+        k->run_ns += clock_now_ns() - start_ns;
         k->whole = rc == 0;
         return rc;
 }
@@ -224,13 +235,12 @@ int disk_keep_publish(struct disk_keep *k, struct disk_identity *ret, struct err
 
         ASSERT(k->whole);
         rc = publish_commit(k->target, e);
-        if (rc < 0)
-                return rc;
-        rc = disk_identity_of(publish_fd(k->target), path, &id, e);
+        if (rc == 0)
+                rc = disk_identity_of(publish_fd(k->target), path, &id, e);
         if (rc == 0)
                 rc = disk_identity_name(&id, slash ? slash + 1 : path, e);
         if (rc < 0) {
-                publish_retract(k->target);
+                publish_retract(k->target);     /* it may have got it in spite of that */
                 return rc;
         }
         *ret = id;

@@ -3,9 +3,11 @@
  *
  * new     while the guest runs: makes a file without a name in the target's folder.
  * freeze  at the moment: the device is drained. Takes microseconds, allocates nothing.
- * run     from a thread of the save's: reflink (writes of the guest wait for it), or copies
- *         everything that is not a hole, while a write of the guest first sets aside what it
- *         overwrites. Afterwards the file holds the moment, durable.
+ * share   from a thread of the save's, soon: the reflink, which writes of the guest wait for.
+ *         Nothing, where it is to be a copy.
+ * run     from that thread: copies everything that is not a hole, unless it is shared, while a
+ *         write of the guest first sets aside what it overwrites. Afterwards the file holds
+ *         the moment, durable.
  * publish gives it its name; -EEXIST if something has that already.
  * retract takes the name away again: what it belongs to did not come about.
  * free    without publish nothing is left. Ends the setting aside.
@@ -51,6 +53,8 @@ struct disk_keep_options {
 int disk_keep_new(struct disk *d, const struct disk_keep_options *o, struct disk_keep **ret,
                   struct err *e);
 void disk_keep_freeze(struct disk_keep *k);
+/* What fails here run says. Of several disks, before the first run. */
+void disk_keep_share(struct disk_keep *k);
 int disk_keep_run(struct disk_keep *k, struct err *e);
 /* *ret's path is the name alone: relative to its folder. */
 int disk_keep_publish(struct disk_keep *k, struct disk_identity *ret, struct err *e);
