@@ -266,6 +266,30 @@ void kept_disks_of_image(const char *image, const char *tag, struct kept_disks *
         *ret_n = found;
 }
 
+static bool have_one_in_common(const struct kept_disks *a, const struct kept_disks *b)
+{
+        for (unsigned i = 0; i < a->n * b->n; i++) {
+                const struct kept_disk *x = &a->disk[i / b->n], *y = &b->disk[i % b->n];
+
+                if (x->kept && y->kept && !strcmp(x->identity.path, y->identity.path))
+                        return true;
+        }
+        return false;
+}
+
+bool kept_disks_named(const char *image, const struct kept_disks *k)
+{
+        AUTO_FREE struct kept_disks *there = NULL;
+        size_t n;
+
+        kept_disks_of_image(image, NULL, &there, &n);
+        for (size_t i = 0; i < n; i++) {
+                if (have_one_in_common(&there[i], k))
+                        return true;
+        }
+        return false;
+}
+
 /* Named after the image, and what was kept: an image may name any file. */
 static void remove_one(const char *image, const struct kept_disk *k)
 {

@@ -53,6 +53,8 @@ int kept_disks_find(const struct kept_disks *k, const char *image, const struct 
  * can be read. The caller frees *ret. */
 void kept_disks_of_image(const char *image, const char *tag, struct kept_disks **ret,
                          size_t *ret_n);
+/* Whether a snapshot of image names a file that was kept as one of k. */
+bool kept_disks_named(const char *image, const struct kept_disks *k);
 /* The files that belong to nobody else, once their snapshots are gone. */
 void kept_disks_remove(const char *image, const struct kept_disks *k, size_t n);
 

@@ -35,6 +35,8 @@ struct save_disks {
         struct save_disks_options o;
         struct saved_disk disk[MACHINE_DISKS_MAX];
         struct kept_disks kept;
+        uint64_t total_bytes;           /* of those that are kept */
+        uint64_t done_bytes;            /* the thread's: of those before the present one */
         pthread_t thread;
         bool running;
         _Atomic bool over;              /* the thread is to end early */
@@ -66,11 +68,19 @@ static bool is_cancelled(void *ctx)
         return s->over || s->o.cancelled(s->o.ctx);
 }
 
+static void on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+        struct save_disks *s = ctx;
+
+        (void)total_bytes;
+        s->o.progress(s->o.ctx, s->done_bytes + done_bytes, s->total_bytes);
+}
+
 static int keep(struct save_disks *s, struct saved_disk *d, const char *id, uint32_t number,
                 struct err *e)
 {
         struct disk_keep_options o = {
-                .mode = s->o.mode, .cancelled = is_cancelled, .ctx = s,
+                .mode = s->o.mode, .cancelled = is_cancelled, .progress = on_progress, .ctx = s,
         };
 
         if (asprintf(&d->path, "%s-%08x.%s", s->o.image, number, id) < 0) {
@@ -78,6 +88,7 @@ static int keep(struct save_disks *s, struct saved_disk *d, const char *id, uint
                 return err_msg(e, ENOMEM, "no memory to keep a disk");
         }
         o.target_path = d->path;
+        s->total_bytes += disk_bytes(d->disk);
         return disk_keep_new(d->disk, &o, &d->keep, e);
 }
 
@@ -111,11 +122,13 @@ int save_disks_new(struct vm *vm, const struct save_disks_options *o, struct sav
                 rc = err_set(e, errno, "make a name for a disk");
         for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
                 rc = add(s, &c->disk[i], virtio_bus_device(vm->bus, i), number, e);
-        if (rc < 0)
+        if (rc < 0) {
                 save_disks_free(s);
-        else
-                *ret = s;
-        return rc;
+                return rc;
+        }
+        s->o.progress(s->o.ctx, 0, s->total_bytes);
+        *ret = s;
+        return 0;
 }
 
 int save_disks_moment(struct save_disks *s, struct err *e)
@@ -134,20 +147,31 @@ int save_disks_moment(struct save_disks *s, struct err *e)
         return rc;
 }
 
-/* Reflinks first: the guest waits for them. They are all, or none, as a rule. */
+static int run_one(struct save_disks *s, struct saved_disk *d, struct err *e)
+{
+        int rc;
+
+        if (!d->keep) {
+                rc = disk_flush(d->disk);
+                return rc < 0 ? err_set(e, -rc, "write disk '%s' out", disk_path(d->disk)) : 0;
+        }
+        rc = disk_keep_run(d->keep, e);
+        s->done_bytes += disk_bytes(d->disk);
+        on_progress(s, 0, 0);
+        return rc;
+}
+
+/* Reflinks first: the guest's writes wait for them. */
 static int run(struct save_disks *s, struct err *e)
 {
         int rc = 0;
 
-        for (unsigned i = 0; i < s->kept.n && rc == 0; i++) {
-                if (s->disk[i].keep) {
-                        rc = disk_keep_run(s->disk[i].keep, e);
-                        continue;
-                }
-                rc = disk_flush(s->disk[i].disk);
-                if (rc < 0)
-                        rc = err_set(e, -rc, "write disk '%s' out", disk_path(s->disk[i].disk));
+        for (unsigned i = 0; i < s->kept.n; i++) {
+                if (s->disk[i].keep)
+                        disk_keep_share(s->disk[i].keep);
         }
+        for (unsigned i = 0; i < s->kept.n && rc == 0; i++)
+                rc = run_one(s, &s->disk[i], e);
         return rc;
 }
 

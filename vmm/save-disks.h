@@ -27,6 +27,8 @@ struct save_disks_options {
         const char *image;              /* files are named IMAGE-xxxxxxxx.ID */
         enum disks_mode mode;
         bool (*cancelled)(void *ctx);
+        /* of all that are kept together; from any thread */
+        void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
         void *ctx;
 };
 

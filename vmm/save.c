@@ -54,6 +54,8 @@ struct save {
         _Atomic(enum save_phase) phase;
         _Atomic uint64_t done_bytes;
         _Atomic uint64_t total_bytes;
+        _Atomic uint64_t disks_done_bytes;
+        _Atomic uint64_t disks_total_bytes;
 
         /* save thread, until it posts */
         struct qs_writer *writer;
@@ -136,6 +138,14 @@ static bool is_cancelled(void *ctx)
         return s->cancelled;
 }
 
+static void on_disks_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+        struct save *s = ctx;
+
+        s->disks_total_bytes = total_bytes;
+        s->disks_done_bytes = done_bytes;
+}
+
 static int on_standing(void *ctx, struct err *e)
 {
         struct save *s = ctx;
@@ -147,7 +157,7 @@ static int prepare(struct save *s, struct err *e)
 {
         const struct save_disks_options disks = {
                 .image = s->request.path, .mode = s->request.disks, .cancelled = is_cancelled,
-                .ctx = s,
+                .progress = on_disks_progress, .ctx = s,
         };
         const struct moment_options moment = {
                 .live = s->request.mode == SAVE_LIVE, .ends = s->request.mode == SAVE_STOP,
@@ -230,7 +240,8 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
         s->result = o;
 }
 
-/* Disks first: an image never names one that is not there. */
+/* Disks first: an image never names one that is not there. One that could not be made durable
+ * may be there in spite of that. */
 static int publish(struct save *s, struct err *e)
 {
         int rc = save_disks_publish(s->disks, e);
@@ -242,7 +253,7 @@ static int publish(struct save *s, struct err *e)
                 rc = enter(s, PHASE_PUBLISH, e);
         if (rc == 0)
                 rc = qs_writer_publish(s->writer, e);
-        if (rc < 0)
+        if (rc < 0 && !kept_disks_named(s->request.path, save_disks_kept(s->disks)))
                 save_disks_retract(s->disks);
         return rc;
 }
@@ -364,8 +375,8 @@ bool save_describe(const struct vm *vm, struct json_object *o)
 
         if (!s)
                 return false;
-        json_put_u64(o, "done", s->done_bytes);
-        json_put_u64(o, "total", s->total_bytes);
+        json_put_u64(o, "done", s->done_bytes + s->disks_done_bytes);
+        json_put_u64(o, "total", s->total_bytes + s->disks_total_bytes);
         json_put_str(o, "phase", phase_names[s->phase]);
         json_put_str(o, "image", s->request.path);
         return true;
