@@ -375,9 +375,12 @@ bool save_describe(const struct vm *vm, struct json_object *o)
 
         if (!s)
                 return false;
+
+        enum save_phase phase = s->phase;       /* not as an index: gcc 12 reads that plainly */
+
         json_put_u64(o, "done", s->done_bytes + s->disks_done_bytes);
         json_put_u64(o, "total", s->total_bytes + s->disks_total_bytes);
-        json_put_str(o, "phase", phase_names[s->phase]);
+        json_put_str(o, "phase", phase_names[phase]);
         json_put_str(o, "image", s->request.path);
         return true;
 }
