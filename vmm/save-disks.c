@@ -135,8 +135,9 @@ int save_disks_moment(struct save_disks *s, struct err *e)
 {
         int rc = 0;
 
+        /* what is only read was identified before, and nobody may write it */
         for (unsigned i = 0; i < s->kept.n && rc == 0; i++) {
-                if (!s->disk[i].keep)
+                if (!s->disk[i].keep && !disk_read_only(s->disk[i].disk))
                         rc = disk_identify(s->disk[i].disk, &s->kept.disk[i].identity, e);
         }
         /* last: from here on writes are held up */
