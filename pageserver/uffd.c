@@ -104,6 +104,14 @@ int uffd_open_own(uint64_t features, int *ret_fd, struct err *e)
         return rc;
 }
 
+uint64_t uffd_features(void)
+{
+        AUTO_FD fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+        struct uffdio_api api = { .api = UFFD_API };
+
+        return fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 ? api.features : 0;
+}
+
 bool uffd_is(int fd)
 {
         char name[64];

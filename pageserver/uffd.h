@@ -35,6 +35,9 @@ int uffd_open(uint64_t features, int *ret_fd, struct err *e);
  * privilege: for memory that nobody touches but by the calls below. */
 int uffd_open_own(uint64_t features, int *ret_fd, struct err *e);
 
+/* UFFD_FEATURE_* of this kernel, whoever asks; 0 = it has no userfaultfd, or not for us. */
+uint64_t uffd_features(void);
+
 /* Whether a descriptor that somebody sent us is one, and whether that can be used:
  * UFFDIO_API was done. */
 bool uffd_is(int fd);

@@ -23,7 +23,7 @@ typedef int cli_fn(const struct cli *cli, int argc, char **argv, struct err *e);
 
 cli_fn cmd_run, cmd_revert, cmd_save, cmd_clone, cmd_list, cmd_info, cmd_pause, cmd_resume,
        cmd_prefetch, cmd_balloon, cmd_cancel, cmd_rollback, cmd_stop, cmd_console, cmd_image,
-       cmd_serve, cmd_workingset;
+       cmd_serve, cmd_workingset, cmd_doctor;
 
 #define CLI_FAILED 1
 /* option_bad() of "vmm COMMAND" */

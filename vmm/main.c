@@ -31,6 +31,7 @@ static const struct {
         { "stop", cmd_stop, "end a VM now; what was not saved is lost" },
         { "workingset", cmd_workingset, "store what a recorded VM has touched until now" },
         { "image", cmd_image, "check, show, export and import images" },
+        { "doctor", cmd_doctor, "check what this host has and lacks, with remedies" },
 };
 
 static void print_help(FILE *out)

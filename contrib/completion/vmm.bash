@@ -16,7 +16,7 @@ _vmm_options() {
 	clone)   echo "--count --paused --console --json" ;;
 	serve)   echo "--socket --listen --token-file --pool --pool-cpus --pool-memory" \
 			"--max-vms --max-creates --rate" ;;
-	list | workingset) echo "--json" ;;
+	list | workingset | doctor) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
 	image-rebase) echo "$format --allow-parent" ;;
@@ -77,7 +77,7 @@ _vmm_words() {
 	case $command in
 	"")
 		compgen -W "run serve list info console pause resume prefetch balloon stop save \
-			cancel rollback revert clone workingset image" -- "$cur" ;;
+			cancel rollback revert clone workingset image doctor" -- "$cur" ;;
 	image)
 		compgen -W "import export compare check verify info list delete compact optimize \
 			flatten rebase workingset" -- "$cur" ;;
@@ -85,6 +85,7 @@ _vmm_words() {
 		compgen -W "$(_vmm_names)" -- "$cur" ;;
 	prefetch) compgen -W "$(_vmm_names) on off pause resume" -- "$cur" ;;
 	info | save) compgen -W "$(_vmm_names)" -- "$cur"; compgen -f -- "$cur" ;;
+	doctor) compgen -d -- "$cur" ;;
 	revert | image-*) compgen -f -- "$cur" ;;
 	esac
 }
