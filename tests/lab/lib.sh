@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=dash disable=SC2154 # suite, console, attached: the script's
+# shellcheck shell=dash disable=SC2154 # suite, console, attached...: the script's
 #
 # lib.sh - what the scripts inside the lab share (sourced).
 #
@@ -9,7 +9,8 @@
 #         is polling a console file against a deadline, because TCG's speed
 #         varies by a factor of five with what else the host does.
 # A script sets `suite` (prefix of all names) and ends with `lab_exit`; ask()
-# reads the files $console and $attached.
+# reads the files $console and $attached, same_instant() what $count_before and
+# $count_after say of the moment that was saved.
 
 work=$(mktemp -d /tmp/lab.XXXXXX) || exit 99
 trap 'rm -rf "$work"' EXIT
@@ -147,3 +148,29 @@ ask () {
 }
 answers () { cat "$console" "$attached" 2>/dev/null | tr -d '\r' | grep -aE "$1"; }
 answered () { [ "$(answers "$1" | wc -l)" -gt "$2" ]; }
+
+# give_up: the rest makes no sense without what just failed.
+give_up () {
+	show "$console"
+	lab_exit
+}
+
+# ---- what the Linux guests answer (guest-init) ------------------------------------
+
+# The counter goes on where it was during the save: not before, not behind.
+same_instant () {
+	_first=$(first count "$console")
+	reason="first count is $_first, saved between $count_before and $count_after"
+	[ "$_first" -ge "$count_before" ] && [ "$_first" -le $((count_after + 2)) ]
+}
+
+echoes () { ask "echo $1" "^console-got $1" 30 >/dev/null; }
+
+# Guest clock against ours, read before the question and after the answer.
+clock () {
+	_t0=$(date +%s.%N)
+	_guest=$(ask date '^guest-date [0-9]+[.][0-9]' 30) || return 1
+	reason="guest says ${_guest#* }, here it was $_t0 to $(date +%s.%N)"
+	echo "${_guest#* } $_t0 $(date +%s.%N)" |
+		awk '{ exit !($1 > $2 - 1 && $1 < $3 + 1) }'
+}

@@ -34,12 +34,6 @@ if [ ! -f "$kernel" ]; then
 	lab_exit
 fi
 
-# give_up: the rest makes no sense without what just failed.
-give_up () {
-	show "$console"
-	lab_exit
-}
-
 boot () {
 	console=$work/console1
 	rm -f "$console"
@@ -55,13 +49,6 @@ save () {
 	count_before=$(last count "$console")
 	timed 120 save.log "$VMM" save lab1 state.qcow2 || return 1
 	count_after=$(last count "$console")
-}
-
-# The counter goes on where it was during the save: not before, not behind.
-same_instant () {
-	_first=$(first count "$console")
-	reason="first count is $_first, saved between $count_before and $count_after"
-	[ "$_first" -ge "$count_before" ] && [ "$_first" -le $((count_after + 2)) ]
 }
 
 # What the guest says from here on, but for the line it was in the middle of.
@@ -82,17 +69,6 @@ beyond_sums () {
 }
 
 phases () { grep -q '"phases"' "$1" && grep -q '"first_instruction"' "$1"; }
-
-echoes () { ask "echo $1" "^console-got $1" 30 >/dev/null; }
-
-# Guest clock against ours, read before the question and after the answer.
-clock () {
-	_t0=$(date +%s.%N)
-	_guest=$(ask date '^guest-date [0-9]+[.][0-9]' 30) || return 1
-	reason="guest says ${_guest#* }, here it was $_t0 to $(date +%s.%N)"
-	echo "${_guest#* } $_t0 $(date +%s.%N)" |
-		awk '{ exit !($1 > $2 - 1 && $1 < $3 + 1) }'
-}
 
 # Every CPU takes timer interrupts: each number of `irqs` grows.
 timers () {
