@@ -130,38 +130,55 @@ static int by_size(const void *a, const void *b)
         return (x > y) - (x < y);
 }
 
-/* One machine; ret_per_s may be NULL. Errors go to the field of the step. */
-static int try_once(struct doctor_host *host, const struct ram *ram, uint64_t *ret_us,
-                    uint64_t *ret_per_s)
+static int try_open(struct doctor_host *host)
+{
+        struct kvm kvm = { 0 };
+        int rc = kvm_open(&kvm, &host->kvm);
+
+        kvm_close(&kvm);
+        if (rc < 0)
+                host->vm = host->kvm;
+        return rc;
+}
+
+/* One machine; ret_per_s may be NULL. */
+static int try_machine(const struct ram *ram, uint64_t *ret_us, uint64_t *ret_per_s,
+                       struct err *e)
 {
         struct kvm kvm = { 0 };
         uint64_t start_ns = clock_now_ns();
-        int rc = kvm_open(&kvm, &host->kvm);
+        int rc = kvm_open(&kvm, e);
 
-        if (rc < 0)
-                host->vm = host->kvm;
         if (rc == 0)
-                rc = kvm_create(&kvm, ram, 1, &host->vm);
+                rc = kvm_create(&kvm, ram, 1, e);
         *ret_us = (clock_now_ns() - start_ns) / NS_PER_US;
         if (rc == 0 && ret_per_s)
-                rc = measure_ring0(&kvm, ram, ret_per_s, &host->vm);
+                rc = measure_ring0(&kvm, ram, ret_per_s, e);
         kvm_close(&kvm);
         return rc;
 }
 
-void doctor_try_kvm(struct doctor_host *host)
+static int try_machines(struct doctor_host *host, struct ram *ram, struct err *e)
 {
         uint64_t us[TRIES];
-        struct ram ram = { 0 };
-        int rc = ram_init(&ram, RAM_BYTES_MIN, &host->vm);
+        int rc = ram_init(ram, RAM_BYTES_MIN, e);
 
         if (rc == 0)
-                rc = ram_map_anonymous(&ram, false, RAM_SMALL, &host->vm);
+                rc = ram_map_anonymous(ram, false, RAM_SMALL, e);
         for (int i = 0; i < TRIES && rc == 0; i++)
-                rc = try_once(host, &ram, &us[i], i + 1 < TRIES ? NULL : &host->ring0_per_s);
-        if (rc == 0) {
-                qsort(us, TRIES, sizeof(us[0]), by_size);
-                host->create_us = us[TRIES / 2];
-        }
+                rc = try_machine(ram, &us[i], i + 1 < TRIES ? NULL : &host->ring0_per_s, e);
+        if (rc < 0)
+                return rc;
+        qsort(us, TRIES, sizeof(us[0]), by_size);
+        host->create_us = us[TRIES / 2];
+        return 0;
+}
+
+void doctor_try_kvm(struct doctor_host *host)
+{
+        struct ram ram = { 0 };
+
+        if (try_open(host) == 0)
+                (void)try_machines(host, &ram, &host->vm);
         ram_unmap(&ram);
 }
