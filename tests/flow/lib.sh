@@ -376,10 +376,10 @@ start_daemon() {
         within 30 grep -q listening "$daemon_log" || die "the page server does not listen"
 }
 
-# ram_is_whole IMAGE: its RAM is one instant of the payload guest, whose tick
+# ram_is_whole IMAGE [OPTIONS...]: its RAM is one instant of the payload guest, whose tick
 # is then in $tick
 ram_is_whole() {
-        "$vmm" image export "$1" "$files/ram.raw" --force >"$work/out" || die "export of ${1##*/}"
+        "$vmm" image export "$@" "$files/ram.raw" --force >"$work/out" || die "export of ${1##*/}"
         "$payload_verify" "$files/ram.raw" >"$work/out" ||
                 die "the RAM in ${1##*/} is not one instant"
         tick=$(sed -n 's/^consistent tick \([0-9]*\) .*/\1/p' "$work/out")
