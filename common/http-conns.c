@@ -2,6 +2,7 @@
 #include "common/http-conns.h"
 
 #include <errno.h>
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/listener.h>
@@ -19,8 +20,8 @@
  * takes its callbacks off but leaves socket and struct to us, which is how we see
  * that it was there. We look at every new connection, and now and then.
  *
- * A connection whose time is up is shut down, not freed: evhttp finds it at its end
- * and does the rest. When all places are taken we do not accept; the kernel keeps
+ * A connection whose time is up, or who says more than any request may, is shut down, not
+ * freed: evhttp is told that its time is up and does the rest. When all places are taken we do not accept; the kernel keeps
  * those who come, and refuses them when its queue is full.
  */
 
@@ -62,11 +63,24 @@ static void drop_done(struct http_conns *c)
         }
 }
 
+/* No request that is allowed fills the input. libevent would call evhttp again and again
+ * then, which waits for the end of a line, and would not look at the socket any more. */
+static bool is_stuffed(const struct http_conns *c, const struct conn *conn)
+{
+        return evbuffer_get_length(bufferevent_get_input(conn->bev)) >= c->limits.input_bytes;
+}
+
 static void end_overdue(struct http_conns *c, uint64_t now_ns)
 {
         for (unsigned i = 0; i < c->n; i++) {
-                if (now_ns >= c->conn[i].end_ns)
-                        shutdown(bufferevent_getfd(c->conn[i].bev), SHUT_RDWR);
+                struct bufferevent *bev = c->conn[i].bev;
+
+                if (is_done(&c->conn[i]) ||
+                    (now_ns < c->conn[i].end_ns && !is_stuffed(c, &c->conn[i])))
+                        continue;
+                shutdown(bufferevent_getfd(bev), SHUT_RDWR);
+                /* evhttp takes it for its own time limit: it need not read to find out */
+                bufferevent_trigger_event(bev, BEV_EVENT_TIMEOUT | BEV_EVENT_READING, 0);
         }
 }
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
@@ -24,6 +26,40 @@ struct revert {
         uint64_t opened_ns;
 };
 
+static bool net_is_given(const struct revert *r, const struct net_config *n)
+{
+        for (unsigned i = 0; i < r->options.nnets; i++) {
+                size_t bytes = strlen(n->id);
+
+                if (!strncmp(r->options.net[i], n->id, bytes) && r->options.net[i][bytes] == '=')
+                        return true;
+        }
+        return false;
+}
+
+/* What an image names of this host is used unasked only if the image is the caller's own, and
+ * then only names of network interfaces and absolute paths: no device files, no descriptors. */
+static int check_plugs(const struct revert *r, struct err *e)
+{
+        const struct machine_config *c = &r->meta.machine;
+        struct stat st;
+        bool own = stat(r->options.image_path, &st) == 0 && st.st_uid == geteuid();
+
+        for (unsigned i = 0; i < c->nnets; i++) {
+                const struct net_config *n = &c->net[i];
+
+                if (n->tap[0] && !net_is_given(r, n) && (!own || strpbrk(n->tap, "/:")))
+                        return err_msg(e, EPERM, "the network device %s of the saved VM was on "
+                                       "'%s': say what it is to be on here, by --net %s=TAP or "
+                                       "--net %s=none", n->id, n->tap, n->id, n->id);
+        }
+        if (c->vsock.path[0] && !r->options.vsock && (!own || c->vsock.path[0] != '/'))
+                return err_msg(e, EPERM, "the sockets of the saved VM were at '%s': say where "
+                               "they are to be here, by --vsock PATH or --vsock none",
+                               c->vsock.path);
+        return 0;
+}
+
 static int change_machine(struct revert *r, struct err *e)
 {
         struct machine_config *c = &r->meta.machine;
@@ -33,6 +69,8 @@ static int change_machine(struct revert *r, struct err *e)
                 rc = machine_config_change_net(c, r->options.net[i], e);
         if (rc == 0 && r->options.vsock)
                 rc = machine_config_change_vsock(c, r->options.vsock, e);
+        if (rc == 0)
+                rc = check_plugs(r, e);
         if (rc == 0)
                 rc = kept_disks_find(&r->meta.disks, r->options.image_path, &r->options.disks, c,
                                      e);

@@ -345,12 +345,12 @@ int vm_resume(struct vm *vm, struct err *e)
          * not parked has not paused, and a call on it would wait for its page */
         if (vcpus_paused(vm->vcpus))
                 state_before_resume(&vm->kvm);
+        if (vm->pager)
+                pager_retry(vm->pager);
         standstill_end(vm);
         console_input_room(vm->console);
         if (!vm->phases.first_instruction_ns)
                 vm->phases.first_instruction_ns = vcpus_first_entry_ns(vm->vcpus);
-        if (vm->pager)
-                pager_retry(vm->pager);
         return 0;
 }
 

@@ -8,8 +8,8 @@
 
 refuses "no command 'dance'" "$vmm" dance
 refuses "usage: vmm run" "$vmm" run
-refuses "either --kernel IMAGE or --demo" "$vmm" run vm1
-refuses "either --kernel IMAGE or --demo" "$vmm" run vm1 --demo --kernel /etc/passwd
+refuses "one of --kernel IMAGE, --demo and --empty" "$vmm" run vm1
+refuses "one of --kernel IMAGE, --demo and --empty" "$vmm" run vm1 --demo --kernel /etc/passwd
 refuses "'--frobnicate' is unknown" "$vmm" run vm1 --demo --frobnicate
 refuses "'--memory' is unknown or lacks its value" "$vmm" run vm1 --demo --memory
 refuses "VM name 'a/b' may hold only" "$vmm" run a/b --demo

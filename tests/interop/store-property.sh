@@ -137,17 +137,17 @@ done
 tried=$images
 images=deep
 rm -f layer.*
-options="of 32 parents"
-qemu-img create -q -f qcow2 layer.0 1M || fail create
+options="of 64 parents"
+qemu-img create -q -f qcow2 layer.0 2M || fail create
 i=0
-while [ $i -lt 33 ]; do
+while [ $i -lt 65 ]; do
         i=$((i + 1))
-        qemu-img create -q -f qcow2 -u -b layer.$((i - 1)) -F qcow2 layer.$i 1M || fail create
+        qemu-img create -q -f qcow2 -u -b layer.$((i - 1)) -F qcow2 layer.$i 2M || fail create
         qemu-io -c "write -P $i $((i * 16384)) 20000" layer.$i >io.log 2>&1
 done
-agree layer.32
+agree layer.64
 rm -f ours
-"$make" export layer.33 ours 2>err && fail "33 parents"
-grep -q "more than 32 parents" err || fail "33 parents: $(cat err)"
+"$make" export layer.65 ours 2>err && fail "65 parents"
+grep -q "more than 64 parents" err || fail "65 parents: $(cat err)"
 echo "seed $seed, $tried chains"
 exit 0

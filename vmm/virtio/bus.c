@@ -87,19 +87,10 @@ static void set_held(struct virtio_bus *bus, bool held)
         lock_acquire(&bus->lock);
         bus->held = held;
         lock_release(&bus->lock);
-        for (unsigned i = 0; i < bus->nslots; i++) {
-                struct virtio_slot *s = bus->slot[i];
-
-                /* a vCPU that resets the device waits for its drain with this lock: to be held
-                 * needs no thread that is not there */
-                if (held) {
-                        slot_ring(s);
-                } else {
-                        lock_acquire(&s->access);
-                        slot_ring(s);
-                        lock_release(&s->access);
-                }
-        }
+        /* never waits for a driver: one that resets its device may itself wait for what comes
+         * after a release */
+        for (unsigned i = 0; i < bus->nslots; i++)
+                slot_ring(bus->slot[i]);
 }
 
 void virtio_bus_hold(struct virtio_bus *bus)

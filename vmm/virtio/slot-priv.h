@@ -52,7 +52,9 @@ struct virtio_slot {
         int irq_fd;
         int kick_fd[VIRTIO_QUEUES_MAX];
 
-        struct lock access;             /* one access of the driver's at a time */
+        struct lock access;             /* one access of the driver's at a time; a reset
+                                           waits with it */
+        struct lock making;             /* of the thread; nobody waits with it */
         struct virtio_regs regs         GUARDED_BY(dev->lock);
 
         /* bus->lock */

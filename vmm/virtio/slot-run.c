@@ -299,13 +299,20 @@ static void slot_sync(void *ctx)
 
 /* ---- from other threads ---------------------------------------------------- */
 
-/* One at a time: with s->access, or before there are others. */
-static int ensure_thread(struct virtio_slot *s, struct err *e)
+static bool needs_thread(struct virtio_slot *s)
+{
+        lock_acquire(&s->bus->lock);
+        bool needed = next_locked(s) == STEP_START;
+        lock_release(&s->bus->lock);
+        return needed;
+}
+
+static int ensure_thread_locked(struct virtio_slot *s, struct err *e) REQUIRES(s->making)
 {
         struct virtio_loop *loop;
         char name[16];
 
-        if (s->dev->loop)
+        if (s->dev->loop || !needs_thread(s))
                 return 0;
         snprintf(name, sizeof(name), "%.15s", s->dev->name);
 
@@ -319,21 +326,13 @@ static int ensure_thread(struct virtio_slot *s, struct err *e)
         return 0;
 }
 
-static bool needs_thread(struct virtio_slot *s)
-{
-        lock_acquire(&s->bus->lock);
-        bool needed = next_locked(s) == STEP_START;
-        lock_release(&s->bus->lock);
-        return needed;
-}
-
 void slot_ring(struct virtio_slot *s)
 {
         struct err e;
-        int rc = 0;
 
-        if (needs_thread(s))
-                rc = ensure_thread(s, &e);
+        lock_acquire(&s->making);
+        int rc = ensure_thread_locked(s, &e);
+        lock_release(&s->making);
         if (rc < 0)
                 slot_set_broken(s, e.text);
         lock_acquire(&s->bus->lock);

@@ -315,6 +315,7 @@ int slot_new(struct virtio_bus *bus, unsigned index, struct virtio_device *dev,
         for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
                 s->kick_fd[q] = -1;
         lock_init(&s->access);
+        lock_init(&s->making);
 
         int rc = make_fds(s, e);
 
@@ -340,6 +341,7 @@ void slot_free(struct virtio_slot *s)
         fd_close(&s->irq_fd);
         for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
                 fd_close(&s->kick_fd[q]);
+        lock_fini(&s->making);
         lock_fini(&s->access);
         free(s);
 }

@@ -79,7 +79,7 @@ static int open_named(const char *name, int *ret_fd, struct err *e)
 
 static int open_macvtap(const char *path, int *ret_fd, struct err *e)
 {
-        AUTO_FD fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        AUTO_FD fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
         if (fd < 0)
                 return err_set(e, errno, "'%s' should be a macvtap's device file that you may "
