@@ -15,9 +15,6 @@
 #include "tests/unit/state-guest.h"
 #include "tests/unit/suite.h"
 
-/* A deadline that must not fire would after 100 ms. */
-#define SILENT_SECONDS 1
-
 static bool go_back(struct vm *vm, const struct vm_saved *s)
 {
         AUTO_FREE struct machine_state *m = NULL;
@@ -57,17 +54,17 @@ static void goes_back(void (*before)(struct vm *), void (*after)(struct vm *), i
         vm_saved_fini(&is);
         state_before_resume(&vm.kvm);
         if (vector >= 0) {
-                CU_ASSERT(guest_run(&vm, 3) == vector);
+                CU_ASSERT(guest_run(&vm, GUEST_PATIENCE_MS) == vector);
                 guest_complete(&vm);
         }
-        CU_ASSERT(guest_run(&vm, SILENT_SECONDS) == -1);
+        CU_ASSERT(guest_run(&vm, GUEST_SILENT_MS) == -1);
         vm_saved_fini(&was);
         vm_fini(&vm);
 }
 
 static void let_it_wake(struct vm *vm)
 {
-        CU_ASSERT(guest_run(vm, 3) == GUEST_TIMER_VECTOR);
+        CU_ASSERT(guest_run(vm, GUEST_PATIENCE_MS) == GUEST_TIMER_VECTOR);
         guest_complete(vm);
 }
 
@@ -150,7 +147,7 @@ static void disturb(struct vm *vm)
         CU_ASSERT(kvm_call(&vm->kvm, vm->kvm.vm_fd, KVM_SET_IRQCHIP, &chip) == 0);
         CU_ASSERT(kvm_call(&vm->kvm, vm->kvm.vm_fd, KVM_SET_PIT2, &pit) == 0);
         guest_pend_nmi(vm);
-        guest_run(vm, 1);
+        guest_run(vm, GUEST_SILENT_MS);
         guest_complete(vm);
 }
 
@@ -335,11 +332,11 @@ static void tables_take_effect(void)
 
         CU_ASSERT_FATAL(vm_new(&vm, 1));
         start_reader(&vm);
-        CU_ASSERT(guest_run(&vm, 3) == 'A');
+        CU_ASSERT(guest_run(&vm, GUEST_PATIENCE_MS) == 'A');
         guest_complete(&vm);
         CU_ASSERT_FATAL(vm_save(&vm, &was));
         for (unsigned i = 0; i < 10; i++) {
-                CU_ASSERT(guest_run(&vm, 3) == (i % 2 ? 'B' : 'A'));
+                CU_ASSERT(guest_run(&vm, GUEST_PATIENCE_MS) == (i % 2 ? 'B' : 'A'));
                 guest_complete(&vm);
                 map_window(&vm, i % 2 ? A_GPA : B_GPA);
                 CU_ASSERT(go_back(&vm, &was));

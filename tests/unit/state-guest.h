@@ -19,9 +19,12 @@
 void guest_init(void);
 void guest_start(struct vm *vm);
 #define GUEST_LEFT (-2)
+/* long enough for a guest that does anything within 100 ms */
+#define GUEST_SILENT_MS 300
+#define GUEST_PATIENCE_MS 3000
 
-/* What vCPU 0 writes to the port, -1 when it stays silent for seconds, or GUEST_LEFT. */
-int guest_run(struct vm *vm, unsigned seconds);
+/* What vCPU 0 writes to the port, -1 when it stays silent so long, or GUEST_LEFT. */
+int guest_run(struct vm *vm, unsigned ms);
 /* Completes what KVM has begun. */
 void guest_complete(struct vm *vm);
 /* Lets it reach hlt. */
