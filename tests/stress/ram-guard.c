@@ -31,6 +31,12 @@
 #define WRITERS 2u
 #define SWEEPERS 2u
 #define SECONDS_MAX 300                 /* then something waits for ever */
+/* of each run; sanitizers are slow where megabytes are looked at byte by byte */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ROUNDS_MAX 2u
+#else
+#define ROUNDS_MAX 5u
+#endif
 
 #define TEST(cond) must((cond), #cond, __LINE__)
 
@@ -323,7 +329,7 @@ static int play(struct world *w)
                 writers[i] = (struct writer){ w, i };
                 TEST(pthread_create(&thread[i], NULL, writer_thread, &writers[i]) == 0);
         }
-        for (unsigned i = 0; able && i < w->run->rounds; i++)
+        for (unsigned i = 0; able && i < MIN(w->run->rounds, ROUNDS_MAX); i++)
                 able = one_round(w, &s);
         w->quit = true;
         for (unsigned i = 0; i < WRITERS; i++)
