@@ -8,6 +8,7 @@
 need_kvm
 need_program jq script
 
+need_shim
 slow_disk
 run_demo vm1 --memory 64M --cmdline "start=64M"
 wait_for "$work/vm1.txt" '^verified PASS 2'

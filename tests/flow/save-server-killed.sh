@@ -12,6 +12,7 @@ need_uffd
 run_demo vm1 --memory 64M --cpus 2 --cmdline "start=64M rate=64M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
 save_and_stop vm1 "$files/first.qcow2" --compress zstd
+need_shim
 slow_disk
 
 for lane in shared copy; do
