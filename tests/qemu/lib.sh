@@ -48,6 +48,11 @@ qemu_cleanup() {
 trap qemu_cleanup EXIT
 
 full() { [ "${QEMU_TESTS-}" = full ]; }
+# mostly_foreign: skips with sanitizers what is about programs of others: the code of ours that
+# it reaches is looked at by the rest of these tests
+mostly_foreign() {
+        full || ! sanitized || skip "with sanitizers only for QEMU_TESTS=full: $1"
+}
 only_full() { full || skip "$1; QEMU_TESTS=full runs it"; }
 
 # need_snapshots: skips where QEMU cannot save a running guest or revert by postcopy;

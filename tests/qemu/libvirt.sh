@@ -12,6 +12,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${LIBVIRT_OWN-}" ] &&
 fi
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
+mostly_foreign "what libvirt does"
 need_program virsh libvirtd jq
 
 snapback=$build/contrib/libvirt/virsh-snapback

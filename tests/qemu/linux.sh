@@ -8,6 +8,7 @@
 #         QEMU 7.2 loses interrupts now and then, also without a save.
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
+mostly_foreign "what a Linux guest notices"
 need_program jq bash
 need_snapshots
 cpus=1
