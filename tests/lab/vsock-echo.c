@@ -7,7 +7,7 @@
  *           vsock-echo ask vsock:CID:PORT BYTES           asks as a guest does
  *           vsock-echo ask unix:PATH:PORT BYTES           asks as a program of the host does,
  *                                                         with CONNECT first
- *         `ask` prints "echoed BYTES"; it gives up after 20 s.
+ *         `ask` prints "echoed BYTES"; it gives up after 50 s.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 
 #include <linux/vm_sockets.h>
 
-#define ASK_SECONDS 20
+#define ASK_SECONDS 50
 #define CHUNK_MAX 4096
 
 static void die(const char *what)
