@@ -29,6 +29,8 @@
  * after an error */
 #define FULL_LOOK_MS 50
 #define LOOK_MS 1000
+/* the end of time of a connection that waits for its answer: evhttp does not read it */
+#define HELD UINT64_MAX
 
 struct conn {
         struct bufferevent *bev;
@@ -75,7 +77,7 @@ static void end_overdue(struct http_conns *c, uint64_t now_ns)
         for (unsigned i = 0; i < c->n; i++) {
                 struct bufferevent *bev = c->conn[i].bev;
 
-                if (is_done(&c->conn[i]) ||
+                if (is_done(&c->conn[i]) || c->conn[i].end_ns == HELD ||
                     (now_ns < c->conn[i].end_ns && !is_stuffed(c, &c->conn[i])))
                         continue;
                 shutdown(bufferevent_getfd(bev), SHUT_RDWR);
@@ -165,7 +167,7 @@ static void set_end(struct http_conns *c, const struct bufferevent *bev, uint64_
 
 void http_conns_hold(struct http_conns *c, struct bufferevent *bev)
 {
-        set_end(c, bev, UINT64_MAX);
+        set_end(c, bev, HELD);
 }
 
 void http_conns_release(struct http_conns *c, struct bufferevent *bev)

@@ -20,7 +20,11 @@
  *  12. progress->lock     (the line on the terminal)
  *  13. staging->lock      (vmm: memory for pages copied aside)
  *  14. giveback->lock     (vmm: whether the guest's memory may be given back)
- *  15. net->lock          (vmm: link of a network device; before virtio's device and bus)
+ *  15. net->lock          (vmm: link of a network device)
+ *  16. slot->access       (vmm: a virtio driver's access, for as long as a reset takes)
+ *  17. slot->making       (vmm: the thread of a virtio device)
+ *  18. device->lock       (vmm: its registers and configuration)
+ *  19. bus->lock          (vmm: which virtio devices run)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H

@@ -297,6 +297,15 @@ static int decode_vsock(struct json_object *o, struct vsock_config *ret, struct 
         return rc;
 }
 
+/* As they are made: whoever looks for one by its id finds the one that is meant. */
+static int check_id(const char *id, const char *kind, unsigned i, struct err *e)
+{
+        char want[MACHINE_ID_MAX + 1];
+
+        snprintf(want, sizeof(want), "%s%u", kind, i);
+        return strcmp(id, want) ? err_msg(e, EBADMSG, "'%s' stands where %s should", id, want) : 0;
+}
+
 static int decode_lists(struct json_object *from, struct machine_config *c, struct err *e)
 {
         struct json_object *list;
@@ -304,15 +313,21 @@ static int decode_lists(struct json_object *from, struct machine_config *c, stru
 
         if (json_object_object_get_ex(from, "disks", NULL)) {
                 rc = json_take_array(from, "disks", MACHINE_DISKS_MAX, &list, e);
-                for (; rc == 0 && c->ndisks < json_object_array_length(list); c->ndisks++)
+                for (; rc == 0 && c->ndisks < json_object_array_length(list); c->ndisks++) {
                         rc = decode_disk(json_object_array_get_idx(list, c->ndisks),
                                          &c->disk[c->ndisks], e);
+                        if (rc == 0)
+                                rc = check_id(c->disk[c->ndisks].id, "disk", c->ndisks, e);
+                }
         }
         if (rc == 0 && json_object_object_get_ex(from, "nets", NULL)) {
                 rc = json_take_array(from, "nets", MACHINE_NETS_MAX, &list, e);
-                for (; rc == 0 && c->nnets < json_object_array_length(list); c->nnets++)
+                for (; rc == 0 && c->nnets < json_object_array_length(list); c->nnets++) {
                         rc = decode_net(json_object_array_get_idx(list, c->nnets),
                                         &c->net[c->nnets], e);
+                        if (rc == 0)
+                                rc = check_id(c->net[c->nnets].id, "net", c->nnets, e);
+                }
         }
         return rc;
 }

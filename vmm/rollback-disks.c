@@ -46,7 +46,9 @@ static int check_alike(const struct vm *vm, const struct machine_config *saved, 
 static int open_fresh(struct rollback_disks *r, const struct disk_config *d, unsigned i,
                       struct err *e)
 {
-        const struct disk_options o = { .path = d->path, .overlay = true };
+        const struct disk_options o = {
+                .path = d->path, .read_only = d->read_only, .overlay = !d->read_only,
+        };
         int rc = disk_open(&o, &r->fresh[i], e);
 
         if (rc == 0 && disk_bytes(r->fresh[i]) != disk_bytes(disk_of(r->vm, i)))
@@ -73,10 +75,9 @@ int rollback_disks_new(struct vm *vm, const char *image, const struct kept_disks
                 return err_msg(e, ENOMEM, "no memory to roll disks back");
         r->vm = vm;
         r->n = c.ndisks;
-        for (unsigned i = 0; i < r->n && rc == 0; i++) {
-                if (!c.disk[i].read_only)
-                        rc = open_fresh(r, &c.disk[i], i, e);
-        }
+        /* those that are only read too: the snapshot's may be others */
+        for (unsigned i = 0; i < r->n && rc == 0; i++)
+                rc = open_fresh(r, &c.disk[i], i, e);
         if (rc < 0)
                 rollback_disks_free(r);
         else

@@ -13,6 +13,7 @@
 #include "vmm/virtio/slot-priv.h"
 
 #define DEVICE_VERSION 1
+#define INT_CONFIG 2u
 
 struct device_state {
         const struct virtio_device *dev;
@@ -341,6 +342,9 @@ static int apply(struct virtio_slot *s, const struct device_state *d, struct err
         if (rc < 0)
                 return err_in(e, rc, "device %s", dev->name);
 
+        /* what apply has changed, the driver looks at again */
+        if (ok)
+                __atomic_fetch_or(&s->regs.interrupt_status, INT_CONFIG, __ATOMIC_ACQ_REL);
         lock_acquire(&s->bus->lock);
         s->wanted = ok;
         s->broken = broken;

@@ -275,11 +275,12 @@ static void take(struct virtio_slot *s, enum step step, bool announce)
         case STEP_NONE:
                 break;
         }
+        /* before the end: a driver that resets the device waits for that */
+        if (rc < 0)
+                slot_set_broken(s, e.text);
         lock_acquire(&s->bus->lock);
         end_locked(s, step, rc == 0);
         lock_release(&s->bus->lock);
-        if (rc < 0)
-                slot_set_broken(s, e.text);
 }
 
 static void slot_sync(void *ctx)
