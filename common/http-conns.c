@@ -21,8 +21,8 @@
  * that it was there. We look at every new connection, and now and then.
  *
  * A connection whose time is up, or who says more than any request may, is shut down, not
- * freed: evhttp is told that its time is up and does the rest. When all places are taken we do not accept; the kernel keeps
- * those who come, and refuses them when its queue is full.
+ * freed: evhttp is told that its time is up and does the rest. When all places are taken we
+ * do not accept; the kernel keeps those who come, and refuses them when its queue is full.
  */
 
 /* while all places are taken, and else: for what is overdue, and to accept again
