@@ -6,8 +6,9 @@
 BUILD_PACKAGES="gcc libc6-dev make autoconf automake pkg-config libevent-dev libjson-c-dev
         libzstd-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev libseccomp-dev"
 DEMO_PACKAGES="qemu-utils"
-TEST_PACKAGES="curl libcunit1-dev libqcow-dev qemu-utils mandoc universal-ctags jq git
-        qemu-system-x86 libvirt-daemon libvirt-clients libvirt-daemon-driver-qemu"
+TEST_PACKAGES="curl libcunit1-dev libqcow-dev qemu-utils mandoc universal-ctags jq git acpica-tools
+        xfsprogs btrfs-progs qemu-system-x86 libvirt-daemon libvirt-clients
+        libvirt-daemon-driver-qemu"
 LAB_PACKAGES="qemu-system-x86 busybox-static cpio lz4 xz-utils"
 
 # install_packages NAME...: does nothing when all are there
