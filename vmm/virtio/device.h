@@ -91,7 +91,7 @@ struct virtio_device {
         uint64_t features;              /* negotiated; constant between start and stop */
         struct virtqueue queue[VIRTIO_QUEUES_MAX];      /* the device thread's, between start and
                                                            stop but not while drained */
-        struct lock lock;
+        struct lock lock;               /* made by the constructor, ended by class->free */
         uint8_t config[VIRTIO_CONFIG_BYTES_MAX] GUARDED_BY(lock);
 };
 
