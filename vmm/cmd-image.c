@@ -223,7 +223,7 @@ static int image_delete(const struct image_cmd *o, struct err *e)
         AUTO_FREE struct kept_disks *kept = NULL;
         size_t n;
 
-        kept_disks_of_image(o->operands[0], o->open.tag, &kept, &n);
+        (void)kept_disks_of_image(o->operands[0], o->open.tag, &kept, &n);
         if (qs_snapshot_delete(o->operands[0], o->open.tag, e) < 0)
                 return CLI_FAILED;
         kept_disks_remove(o->operands[0], kept, n);

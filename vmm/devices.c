@@ -17,10 +17,11 @@
 #include "vmm/virtio/tap.h"
 #include "vmm/virtio/vsock.h"
 
-static int add_disk(const struct disk_config *d, struct virtio_bus *bus, struct err *e)
+static int add_disk(const struct disk_config *d, const int *file, struct virtio_bus *bus,
+                    struct err *e)
 {
         const struct disk_options how = {
-                .path = d->path, .read_only = d->read_only, .overlay = d->overlay,
+                .path = d->path, .file = file, .read_only = d->read_only, .overlay = d->overlay,
         };
         struct virtio_device *dev;
         struct disk *disk;
@@ -36,9 +37,8 @@ static int add_disks(const struct machine_config *c, const struct devices_host *
 {
         int rc = 0;
 
-        (void)host;
         for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
-                rc = add_disk(&c->disk[i], bus, e);
+                rc = add_disk(&c->disk[i], disk_files_at(host->disk_files, i), bus, e);
         return rc;
 }
 

@@ -12,6 +12,7 @@
 #include <json-c/json.h>
 
 #include "common/err.h"
+#include "vmm/disk-files.h"
 #include "vmm/giveback.h"
 #include "vmm/machine-config.h"
 #include "vmm/platform.h"
@@ -27,6 +28,7 @@ struct devices_host {
         struct kvm *kvm;
         const struct ram *ram;
         struct giveback *giveback;      /* of a balloon; else NULL */
+        const struct disk_files *disk_files;    /* only while the bus is made; NULL = none */
 };
 
 /* The virtio devices of c, in its order, on a new bus. NULL when c has none. */

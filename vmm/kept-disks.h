@@ -2,8 +2,8 @@
 /* kept-disks.h - which disks belong to the RAM of a saved VM, and where they are.
  *
  * Section META, key "disks_kept": an array with { "id", "kept" } and the members of an
- * identity (disk/keep.h) for each disk. kept: a file of the image's own, in its folder and
- * named after it; else the disk that the VM had, which nobody may have written since.
+ * identity (disk/keep.h) for each disk. kept: a file of the image's own, in its folder, named
+ * NAME-xxxxxxxx.ID; else the disk that the VM had, which nobody may have written since.
  *
  * Ownership: plain values, large. Threads: any.
  * Errors:    a sentence that names the remedy; documents are untrusted.
@@ -16,6 +16,7 @@
 #include <stddef.h>
 
 #include "common/err.h"
+#include "vmm/disk-files.h"
 #include "vmm/disk/keep.h"
 #include "vmm/machine-config.h"
 
@@ -33,6 +34,7 @@ struct kept_disks {
 /* What whoever reverts has said of disks. */
 struct disks_wish {
         bool in_place;                  /* the guest writes to them, not to an overlay */
+        const struct machine_config *present;   /* a machine that has disks already; or NULL */
         unsigned n;
         const char *arg[MACHINE_DISKS_MAX];     /* "ID=PATH", "ID=PATH,trust" */
 };
@@ -43,19 +45,31 @@ int kept_disks_wish(struct disks_wish *w, const char *arg, struct err *e);
 void kept_disks_encode(const struct kept_disks *k, struct json_object *meta);
 int kept_disks_decode(struct json_object *meta, struct kept_disks *ret, struct err *e);
 
-/* Sets paths and overlays of c's disks, saved in image. Each is the one that was saved, or
- * -ESTALE; unless it is trusted. A disk outside of the image's folder is taken unasked only
- * where image is the caller's own: what is in it may be another's wish. */
-int kept_disks_find(const struct kept_disks *k, const char *image, const struct disks_wish *w,
-                    struct machine_config *c, struct err *e);
+/* An image that is being read. */
+struct kept_disks_image {
+        const char *path;
+        int fd;                         /* the file that was opened */
+};
 
-/* Of a snapshot of an image, or of all (tag NULL): before they are replaced. As far as they
- * can be read. The caller frees *ret. */
-void kept_disks_of_image(const char *image, const char *tag, struct kept_disks **ret,
-                         size_t *ret_n);
-/* Whether a snapshot of image names a file that was kept as one of k. */
-bool kept_disks_named(const char *image, const struct kept_disks *k);
-/* The files that belong to nobody else, once their snapshots are gone. */
+/* Finds the files of c's disks, saved in image, and sets their paths and overlays. Each is the
+ * one that was saved, or -ESTALE; unless it is trusted. -EACCES: it has to be named by whoever
+ * reverts, as the image may be anybody's (kept-disks-find.c). ret is initialised. */
+int kept_disks_find(const struct kept_disks *k, const struct kept_disks_image *image,
+                    const struct disks_wish *w, struct machine_config *c,
+                    struct disk_files *ret, struct err *e);
+
+/* Of a snapshot of an image, or of all (tag NULL): before they are replaced. The caller frees
+ * *ret, which holds what could be read also on failure. */
+int kept_disks_of_image(const char *image, const char *tag, struct kept_disks **ret,
+                        size_t *ret_n);
+
+/* Whether a snapshot of image names a file that was kept as one of k. Who wants to remove such
+ * files has to leave them where it is not known: the image cannot be read just now. */
+enum kept_named { KEPT_NAMED, KEPT_NOT_NAMED, KEPT_NOT_KNOWN };
+enum kept_named kept_disks_named(const char *image, const struct kept_disks *k);
+
+/* The files that belong to nobody else, once their snapshots are gone; but for one that a
+ * machine writes to in place, which is its disk now. */
 void kept_disks_remove(const char *image, const struct kept_disks *k, size_t n);
 
 #endif

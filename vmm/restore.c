@@ -166,8 +166,10 @@ int restore_build(struct vm *vm, const struct restore *from, struct err *e)
         if (rc == 0)
                 rc = bring_up(vm, from, &kvm_state, e);
         rc = creation_finish(&creation, rc, e);
+        vm->disk_files = from->disk_files;
         if (rc == 0)
                 rc = vm_add_machine(vm, e);
+        vm->disk_files = NULL;
         vm->phases.kvm_create_ns = clock_now_ns();
         if (rc == 0)
                 rc = restore_state(vm, from, kvm_state, e);

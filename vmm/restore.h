@@ -12,12 +12,14 @@
 #include "common/err.h"
 #include "vmm/meta.h"
 
+struct disk_files;
 struct vm;
 
 /* Where it comes from. */
 struct restore {
         const char *from;               /* for sentences: a file, or a VM */
         const struct meta *meta;
+        const struct disk_files *disk_files;    /* of its disks; NULL = by their paths */
         /* A section's bytes, heap, the caller's to free. */
         int (*section)(void *ctx, const char *name, void **ret_data, size_t *ret_bytes,
                        struct err *e);

@@ -23,6 +23,7 @@ struct revert {
         struct qs_image *image;
         struct qs_reader *reader;
         struct meta meta;
+        struct disk_files disk_files;
         uint64_t opened_ns;
 };
 
@@ -43,7 +44,7 @@ static int check_plugs(const struct revert *r, struct err *e)
 {
         const struct machine_config *c = &r->meta.machine;
         struct stat st;
-        bool own = stat(r->options.image_path, &st) == 0 && st.st_uid == geteuid();
+        bool own = fstat(qs_image_fd(r->image, 0), &st) == 0 && st.st_uid == geteuid();
 
         for (unsigned i = 0; i < c->nnets; i++) {
                 const struct net_config *n = &c->net[i];
@@ -62,6 +63,7 @@ static int check_plugs(const struct revert *r, struct err *e)
 
 static int change_machine(struct revert *r, struct err *e)
 {
+        const struct kept_disks_image image = { r->options.image_path, qs_image_fd(r->image, 0) };
         struct machine_config *c = &r->meta.machine;
         int rc = 0;
 
@@ -72,8 +74,8 @@ static int change_machine(struct revert *r, struct err *e)
         if (rc == 0)
                 rc = check_plugs(r, e);
         if (rc == 0)
-                rc = kept_disks_find(&r->meta.disks, r->options.image_path, &r->options.disks, c,
-                                     e);
+                rc = kept_disks_find(&r->meta.disks, &image, &r->options.disks, c,
+                                     &r->disk_files, e);
         return rc;
 }
 
@@ -112,6 +114,7 @@ int revert_open(const struct revert_options *options, struct revert **ret, struc
         if (!r)
                 return err_msg(e, ENOMEM, "no memory to revert '%s'", options->image_path);
         r->options = *options;
+        disk_files_init(&r->disk_files);
 
         int rc = qs_image_open_path(options->image_path, &how, &r->image, e);
 
@@ -132,6 +135,7 @@ void revert_close(struct revert *r)
 {
         if (!r)
                 return;
+        disk_files_fini(&r->disk_files);
         qs_reader_free(r->reader);
         qs_image_close(r->image);
         free(r);
@@ -229,7 +233,8 @@ int revert_build(struct vm *vm, void *ctx, struct err *e)
 {
         struct revert *r = ctx;
         const struct restore from = {
-                .from = r->options.image_path, .meta = &r->meta, .section = read_section,
+                .from = r->options.image_path, .meta = &r->meta,
+                .disk_files = &r->disk_files, .section = read_section,
                 .prepare = r->options.postcopy ? start_pager : NULL, .bring_ram = bring_ram,
                 .ctx = r,
         };
@@ -247,6 +252,7 @@ int revert_build(struct vm *vm, void *ctx, struct err *e)
                 if (r->options.postcopy)
                         vm->parent = ptr_take(&r->image);
         }
+        disk_files_fini(&r->disk_files);
         qs_reader_free(ptr_take(&r->reader));
         if (rc == 0)                    /* others may delete what was read */
                 qs_image_close(ptr_take(&r->image));

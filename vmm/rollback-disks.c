@@ -43,11 +43,11 @@ static int check_alike(const struct vm *vm, const struct machine_config *saved, 
         return 0;
 }
 
-static int open_fresh(struct rollback_disks *r, const struct disk_config *d, unsigned i,
-                      struct err *e)
+static int open_fresh(struct rollback_disks *r, const struct disk_config *d, const int *file,
+                      unsigned i, struct err *e)
 {
         const struct disk_options o = {
-                .path = d->path, .read_only = d->read_only, .overlay = !d->read_only,
+                .path = d->path, .file = file, .read_only = d->read_only, .overlay = !d->read_only,
         };
         int rc = disk_open(&o, &r->fresh[i], e);
 
@@ -57,17 +57,28 @@ static int open_fresh(struct rollback_disks *r, const struct disk_config *d, uns
         return rc;
 }
 
-int rollback_disks_new(struct vm *vm, const char *image, const struct kept_disks *kept,
+static int open_all(struct rollback_disks *r, const struct machine_config *c,
+                    const struct disk_files *files, struct err *e)
+{
+        int rc = 0;
+
+        /* those that are only read too: the snapshot's may be others */
+        for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
+                rc = open_fresh(r, &c->disk[i], disk_files_at(files, i), i, e);
+        return rc;
+}
+
+int rollback_disks_new(struct vm *vm, const struct kept_disks_image *image,
+                       const struct kept_disks *kept,
                        const struct machine_config *saved, struct rollback_disks **ret,
                        struct err *e)
 {
-        const struct disks_wish none = { .n = 0 };
+        const struct disks_wish wish = { .present = &vm->machine };
         struct machine_config c = *saved;
+        struct disk_files files;
         struct rollback_disks *r;
         int rc = check_alike(vm, saved, e);
 
-        if (rc == 0)
-                rc = kept_disks_find(kept, image, &none, &c, e);
         if (rc < 0)
                 return rc;
         r = calloc(1, sizeof(*r));
@@ -75,9 +86,11 @@ int rollback_disks_new(struct vm *vm, const char *image, const struct kept_disks
                 return err_msg(e, ENOMEM, "no memory to roll disks back");
         r->vm = vm;
         r->n = c.ndisks;
-        /* those that are only read too: the snapshot's may be others */
-        for (unsigned i = 0; i < r->n && rc == 0; i++)
-                rc = open_fresh(r, &c.disk[i], i, e);
+        disk_files_init(&files);
+        rc = kept_disks_find(kept, image, &wish, &c, &files, e);
+        if (rc == 0)
+                rc = open_all(r, &c, &files, e);
+        disk_files_fini(&files);
         if (rc < 0)
                 rollback_disks_free(r);
         else

@@ -22,7 +22,8 @@ struct vm;
 
 /* Of the snapshot that is in image, with that configuration. -EINVAL: it does not go, with
  * the remedy; -ESTALE: a disk has moved on. */
-int rollback_disks_new(struct vm *vm, const char *image, const struct kept_disks *kept,
+int rollback_disks_new(struct vm *vm, const struct kept_disks_image *image,
+                       const struct kept_disks *kept,
                        const struct machine_config *saved, struct rollback_disks **ret,
                        struct err *e);
 void rollback_disks_swap(struct rollback_disks *r);

@@ -97,6 +97,7 @@ static int read_json(struct qs_reader *reader, const char *section, struct json_
 static int check_meta(struct rollback *b, struct qs_reader *reader, struct err *e)
 {
         const struct vm *vm = b->vm;
+        const struct kept_disks_image image = { vm->snapshot.path, qs_image_fd(b->image, 0) };
         AUTO_FREE void *data = NULL;
         struct meta m;
         size_t bytes;
@@ -115,7 +116,7 @@ static int check_meta(struct rollback *b, struct qs_reader *reader, struct err *
                                (unsigned long long)(vm->ram.bytes >> 20), vm->kvm.cpus);
         if (qs_image_info(b->image)->disk_bytes < ram_end_gpa(&vm->ram))
                 return err_msg(e, EBADMSG, "it holds less memory than its VM had");
-        return rollback_disks_new(b->vm, vm->snapshot.path, &m.disks, &m.machine, &b->disks, e);
+        return rollback_disks_new(b->vm, &image, &m.disks, &m.machine, &b->disks, e);
 }
 
 static int read_state(struct rollback *b, struct qs_reader *reader, struct err *e)

@@ -253,7 +253,8 @@ static int publish(struct save *s, struct err *e)
                 rc = enter(s, PHASE_PUBLISH, e);
         if (rc == 0)
                 rc = qs_writer_publish(s->writer, e);
-        if (rc < 0 && !kept_disks_named(s->request.path, save_disks_kept(s->disks)))
+        if (rc < 0 &&
+            kept_disks_named(s->request.path, save_disks_kept(s->disks)) == KEPT_NOT_NAMED)
                 save_disks_retract(s->disks);
         return rc;
 }
@@ -267,7 +268,7 @@ static int replace(struct save *s, struct err *e)
         int rc;
 
         if (w->force)
-                kept_disks_of_image(s->request.path, w->append ? w->tag : NULL, &old, &n);
+                (void)kept_disks_of_image(s->request.path, w->append ? w->tag : NULL, &old, &n);
         rc = publish(s, e);
         if (rc == 0)
                 kept_disks_remove(s->request.path, old, n);

@@ -49,6 +49,7 @@ static int add_devices(struct vm *vm, struct err *e)
         int rc = vm->machine.balloon ? giveback_new(&vm->ram, &vm->giveback, e) : 0;
         const struct devices_host host = {
                 .kvm = &vm->kvm, .ram = &vm->ram, .giveback = vm->giveback,
+                .disk_files = vm->disk_files,
         };
 
         return rc == 0 ? devices_make_bus(&vm->machine, &host, &ops, &vm->bus, e) : rc;

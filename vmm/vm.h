@@ -84,6 +84,7 @@ struct vm {
         struct ram ram;
         struct kvm kvm;
         struct machine_config machine;
+        const struct disk_files *disk_files;    /* of it, while it is built; NULL = none */
         struct platform *platform;
         struct virtio_bus *bus;         /* NULL = no virtio devices */
         struct giveback *giveback;      /* NULL = the guest has no balloon */

@@ -106,6 +106,24 @@ stop vm2
 "$vmm" save vm1 "$image" --force >"$work/out" || die "save --force"
 kept_are "$image" 1
 
+# ---- names of files that are not the image's: only if whoever reverts says so too
+mv "$files/rest" "$files/aside"
+cp "$files/aside" "$files/rest"
+refuses "disk1.*not opened unasked.*--disk disk1=" "$vmm" revert "$image" --name vm2
+revert vm2 "$image" --disk "disk1=$files/rest"
+stop vm2
+mv "$files/aside" "$files/rest"
+
+# ---- the disk of an image is a machine's own now, and stays when the image is replaced
+"$vmm" save vm1 "$files/own.qcow2" >"$work/out" || die "save"
+own=$(kept "$files/own.qcow2")
+revert vm2 "$files/own.qcow2" --disks inplace
+"$vmm" save vm2 "$files/own.qcow2" --force >"$work/out" || die "save --force of its own image"
+[ -e "$own" ] || die "the disk that the machine writes to was removed"
+kept_are "$files/own.qcow2" 2
+stop vm2
+rm "$files"/own.qcow2*
+
 # ---- not kept: it is the disk itself, until somebody writes it
 refuses "another VM or program" "$vmm" revert "$image" --name vm2 --disks inplace \
         --disk "disk0=$files/data"

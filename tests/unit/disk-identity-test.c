@@ -47,9 +47,30 @@ static void copy(const char *from, const char *to)
         ASSERT(rc == 0);
 }
 
+/* As whoever reverts opens it. */
+static int check(const struct disk_identity *id, const char *path, struct err *e)
+{
+        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+        bool itself;
+
+        return fd < 0 ? -errno : disk_identity_check(id, fd, path, &itself, e);
+}
+
 /* What happens to the file at path, or a copy of it that takes its place. */
 static void nothing(const char *path) { (void)path; }
 static void is_written(const char *path) { write_byte(path, BYTES / 2 + 12345); }
+/* in a sample, by someone who has seen the file's number and time */
+static void is_written_unseen(const char *path)
+{
+        struct stat st;
+
+        ASSERT(stat(path, &st) == 0);
+        write_byte(path, 1024);
+
+        const struct timespec t[2] = { st.st_atim, st.st_mtim };
+
+        ASSERT(utimensat(AT_FDCWD, path, t, 0) == 0);
+}
 static void is_cut(const char *path) { ASSERT(truncate(path, BYTES - 512) == 0); }
 static void is_removed(const char *path) { unlink(path); }
 static void is_folder(const char *path)
@@ -99,7 +120,8 @@ static void disks_are_known_again(void)
                 { "copied and written", copy_is_written, -ESTALE, "has other content" },
                 { "copied and written at the end", end_of_copy_is_written, -ESTALE,
                   "has other content" },
-                { "removed", is_removed, -ENOENT, "--disk ID=PATH" },
+                { "written, with its old time", is_written_unseen, -ESTALE, "has other content" },
+                { "removed", is_removed, -ENOENT, "" },
                 { "a folder", is_folder, -EINVAL, "look at disk" },
         };
 
@@ -122,7 +144,7 @@ static void disks_are_known_again(void)
                 EXPECT_EQUAL(rows[i].name, disk_identity_decode(saved, &read, &e), 0);
                 EXPECT_TRUE(rows[i].name, read.path[0] == '/');
                 rows[i].happens(k.base);
-                EXPECT_EQUAL(rows[i].name, disk_identity_check(&read, k.base, &e), rows[i].rc);
+                EXPECT_EQUAL(rows[i].name, check(&read, k.base, &e), rows[i].rc);
                 EXPECT_TRUE(rows[i].name, strstr(e.text, rows[i].says) != NULL);
                 rmdir(k.base);
                 disk_kit_fini(&k);
@@ -149,7 +171,7 @@ static void a_write_right_after_shows(void)
                 CU_ASSERT_EQUAL(disk_write(d, &iov, 1, 1024), 0);
                 CU_ASSERT_EQUAL(disk_identify(d, &id, NULL), 0);
                 CU_ASSERT_EQUAL(disk_write(d, &iov, 1, 1024), 0);
-                seen += disk_identity_check(&id, k.base, NULL) == -ESTALE;
+                seen += check(&id, k.base, NULL) == -ESTALE;
         }
         CU_ASSERT_EQUAL(seen, 20);
         disk_close(d);

@@ -130,7 +130,11 @@ static void check_kept(const char *row, struct bench *b, struct disk_keep *k)
         EXPECT_EQUAL(row, id.bytes, BYTES);
         EXPECT_EQUAL(row, stat(b->target, &st), 0);
         EXPECT_EQUAL(row, st.st_mode & 07777, 0400);
-        EXPECT_EQUAL(row, disk_identity_check(&id, b->target, NULL), 0);
+        AUTO_FD fd = open(b->target, O_RDONLY | O_CLOEXEC);
+        bool itself = false;
+
+        EXPECT_EQUAL(row, disk_identity_check(&id, fd, b->target, &itself, NULL), 0);
+        EXPECT_TRUE(row, itself);
 }
 
 static void the_moment_is_kept(void)

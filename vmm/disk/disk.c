@@ -13,6 +13,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "vmm/disk/disk-file.h"
 #include "vmm/disk/disk-lock.h"
 #include "vmm/disk/disk-priv.h"
 #include "vmm/disk/overlay.h"
@@ -29,10 +30,8 @@ static int check_kind(mode_t mode, struct err *e)
                        "block device", S_ISDIR(mode) ? "it is a folder" : "it is no file");
 }
 
-static int open_error(bool write, struct err *e)
+static int open_error(int why, bool write, struct err *e)
 {
-        int why = errno;
-
         if (why == EBUSY)
                 return err_msg(e, EBUSY, "the block device is mounted or in use: unmount it, end "
                                "what uses it, or open it read-only");
@@ -41,28 +40,23 @@ static int open_error(bool write, struct err *e)
         return err_set(e, why, "open");
 }
 
-/* Looks at what it is before: opening may have effects, or wait, with what is no disk. */
-static int open_file(struct disk *d, bool write, struct err *e)
+static int open_file(struct disk *d, const int *file, bool write, struct err *e)
 {
+        AUTO_FD found = -1;
         struct stat st;
-
-        if (stat(d->path, &st) < 0)
-                return err_set(e, errno, "look at it");
-
-        int rc = check_kind(st.st_mode, e);
+        int rc = file ? (fstat(*file, &st) < 0 ? -errno : 0)
+                      : disk_file_find(AT_FDCWD, d->path, true, &found, &st);
 
         if (rc < 0)
+                return err_set(e, -rc, "look at it");
+        rc = check_kind(st.st_mode, e);
+        if (rc < 0)
                 return rc;
-        /* a device that is mounted, or another's: EBUSY */
-        int exclusive = write && S_ISBLK(st.st_mode) ? O_EXCL : 0;
-
-        d->fd = open(d->path, (write ? O_RDWR : O_RDONLY) | exclusive | O_CLOEXEC | O_NOCTTY);
-        if (d->fd < 0)
-                return open_error(write, e);
-        if (fstat(d->fd, &st) < 0)
-                return err_set(e, errno, "look at it");
         d->block_device = S_ISBLK(st.st_mode);
-        return check_kind(st.st_mode, e);
+        /* a device that is mounted, or another's: EBUSY */
+        rc = disk_file_open(file ? *file : found, (write ? O_RDWR : O_RDONLY) |
+                            (write && d->block_device ? O_EXCL : 0), &d->fd);
+        return rc < 0 ? open_error(-rc, write, e) : 0;
 }
 
 /* once it is locked: what comes before may see it grow */
@@ -85,7 +79,7 @@ static int find_size(struct disk *d, struct err *e)
 static int set_up(struct disk *d, const struct disk_options *o, struct err *e)
 {
         bool in_place = !d->read_only && !o->overlay;
-        int rc = open_file(d, in_place, e);
+        int rc = open_file(d, o->file, in_place, e);
 
         if (rc == 0)
                 rc = disk_lock(d->fd, in_place, e);

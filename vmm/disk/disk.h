@@ -27,6 +27,8 @@ struct disk_keep;
 
 struct disk_options {
         const char *path;
+        const int *file;                /* a descriptor of it, then path is its name only; NULL
+                                         * = path is opened */
         bool read_only;
         bool overlay;                   /* else written in place, under an exclusive lock */
         const char *overlay_dir;        /* NULL = that of path, else $TMPDIR, else /var/tmp */

@@ -186,25 +186,23 @@ static int check_content(const struct disk_identity *id, int fd, const char *pat
         return content == id->content ? 0 : not_this_one(path, "has other content", e);
 }
 
-int disk_identity_check(const struct disk_identity *id, const char *path, struct err *e)
+int disk_identity_check(const struct disk_identity *id, int fd, const char *path, bool *ret_itself,
+                        struct err *e)
 {
-        AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         struct disk_identity now = { 0 };
-        int rc;
+        int rc = read_facts(fd, &now);
+        bool itself = now.inode != 0 && now.inode == id->inode;
 
-        if (fd < 0)
-                return err_set(e, errno, "open disk '%s', which belongs to the saved RAM (bring it "
-                               "back, or name its present place with --disk ID=PATH)", path);
-        rc = read_facts(fd, &now);
         if (rc < 0)
                 return err_set(e, -rc, "look at disk '%s'", path);
         if (now.bytes != id->bytes)
                 return not_this_one(path, "has another size", e);
-        if (now.inode == 0 || now.inode != id->inode)
-                return check_content(id, fd, path, e);
-        if (now.mtime_ns != id->mtime_ns)
+        if (itself && now.mtime_ns != id->mtime_ns)
                 return not_this_one(path, "was written to since", e);
-        return 0;
+        rc = check_content(id, fd, path, e);
+        if (rc == 0)
+                *ret_itself = itself;
+        return rc;
 }
 
 /* ---- as it is saved ------------------------------------------------------ */

@@ -65,8 +65,10 @@ struct json_object *disk_keep_describe(const struct disk_keep *k);
 
 /* Of a disk that is not kept, at the moment, drained and flushed. */
 int disk_identify(struct disk *d, struct disk_identity *ret, struct err *e);
-/* -ESTALE with a sentence and the remedy if what is at path is not (any more) that disk. */
-int disk_identity_check(const struct disk_identity *id, const char *path, struct err *e);
+/* -ESTALE with a sentence and the remedy if the file, called path, is not (any more) that
+ * disk. *ret_itself: it is the very file, and no copy; never of a block device. */
+int disk_identity_check(const struct disk_identity *id, int fd, const char *path, bool *ret_itself,
+                        struct err *e);
 struct json_object *disk_identity_encode(const struct disk_identity *id);
 int disk_identity_decode(struct json_object *o, struct disk_identity *ret, struct err *e);
 
