@@ -9,14 +9,19 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "common/auto.h"
 #include "common/check.h"
 #include "common/json.h"
 #include "tests/unit/expect.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/virtio-machine.h"
+#include "vmm/kvm.h"
 
 /* ---- cases ----------------------------------------------------------------------------- */
 
@@ -278,6 +283,54 @@ static void held_at_any_moment(void)
         machine_fini(&m);
 }
 
+/* A bus with KVM behind it, for as long as kvm is there. */
+static bool machine_with_kvm(struct machine *m, struct kvm *kvm)
+{
+        struct err e = { 0 };
+
+        machine_init(m);
+        if (kvm_open(kvm, &e) < 0) {
+                printf("left out: %s\n", e.text);
+                machine_fini(m);
+                return false;
+        }
+        CU_ASSERT_EQUAL_FATAL(kvm_create(kvm, &m->ram, 1, &e), 0);
+        virtio_bus_free(m->bus);
+        m->kvm = kvm;
+        machine_bus(m);
+        virtio_bus_release(m->bus);
+        return true;
+}
+
+/* Somebody has the doorbell's address already, so that KVM refuses it, but not the interrupt
+ * that comes before. */
+static void starts_after_kvm_refused(void)
+{
+        AUTO_FD other = eventfd(0, EFD_CLOEXEC);
+        struct kvm_ioeventfd bell = {
+                .addr = virtio_window_gpa(0) + VIRTIO_MMIO_QUEUE_NOTIFY, .len = 4, .fd = other,
+                .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+        };
+        struct kvm kvm = { .dev_fd = -1, .vm_fd = -1 };
+        struct machine m;
+        struct vqguest g;
+
+        if (!machine_with_kvm(&m, &kvm))
+                return;
+        CU_ASSERT_EQUAL_FATAL(ioctl(kvm.vm_fd, KVM_IOEVENTFD, &bell), 0);
+        set_up(&m, 0, &g);
+        CU_ASSERT(comes_to_break(&m));
+        bell.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+        CU_ASSERT_EQUAL_FATAL(ioctl(kvm.vm_fd, KVM_IOEVENTFD, &bell), 0);
+        set_up(&m, 0, &g);
+        ask(&m, 0, &g);
+        CU_ASSERT_EQUAL(answer(&m, 0, &g), 1);
+        CU_ASSERT_EQUAL(m.broken, 1);
+        virtio_bus_free(ptr_take(&m.bus));
+        kvm_close(&kvm);
+        machine_fini(&m);
+}
+
 static CU_TestInfo cases[] = {
         { "says what it is", says_what_it_is },
         { "refuses features it has not", refuses_features_it_has_not },
@@ -288,6 +341,7 @@ static CU_TestInfo cases[] = {
         { "held devices do nothing", held_devices_do_nothing },
         { "a configuration that changes", config_changes },
         { "held at any moment", held_at_any_moment },
+        { "starts after KVM has refused a doorbell", starts_after_kvm_refused },
         CU_TEST_INFO_NULL,
 };
 

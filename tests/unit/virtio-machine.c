@@ -141,7 +141,7 @@ void machine_bus(struct machine *m)
         const struct virtio_bus_ops ops = { .broken = on_broken, .ctx = m };
         struct err e;
 
-        CU_ASSERT_EQUAL_FATAL(virtio_bus_new(NULL, &m->ram, &ops, &m->bus, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(virtio_bus_new(m->kvm, &m->ram, &ops, &m->bus, &e), 0);
         for (unsigned i = 0; i < ARRAY_SIZE(m->c); i++) {
                 m->c[i] = counter_new(i ? "b" : "a");
                 CU_ASSERT_EQUAL_FATAL(virtio_bus_add(m->bus, &m->c[i]->dev, &e), 0);

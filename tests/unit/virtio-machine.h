@@ -32,6 +32,7 @@ struct counter {
 
 struct machine {
         struct ram ram;
+        struct kvm *kvm;                /* NULL = without */
         struct virtio_bus *bus;
         struct counter *c[2];
         _Atomic unsigned broken;

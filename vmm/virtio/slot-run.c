@@ -107,26 +107,51 @@ static void on_kick(void *ctx)
                 s->dev->class->kick(s->dev, k->queue);
 }
 
+static int irqfd(const struct virtio_slot *s, uint32_t flags)
+{
+        const struct kvm_irqfd irq = {
+                .fd = (uint32_t)s->irq_fd, .gsi = virtio_gsi(s->index), .flags = flags,
+        };
+
+        return ioctl(s->bus->kvm->vm_fd, KVM_IRQFD, &irq);
+}
+
+static int ioeventfd(const struct virtio_slot *s, unsigned q, uint32_t flags)
+{
+        const struct kvm_ioeventfd kick = {
+                .addr = virtio_window_gpa(s->index) + VIRTIO_MMIO_QUEUE_NOTIFY,
+                .len = 4, .fd = s->kick_fd[q], .datamatch = q,
+                .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
+        };
+
+        return ioctl(s->bus->kvm->vm_fd, KVM_IOEVENTFD, &kick);
+}
+
+/* What is left with KVM would be in the way of the next start. */
+static void unbind_fds(const struct virtio_slot *s, unsigned nkicks)
+{
+        while (nkicks > 0)
+                (void)ioeventfd(s, --nkicks, KVM_IOEVENTFD_FLAG_DEASSIGN);
+        (void)irqfd(s, KVM_IRQFD_FLAG_DEASSIGN);
+}
+
 /* KVM takes the driver's notifies and our interrupts without an exit from here on. Not
- * before: each costs KVM a grace period, and most devices of most guests are never used. */
+ * before: each costs KVM a grace period, and most devices of most guests are never used. All
+ * of them, or none. */
 static int bind_fds(struct virtio_slot *s, struct err *e)
 {
-        struct kvm *kvm = s->bus->kvm;
-        const struct kvm_irqfd irq = { .fd = (uint32_t)s->irq_fd, .gsi = virtio_gsi(s->index) };
-
-        if (!kvm || s->bound)
+        if (!s->bus->kvm || s->bound)
                 return 0;
-        if (ioctl(kvm->vm_fd, KVM_IRQFD, &irq) < 0)
+        if (irqfd(s, 0) < 0)
                 return err_set(e, errno, "KVM: irqfd of %s", s->dev->name);
         for (unsigned q = 0; q < s->dev->class->nqueues; q++) {
-                const struct kvm_ioeventfd kick = {
-                        .addr = virtio_window_gpa(s->index) + VIRTIO_MMIO_QUEUE_NOTIFY,
-                        .len = 4, .fd = s->kick_fd[q], .datamatch = q,
-                        .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
-                };
+                if (ioeventfd(s, q, 0) == 0)
+                        continue;
 
-                if (ioctl(kvm->vm_fd, KVM_IOEVENTFD, &kick) < 0)
-                        return err_set(e, errno, "KVM: ioeventfd of %s", s->dev->name);
+                int why = errno;
+
+                unbind_fds(s, q);
+                return err_set(e, why, "KVM: ioeventfd of %s", s->dev->name);
         }
         s->bound = true;
         return 0;
