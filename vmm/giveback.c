@@ -36,7 +36,8 @@
  * itself: the firmware's tables are there, and pages that the monitor writes to.
  */
 #define PAGE_BYTES 4096u
-/* Of one call, with the lock held: 2 ms of small pages. Who holds waits for no more. */
+/* Of one call, with the lock held: 2 ms of small pages. Who holds waits for no more, of each
+ * thread that gives back. */
 #define SLICE_BYTES (32ull << 20)
 
 struct giveback {
@@ -44,9 +45,12 @@ struct giveback {
         const struct ram *ram;
         struct memmap map;
 
-        struct lock lock;
-        unsigned holds                  GUARDED_BY(lock);
-        struct giveback_stats stats     GUARDED_BY(lock);
+        /* Counted up before the lock is asked for: who gives back sees it and leaves the lock
+         * alone, so that who holds waits for the slices that are under way, no others. */
+        _Atomic unsigned holds;
+        struct lock lock;               /* of a slice that goes back */
+
+        _Atomic uint64_t given, deferred, refused;
 };
 
 int giveback_new(const struct ram *ram, struct giveback **ret, struct err *e)
@@ -77,15 +81,15 @@ static uint64_t give_locked(struct giveback *g, uint64_t gpa, uint64_t bytes) RE
 
         ASSERT(IS_ALIGNED(gpa | bytes, PAGE_BYTES));
         if (g->holds) {
-                g->stats.deferred += bytes;
+                g->deferred += bytes;
                 return 0;
         }
         /* no RAM: the VM is ending */
         if (!hva || g->ram->hugetlb || madvise(hva, bytes, MADV_DONTNEED) < 0) {
-                g->stats.refused += bytes;
+                g->refused += bytes;
                 return 0;
         }
-        g->stats.given += bytes;
+        g->given += bytes;
         return bytes;
 }
 
@@ -95,18 +99,15 @@ static uint64_t give(struct giveback *g, uint64_t gpa, uint64_t end_gpa)
 
         for (uint64_t next; gpa < end_gpa; gpa = next) {
                 next = MIN(ALIGN_DOWN(gpa, SLICE_BYTES) + SLICE_BYTES, end_gpa);
+                if (g->holds) {
+                        g->deferred += next - gpa;
+                        continue;
+                }
                 lock_acquire(&g->lock);
                 given += give_locked(g, gpa, next - gpa);
                 lock_release(&g->lock);
         }
         return given;
-}
-
-static void refuse(struct giveback *g, uint64_t bytes)
-{
-        lock_acquire(&g->lock);
-        g->stats.refused += bytes;
-        lock_release(&g->lock);
 }
 
 uint64_t giveback_pages(struct giveback *g, uint64_t gpa, uint64_t bytes)
@@ -126,7 +127,7 @@ uint64_t giveback_pages(struct giveback *g, uint64_t gpa, uint64_t bytes)
                 ours += to - from;
         }
         if (bytes > ours)
-                refuse(g, bytes - ours);
+                g->refused += bytes - ours;
         return given;
 }
 
@@ -134,8 +135,8 @@ void giveback_hold(struct giveback *g)
 {
         if (!g)
                 return;
-        lock_acquire(&g->lock);
         g->holds++;
+        lock_acquire(&g->lock);         /* INV-STAYS: what is under way is done */
         lock_release(&g->lock);
 }
 
@@ -143,15 +144,11 @@ void giveback_release(struct giveback *g)
 {
         if (!g)
                 return;
-        lock_acquire(&g->lock);
         ASSERT(g->holds > 0);
         g->holds--;
-        lock_release(&g->lock);
 }
 
 void giveback_stats(struct giveback *g, struct giveback_stats *ret)
 {
-        lock_acquire(&g->lock);
-        *ret = g->stats;
-        lock_release(&g->lock);
+        *ret = (struct giveback_stats){ g->given, g->deferred, g->refused };
 }
