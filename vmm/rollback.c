@@ -30,7 +30,8 @@
  *               says so. Rolling back again heals that: nothing depends on what was before.
  *
  * Meanwhile nobody else changes the VM (vm_is_free). A guest that ends before its vCPUs
- * have parked is halted first and lives again afterwards.
+ * have parked lives again afterwards: if it crashed it is halted first, if it switched its
+ * machine off or reset it the VM ends only if the rollback fails.
  */
 #define PAUSE_WAIT_NS (10 * NS_PER_SEC)
 /* one that is to be given up waits no longer than this */
@@ -292,6 +293,7 @@ int rollback_start(struct vm *vm, const struct rollback_request *request,
         /* one that waits for a page would run */
         b->stay_paused = request->paused || (vm->state == VM_PAUSED && !vm->waits_for_memory);
         b->start_ns = clock_now_ns();
+        vm->ends_unless_rolled_back = false;
         vm->rollback = b;
         rc = pthread_create(&b->thread, NULL, rollback_thread, b);
         if (rc) {
@@ -324,6 +326,8 @@ static void go_on_or_halt(struct rollback *b)
                 err_in(&b->err, b->rc, "it failed half way: try again, or stop the VM and revert "
                        "'%s'", vm->snapshot.path);
                 vm_halt(vm, b->err.text);
+        } else if (vm->ends_unless_rolled_back) {
+                vm_stop_soon(vm);               /* once its client was told */
         } else if (b->pause_ns && vm->state == VM_RUNNING) {
                 /* a call on a vCPU that is not parked would wait for its page */
                 if (vcpus_paused(vm->vcpus))

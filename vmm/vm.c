@@ -125,6 +125,16 @@ static void on_retry(evutil_socket_t fd, short what, void *ctx)
         }
 }
 
+/* One that is being rolled back has yet to see whether that life of it was the last: what
+ * it posts before it goes on is of the life before. */
+static void end_guest(struct vm *vm)
+{
+        if (vm->rollback)
+                vm->ends_unless_rolled_back = true;
+        else
+                vm_stop(vm);
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *ctx)
 {
         struct vm *vm = ctx;
@@ -136,6 +146,8 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
 
         unsigned posted = atomic_exchange(&vm->posted, 0);
 
+        if (posted & (VM_POST_POWER_OFF | VM_POST_RESET))
+                end_guest(vm);
         if (posted & VM_POST_SAVE)
                 save_finish(vm);
         if (posted & VM_POST_CLONE)
@@ -151,8 +163,6 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
                 recorder_finish(vm->recorder);
         if (posted & VM_POST_INPUT)
                 console_input_room(vm->console);
-        if (posted & (VM_POST_POWER_OFF | VM_POST_RESET))
-                vm_stop(vm);
 }
 
 static void on_signal(evutil_socket_t signo, short what, void *ctx)

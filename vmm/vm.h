@@ -115,6 +115,7 @@ struct vm {
         char problem[ERR_TEXT_MAX + 64]; /* why it is PAUSED or HALTED without being asked */
         bool waits_for_memory;          /* PAUSED by a page that cannot be loaded; it goes
                                            on by itself once it can */
+        bool ends_unless_rolled_back;   /* the guest did, while a rollback is under way */
         bool stopping;                  /* vm_stop_soon() was called */
         bool leaving;                   /* the loop is about to end */
         bool console_is_terminal;
