@@ -362,6 +362,9 @@ void save_finish(struct vm *vm)
 
 int save_cancel(struct vm *vm, const char *path, struct err *e)
 {
+        if (!vm->save && (vm->rollback || vm->clone))
+                return err_msg(e, EBUSY, "VM '%s' is not being saved but %s: wait until that is "
+                               "done", vm->name, vm->rollback ? "rolled back" : "cloned");
         if (!vm->save)
                 return err_msg(e, ENODATA, "VM '%s' is not being saved", vm->name);
         if (path && strcmp(path, vm->save->request.path))

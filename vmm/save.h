@@ -46,7 +46,7 @@ int save_start(struct vm *vm, const struct save_request *request, save_done_fn *
 void save_finish(struct vm *vm);
 /* The save in progress ends soon, with done(-ECANCELED), and leaves nothing behind; one
  * that is being published is not held up. path: only a save to that one; NULL = any.
- * -ENODATA: there is none such. */
+ * -ENODATA: there is none such; -EBUSY: nor anything else that can be cancelled. */
 int save_cancel(struct vm *vm, const char *path, struct err *e);
 /* Cancels and joins; done() is not called. */
 void save_abort(struct vm *vm);

@@ -160,6 +160,7 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_str(o, "state", state_names[vm->state]);
         put_save(vm, o);
         json_put_bool(o, "cloning", vm->clone != NULL);
+        json_put_bool(o, "rolling_back", vm->rollback != NULL);
         if (vm->clone_of[0])
                 json_put_str(o, "clone_of", vm->clone_of);
         json_put_u64(o, "pid", (uint64_t)getpid());
