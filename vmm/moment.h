@@ -29,7 +29,7 @@ struct moment_options {
         bool live;                      /* if it can be done here */
         bool ends;                      /* the guest is not to go on after moment_over() */
         uint64_t staging_bytes;         /* ramguard.h */
-        /* asked now and then while vCPUs are waited for; true = give up */
+        /* asked now and then while vCPUs and the page server are waited for; true = give up */
         bool (*cancelled)(void *ctx);
         /* while the guest stands still, its state has been read; NULL = nothing */
         int (*standing)(void *ctx, struct err *e);

@@ -40,6 +40,8 @@
 #define DAEMON_WAIT_NS (500 * NS_PER_MS)
 #define DAEMON_LOOK_MS 10
 #define REFRESH_WAIT_NS (200 * NS_PER_MS)
+/* who gives up waiting for a lease is heard after that */
+#define LEASE_STEP_NS (100 * NS_PER_MS)
 
 static int keep_options(struct pager *p, const struct pager_options *o, struct err *e)
 {
@@ -380,12 +382,24 @@ const struct stripes *pager_stripes(const struct pager *p)
         return &p->stripes;
 }
 
-int pager_lease(struct pager *p, uint64_t deadline_ns, struct err *e)
+static int await_lease(struct pager *p, const struct pager_patience *w, struct err *e)
+{
+        int rc;
+
+        do
+                rc = lease_await(&p->lease, MIN(clock_now_ns() + LEASE_STEP_NS, w->deadline_ns),
+                                 e);
+        while (rc == -ETIMEDOUT && clock_now_ns() < w->deadline_ns &&
+               !(w->cancelled && w->cancelled(w->ctx)));
+        return rc;
+}
+
+int pager_lease(struct pager *p, const struct pager_patience *patience, struct err *e)
 {
         lease_begin(&p->lease);
         ring(p);
 
-        int rc = lease_await(&p->lease, deadline_ns, e);
+        int rc = await_lease(p, patience, e);
 
         if (rc < 0)
                 lease_end(&p->lease, &p->stripes);

@@ -82,10 +82,17 @@ int pager_record(struct pager *p, void **ret, size_t *ret_bytes, struct err *e);
 
 /* RAM's userfaultfds; constant from pager_start() on, closed by pager_free(). */
 const struct stripes *pager_stripes(const struct pager *p);
+struct pager_patience {
+        uint64_t deadline_ns;           /* clock_now_ns */
+        /* asked now and then while the server is waited for; true = give up. NULL = never */
+        bool (*cancelled)(void *ctx);
+        void *ctx;
+};
+
 /* From its return on the caller is their only reader, whatever becomes of the server, until
- * pager_lease_end(); -ETIMEDOUT at deadline_ns (clock_now_ns), and there is no lease then.
+ * pager_lease_end(); -ETIMEDOUT when patience has an end, and there is no lease then.
  * A message may come twice: its thread was woken for another reason. */
-int pager_lease(struct pager *p, uint64_t deadline_ns, struct err *e);
+int pager_lease(struct pager *p, const struct pager_patience *patience, struct err *e);
 /* Any thread that reads them: the addresses of missing pages. Waits for nobody, touches no
  * guest memory. */
 void pager_pass(struct pager *p, const uint64_t *hva, size_t n);

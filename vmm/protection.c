@@ -31,6 +31,10 @@ static int begin_own(struct protection *p, const struct ram *ram, struct err *e)
         bool file = ram->hugetlb || ram->of_file;
         int rc = uffd_open(file ? UFFD_PROTECT_FILE : UFFD_PROTECT_ANONYMOUS, &p->own_fd, e);
 
+        if (rc == -ENOTSUP)
+                return err_msg(e, ENOTSUP, "this kernel cannot watch writes into %s: Linux %s is "
+                               "needed", file ? "huge pages, nor into a clone's memory" : "memory",
+                               file ? "5.19" : "5.7");
         if (rc < 0)
                 return rc;
         p->regions = p->own_region;
@@ -49,9 +53,9 @@ static int begin_own(struct protection *p, const struct ram *ram, struct err *e)
         return 0;
 }
 
-static int begin_leased(struct protection *p, struct pager *pager, struct err *e)
+static int begin_leased(struct protection *p, const struct protection_options *o, struct err *e)
 {
-        const struct stripes *s = pager_stripes(pager);
+        const struct stripes *s = pager_stripes(o->pager);
 
         if (!s->can_protect)
                 return err_msg(e, ENOTSUP, "this kernel cannot watch writes into memory that a "
@@ -64,11 +68,15 @@ static int begin_leased(struct protection *p, struct pager *pager, struct err *e
                         return rc;
         }
 
-        int rc = pager_lease(pager, clock_now_ns() + LEASE_WAIT_NS, e);
+        const struct pager_patience patience = {
+                .deadline_ns = clock_now_ns() + LEASE_WAIT_NS, .cancelled = o->cancelled,
+                .ctx = o->ctx,
+        };
+        int rc = pager_lease(o->pager, &patience, e);
 
         if (rc < 0)
                 return rc;
-        p->leased = pager;
+        p->leased = o->pager;
         p->regions = s->regions;
         p->nregions = s->nregions;
         p->fds = s->uffds;
@@ -76,8 +84,7 @@ static int begin_leased(struct protection *p, struct pager *pager, struct err *e
         return 0;
 }
 
-int protection_begin(const struct ram *ram, struct pager *pager, struct protection **ret,
-                     struct err *e)
+int protection_begin(const struct protection_options *o, struct protection **ret, struct err *e)
 {
         struct protection *p = calloc(1, sizeof(*p));
 
@@ -85,7 +92,7 @@ int protection_begin(const struct ram *ram, struct pager *pager, struct protecti
                 return err_msg(e, ENOMEM, "no memory to watch guest RAM");
         p->own_fd = -1;
 
-        int rc = pager ? begin_leased(p, pager, e) : begin_own(p, ram, e);
+        int rc = o->pager ? begin_leased(p, o, e) : begin_own(p, o->ram, e);
 
         if (rc < 0)
                 protection_end(p);

@@ -26,10 +26,17 @@
 struct pager;
 struct protection;
 
-/* RAM is mapped; pager NULL = nobody serves it. -ENOTSUP, -EPERM and the like: this
- * kernel or user cannot, the sentence says what is missing. The guest may run. */
-int protection_begin(const struct ram *ram, struct pager *pager, struct protection **ret,
-                     struct err *e);
+struct protection_options {
+        const struct ram *ram;          /* mapped */
+        struct pager *pager;            /* NULL = nobody serves it */
+        /* asked now and then while the page server is waited for; true = give up. NULL = never */
+        bool (*cancelled)(void *ctx);
+        void *ctx;
+};
+
+/* The guest may run. -ENOTSUP, -EPERM and the like: this kernel or user cannot, the sentence
+ * says what is missing. */
+int protection_begin(const struct protection_options *o, struct protection **ret, struct err *e);
 /* Nothing is protected any more, whoever waited for it goes on. NULL is allowed. */
 void protection_end(struct protection *p);
 

@@ -110,6 +110,9 @@ static unsigned threads_for(const struct ramguard_options *o)
 
 static int build(struct ramguard *g, const struct ramguard_options *o, struct err *e)
 {
+        const struct protection_options protection = {
+                .ram = o->ram, .pager = o->pager, .cancelled = o->cancelled, .ctx = o->ctx,
+        };
         int rc = ownmap_new(o->ram, &g->own, e);
 
         if (rc == 0)
@@ -117,7 +120,7 @@ static int build(struct ramguard *g, const struct ramguard_options *o, struct er
         if (rc == 0)
                 rc = make_staging(g, staging_bytes(o), e);
         if (rc == 0)
-                rc = protection_begin(o->ram, o->pager, &g->protection, e);
+                rc = protection_begin(&protection, &g->protection, e);
         if (rc == 0)
                 rc = cut_slices(g, e);
         if (rc == 0)

@@ -8,6 +8,7 @@
 #ifndef VMM_RAMGUARD_H
 #define VMM_RAMGUARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -25,6 +26,9 @@ struct ramguard_options {
         uint64_t staging_bytes;         /* for pages that are copied aside; 0 = an eighth of
                                            RAM, within RAMGUARD_STAGING_MIN and _MAX, but at
                                            most half of the memory that is left */
+        /* asked now and then while the page server is waited for; true = give up. NULL = never */
+        bool (*cancelled)(void *ctx);
+        void *ctx;
 };
 
 #define RAMGUARD_STAGING_MIN (64ull << 20)

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Goal: kill -9 of a VM's page server in the middle of its save harms neither the guest
-#       nor the save.
+#       nor the save; while one that hangs is waited for, a save can be cancelled and the VM
+#       stopped at once.
 # Method: a guest whose revert is still filling, in both lanes; its server killed at the
-#         start, in the middle and towards the end of a save to a slow disk.
+#         start, in the middle and towards the end of a save to a slow disk; SIGSTOP.
 # shellcheck source=tests/flow/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_kvm
@@ -41,3 +42,27 @@ for lane in shared copy; do
         stop vm3
         rm "$work/vm3.txt"
 done
+
+# its place as reader of the userfaultfds is waited for, 5 s long
+# at_once ORDER...
+at_once() {
+        _from=$(date +%s%N)
+        "$@" || die "$*"
+        _ms=$((($(date +%s%N) - _from) / 1000000))
+        [ $_ms -lt 4000 ] || die "'$*' took $_ms ms beside a page server that hangs"
+}
+revert vm4 "$files/first.qcow2" --postcopy --prefetch off --lane copy
+within 60 has_ticks "$work/vm4.txt" || die "vm4 does not run"
+server=$(server_pid vm4)
+kill -STOP "$server"
+save_slowly vm4 "$files/third.qcow2"
+at_once "$vmm" cancel vm4
+! wait $client || die "a save without its reader's place"
+kill -CONT "$server"
+passes_again "$work/vm4.txt" 1
+kill -STOP "$server"
+save_slowly vm4 "$files/third.qcow2"
+at_once "$vmm" stop vm4
+! wait $client || die "a save of a VM that was stopped"
+[ ! -e "$files/third.qcow2" ] || die "a save that was given up left its file"
+kill -CONT "$server"

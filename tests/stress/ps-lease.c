@@ -37,9 +37,10 @@
 
 static void lease(struct vm *vm)
 {
+        const struct pager_patience patience = { .deadline_ns = clock_now_ns() + PATIENCE_NS };
         struct err e;
 
-        MUST(pager_lease(vm->pager, clock_now_ns() + PATIENCE_NS, &e), &e);
+        MUST(pager_lease(vm->pager, &patience, &e), &e);
 }
 
 static void protect_all(struct vm *vm, bool on)
@@ -230,12 +231,31 @@ static void stop_server(pid_t pid)
         TEST(waitid(P_PID, (id_t)pid, &si, WSTOPPED | WNOWAIT) == 0);
 }
 
+static bool gives_up(void *ctx)
+{
+        (void)ctx;
+        return true;
+}
+
+/* The server is stopped: until the deadline, or until the caller gives up. */
+static void no_lease(struct vm *vm)
+{
+        struct pager_patience patience = { .deadline_ns = clock_now_ns() + 100 * NS_PER_MS };
+        struct err e;
+
+        TEST(pager_lease(vm->pager, &patience, &e) == -ETIMEDOUT);
+        TEST(strstr(e.text, "page server"));
+        patience.deadline_ns = clock_now_ns() + PATIENCE_NS;
+        patience.cancelled = gives_up;
+        TEST(pager_lease(vm->pager, &patience, &e) == -ETIMEDOUT);
+        TEST(clock_now_ns() < patience.deadline_ns);
+}
+
 /* It is stopped, so that nothing is taken: what does not fit is faulted anew. */
 static void slow_server(void)
 {
         struct vm vm;
         struct touch t;
-        struct err e;
         bool write;
 
         vm_up(&vm, PS_LANE_COPY, 0);
@@ -252,8 +272,7 @@ static void slow_server(void)
                 pager_pass(vm.pager, many, ARRAY_SIZE(many));
         TEST(read_one(&vm, &write) == hva && !write);
         pager_lease_end(vm.pager);
-        TEST(pager_lease(vm.pager, clock_now_ns() + 100 * NS_PER_MS, &e) == -ETIMEDOUT);
-        TEST(strstr(e.text, "page server"));
+        no_lease(&vm);
         TEST(kill(vm_server_pid(), SIGCONT) == 0);
         touch_join(&t);
         lease(&vm);
