@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -59,18 +61,28 @@ bool clone_door_gone(const struct clone_door *d)
         return poll(&p, 1, 0) > 0;      /* also POLLHUP and POLLERR */
 }
 
-static int check_lent(int fd, int number, struct err *e)
+/* As what has not been opened (O_PATH) shows: a file in memory that has no name, and is empty. */
+static bool may_be_memfd(int fd)
+{
+        struct statfs fs;
+        struct stat st;
+
+        return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && fstat(fd, &st) == 0 &&
+               S_ISREG(st.st_mode) && st.st_nlink == 0 && !st.st_size && !st.st_blocks;
+}
+
+static bool has_no_seals(int fd)
 {
         /* set at birth by newer kernels, and about execution only */
         const int harmless = 0x20;      /* F_SEAL_EXEC */
         int seals = fcntl(fd, F_GET_SEALS);
-        struct stat st;
 
-        if (seals < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (seals & ~harmless) ||
-            st.st_size || st.st_blocks)
-                return err_msg(e, EINVAL, "descriptor %d is not an empty memfd without seals",
-                               number);
-        return 0;
+        return seals >= 0 && !(seals & ~harmless);
+}
+
+static int not_lent(int number, struct err *e)
+{
+        return err_msg(e, EINVAL, "descriptor %d is not an empty memfd without seals", number);
 }
 
 int clone_door_borrow(const struct clone_door *d, int number, int *ret_fd, struct err *e)
@@ -79,15 +91,22 @@ int clone_door_borrow(const struct clone_door *d, int number, int *ret_fd, struc
 
         snprintf(path, sizeof(path), "fd/%d", number);
 
-        AUTO_FD fd = openat(d->process, path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        AUTO_FD seen = openat(d->process, path, O_PATH | O_CLOEXEC);
 
-        if (fd < 0)
+        if (seen < 0)
                 return err_set(e, errno, "open descriptor %d of who wants to clone this VM",
                                number);
+        if (!may_be_memfd(seen))
+                return not_lent(number, e);
+        /* the very file that was looked at, whatever the client has there by now */
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", seen);
 
-        int rc = check_lent(fd, number, e);
+        AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
-        if (rc == 0)
-                *ret_fd = fd_take(&fd);
-        return rc;
+        if (fd < 0)
+                return err_set(e, errno, "open a memfd of who wants to clone this VM");
+        if (!has_no_seals(fd))
+                return not_lent(number, e);
+        *ret_fd = fd_take(&fd);
+        return 0;
 }

@@ -7,7 +7,8 @@
  * there after its folder in /proc was opened, no other has got its number meanwhile.
  *
  * What is lent is checked here, once: a memfd, empty, without any seal. So a file of
- * somebody else's, a device or memory that others may change under us is not written to.
+ * somebody else's, a device or memory that others may change under us is not written to;
+ * and what is no file in memory is not even opened, which some things would notice.
  *
  * Ownership: in place. Threads: one at a time.
  */

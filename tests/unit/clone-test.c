@@ -4,6 +4,8 @@
  * Method: this process as its own client, over a socket pair; tables of what is refused. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -100,8 +102,8 @@ static const struct {
         { "a memfd that cannot be sealed", lend_unsealable, -EINVAL },
         { "a plain file", lend_file, -EINVAL },
         { "a device", lend_device, -EINVAL },
-        { "a folder", lend_folder, -EISDIR },
-        { "a socket", lend_socket, -ENXIO },
+        { "a folder", lend_folder, -EINVAL },
+        { "a socket", lend_socket, -EINVAL },
 };
 
 static void open_door(int pair[2], struct clone_door *d)
@@ -131,6 +133,29 @@ static void borrowing(void)
         close(pair[0]);
         close(pair[1]);
         CU_ASSERT_EQUAL(expect_open_fds(), fds);
+}
+
+/* Whoever opens a pipe for writing hangs up when he closes it: its reader can tell. */
+static void what_is_no_memory_is_not_opened(void)
+{
+        AUTO_FD got = -1;
+        struct clone_door d;
+        char path[64];
+        int pair[2];
+
+        snprintf(path, sizeof(path), "/tmp/clone-test.%d", getpid());
+        CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+
+        AUTO_FD fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        struct pollfd reader = { .fd = fd, .events = POLLIN };
+
+        CU_ASSERT_EQUAL(unlink(path), 0);
+        open_door(pair, &d);
+        CU_ASSERT_EQUAL(clone_door_borrow(&d, fd, &got, NULL), -EINVAL);
+        CU_ASSERT_EQUAL(poll(&reader, 1, 0), 0);
+        clone_door_close(&d);
+        close(pair[0]);
+        close(pair[1]);
 }
 
 /* what is borrowed is the client's memory, by a descriptor of our own */
@@ -300,6 +325,7 @@ static void handed_out_files(void)
 
 static const CU_TestInfo cases[] = {
         { "what may be borrowed", borrowing },
+        { "what is no memory is not opened", what_is_no_memory_is_not_opened },
         { "what is borrowed is the client's", the_same_memory },
         { "a client that goes", client_gone },
         { "no client at all", no_client },
