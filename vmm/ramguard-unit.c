@@ -2,14 +2,18 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "vmm/ramguard-priv.h"
 
 /* What becomes of a unit: held, copied aside for a writer, copied out for the image. */
 
 #define HALF_BYTES (1u << 20)
 #define BOTH_HALVES 3u
+/* of one who waits for a unit, before he sleeps */
+#define YIELDS 8
 
 static struct guard_unit unit_at(const struct ramguard *g, uint64_t gpa)
 {
@@ -141,6 +145,18 @@ int guard_hold(struct ramguard *g, const struct guard_slice *slice, struct err *
 
 /* ---- claims ---------------------------------------------------------------------- */
 
+/* Who has a unit may have a lower priority than who waits for it, and copies for some 100 us:
+ * one who only yields takes his CPU all the while. */
+static void stand_back(unsigned tries)
+{
+        static const struct timespec nap = { .tv_nsec = 50 * NS_PER_US };
+
+        if (tries < YIELDS)
+                sched_yield();
+        else
+                nanosleep(&nap, NULL);
+}
+
 /* INV-WOKEN: a unit that was copied is no longer BUSY before its protection is lifted. Who
  *            finds it BUSY need do nothing: his message was there before the lift, which wakes
  *            its thread. Who comes later lifts it himself, as often as he likes. So whoever
@@ -151,13 +167,13 @@ int guard_hold(struct ramguard *g, const struct guard_slice *slice, struct err *
  * NONE or GONE. Whoever has it is waited for: he copies, and waits for nobody. */
 static enum guard_state claim(struct ramguard *g, const struct guard_unit *u)
 {
-        for (;;) {
+        for (unsigned tries = 0;; tries++) {
                 uint8_t was = state_of(g, u);
 
                 if (was == UNIT_NONE || was == UNIT_GONE)
                         return was;
                 if (was == UNIT_BUSY)
-                        sched_yield();
+                        stand_back(tries);
                 else if (atomic_compare_exchange_weak(&g->state[u->index], &was, UNIT_BUSY))
                         return was;
         }
