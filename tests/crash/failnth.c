@@ -8,6 +8,7 @@
  *   FAILNTH_HINTS    set: fallocate and sync_file_range count too, though nothing
  *                    depends on them
  *   FAILNTH_SLOW=MS  every call takes so much longer
+ *   FAILNTH_SLOW_READS=MS  so does every pread, which is not counted
  *   FAILNTH_LOG      a file to which the name of every call is appended
  *
  * Counted: pwrite, pwritev, fdatasync, fsync, linkat, renameat, renameat2,
@@ -49,16 +50,21 @@ static void note(const char *name)
         close(fd);
 }
 
+static void dawdle(const char *variable)
+{
+        const char *ms = getenv(variable);
+
+        if (ms)
+                usleep(1000 * (useconds_t)strtoul(ms, NULL, 10));
+}
+
 /* -1 and errno when this call is to fail */
 static int hit(const char *name)
 {
         const char *mode = getenv("FAILNTH_MODE");
 
-        const char *slow = getenv("FAILNTH_SLOW");
-
         note(name);
-        if (slow)
-                usleep(1000 * (useconds_t)strtoul(slow, NULL, 10));
+        dawdle("FAILNTH_SLOW");
         if (++calls != wanted())
                 return 0;
         if (mode && strcmp(mode, "kill") == 0)
@@ -87,6 +93,18 @@ ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
 ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at)
 {
         return hit("pwritev") ? -1 : REAL(pwritev64)(fd, v, n, at);
+}
+
+ssize_t pread(int fd, void *buf, size_t n, off_t at)
+{
+        dawdle("FAILNTH_SLOW_READS");
+        return REAL(pread)(fd, buf, n, at);
+}
+
+ssize_t pread64(int fd, void *buf, size_t n, off64_t at)
+{
+        dawdle("FAILNTH_SLOW_READS");
+        return REAL(pread64)(fd, buf, n, at);
 }
 
 int fdatasync(int fd)

@@ -122,7 +122,7 @@ while [ $n -lt "${ROLLBACKS:-25}" ]; do
         back shared --tag one
 done
 exactly shared one
-echo "100 rollbacks; the last one:"
+echo "$n rollbacks; the last one:"
 cat "$work/back.json"
 runs_on "$work/clone.txt"
 passes_again "$work/clone.txt" 1
