@@ -23,6 +23,11 @@
  * A connection whose time is up, or who says more than any request may, is shut down, not
  * freed: evhttp is told that its time is up and does the rest. When all places are taken we
  * do not accept; the kernel keeps those who come, and refuses them when its queue is full.
+ *
+ * INV-STUFFED: no connection whose input is full waits for more. libevent would call evhttp
+ *              again and again, which waits for the end of a line, and would not look at the
+ *              socket any more. No request that is allowed fills the input; who does is seen
+ *              by his bytes and ended in the same turn of the loop.
  */
 
 /* while all places are taken, and else: for what is overdue, and to accept again
@@ -65,11 +70,15 @@ static void drop_done(struct http_conns *c)
         }
 }
 
-/* No request that is allowed fills the input. libevent would call evhttp again and again
- * then, which waits for the end of a line, and would not look at the socket any more. */
+/* INV-STUFFED. While evhttp writes an answer it has no use for input, and does not ask for it. */
 static bool is_stuffed(const struct http_conns *c, const struct conn *conn)
 {
-        return evbuffer_get_length(bufferevent_get_input(conn->bev)) >= c->limits.input_bytes;
+        bufferevent_data_cb readable, writable;
+        bufferevent_event_cb event;
+
+        bufferevent_getcb(conn->bev, &readable, &writable, &event, NULL);
+        return readable &&
+               evbuffer_get_length(bufferevent_get_input(conn->bev)) >= c->limits.input_bytes;
 }
 
 static void end_overdue(struct http_conns *c, uint64_t now_ns)
@@ -112,6 +121,15 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
         look_again(c);
 }
 
+static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, void *arg)
+{
+        struct http_conns *c = arg;
+
+        (void)info;
+        if (evbuffer_get_length(in) >= c->limits.input_bytes)
+                event_active(c->look, EV_TIMEOUT, 0);
+}
+
 static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 {
         struct http_conns *c = arg;
@@ -124,6 +142,8 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 
         if (!bev)
                 return NULL;
+        /* without memory for it the look of each second finds who fills it */
+        (void)evbuffer_add_cb(bufferevent_get_input(bev), on_input, c);
         bufferevent_setwatermark(bev, EV_READ, 0, c->limits.input_bytes);
         bufferevent_incref(bev);
         c->conn[c->n++] = (struct conn){ .bev = bev, .end_ns = end_of_time(c) };
@@ -168,6 +188,7 @@ static void set_end(struct http_conns *c, const struct bufferevent *bev, uint64_
 void http_conns_hold(struct http_conns *c, struct bufferevent *bev)
 {
         set_end(c, bev, HELD);
+        bufferevent_set_timeouts(bev, NULL, NULL);
 }
 
 void http_conns_release(struct http_conns *c, struct bufferevent *bev)

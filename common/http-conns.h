@@ -32,8 +32,8 @@ int http_conns_new(struct event_base *base, struct evhttp *evhttp, int fd,
                    struct err *e);
 void http_conns_free(struct http_conns *c);
 
-/* The time that we take to answer is not the client's: its own stands still from hold() to
- * release(), which begins it anew. */
+/* The time that we take to answer is not the client's, nor is its silence meanwhile: both of its
+ * limits end with hold(), and release() gives it all of its time to take the answer. */
 void http_conns_hold(struct http_conns *c, struct bufferevent *bev);
 void http_conns_release(struct http_conns *c, struct bufferevent *bev);
 

@@ -1,27 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* requests that are answered later */
-#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/event.h>
-#include <event2/util.h>
-#include <sys/socket.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/hangup.h"
 #include "common/json.h"
 #include "vmm/control-priv.h"
 #include "vmm/vm.h"
 
 /* Theory of operation
  *
- * How a client that hangs up is noticed: evhttp does not read from a connection whose
- * request has no answer yet, so it learns of its end only when it writes. Once the first
- * part of an answer is out it reads again, drops what comes and tells of the end by
- * on_closed(). Before that, and for answers in one piece, an event of our own looks at the
- * connection without taking anything from it (on_readable); evhttp must not, for it ends
- * the process when it reads a byte before the answer. A client that sends more before it
- * has its answer is not watched any further.
+ * How a client that hangs up is noticed: once the first part of an answer is out evhttp reads
+ * again, and tells of the end by on_closed(). Before that, and for answers in one piece, it
+ * does not, and common/hangup.h looks; evhttp must not read, for it ends the process when it
+ * reads a byte before the answer.
  *
  * evhttp lets go of the request when it closes the connection under it: answering it
  * afterwards only frees it.
@@ -49,14 +43,9 @@ static void on_closed(struct evhttp_connection *connection, void *ctx)
         tell_gone(ctx);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *ctx)
+static void on_hangup(void *ctx)
 {
-        char byte;
-        ssize_t n = recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
-
-        (void)what;
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-                tell_gone(ctx);
+        tell_gone(ctx);
 }
 
 static void begin(struct pending *p, struct evhttp_request *http, pending_gone_fn *gone)
@@ -64,6 +53,7 @@ static void begin(struct pending *p, struct evhttp_request *http, pending_gone_f
         ASSERT(!p->http);
         p->http = http;
         p->gone = gone;
+        http_conns_hold(p->control->conns, connection_of(p));
         evhttp_connection_set_closecb(evhttp_request_get_connection(http), on_closed, p);
 }
 
@@ -72,10 +62,11 @@ static void end(struct pending *p)
 {
         struct evhttp_connection *c = evhttp_request_get_connection(p->http);
 
-        if (c)
+        if (c) {
                 evhttp_connection_set_closecb(c, NULL, NULL);
-        if (p->hangup)
-                event_free(ptr_take(&p->hangup));
+                http_conns_release(p->control->conns, connection_of(p));
+        }
+        hangup_free(ptr_take(&p->hangup));
         p->in_parts = false;
         p->http = NULL;
 }
@@ -83,13 +74,9 @@ static void end(struct pending *p)
 void pending_wait(struct pending *p, struct evhttp_request *http, pending_gone_fn *gone)
 {
         begin(p, http, gone);
-        if (!gone)
-                return;
-        /* without memory for it the client is waited for, whether it is there or not */
-        p->hangup = event_new(p->control->vm->base, bufferevent_getfd(connection_of(p)), EV_READ,
-                              on_readable, p);
-        if (p->hangup)
-                event_add(p->hangup, NULL);
+        if (gone)
+                p->hangup = hangup_new(p->control->vm->base, bufferevent_getfd(connection_of(p)),
+                                       on_hangup, p);
 }
 
 void pending_wait_in_parts(struct pending *p, struct evhttp_request *http,
@@ -97,9 +84,7 @@ void pending_wait_in_parts(struct pending *p, struct evhttp_request *http,
 {
         begin(p, http, gone);
         p->in_parts = true;
-        bufferevent_setwatermark(connection_of(p), EV_READ, 0, CONTROL_BODY_MAX);
-        evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Type",
-                          "application/x-ndjson");
+        control_add_headers(http, "application/x-ndjson");
         evhttp_send_reply_start(http, HTTP_OK, NULL);
 }
 

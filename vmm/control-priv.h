@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/http-conns.h"
 #include "vmm/control.h"
 
 /* The client closed its connection and waits no more. */
@@ -22,13 +23,15 @@ struct pending {
         struct control *control;
         struct evhttp_request *http;    /* NULL = none */
         pending_gone_fn *gone;          /* NULL = its work goes on without a client */
-        struct event *hangup;           /* while no part was sent */
+        struct hangup *hangup;          /* while no part was sent */
         bool in_parts;
 };
 
 struct control {
         struct vm *vm;
+        int fd;                         /* listens */
         struct evhttp *http;
+        struct http_conns *conns;
         struct pending save;
         struct pending cancel;
         struct pending record;
@@ -46,6 +49,8 @@ struct request {
 
 void control_reply(struct control *c, struct evhttp_request *http, int status,
                    struct json_object *o);
+/* of every answer: one request for each connection */
+void control_add_headers(struct evhttp_request *http, const char *type);
 /* of an answer, before its last byte is sent */
 void control_before_end(struct control *c, struct evhttp_request *http);
 /* {} on success */

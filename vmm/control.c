@@ -38,14 +38,21 @@ void control_before_end(struct control *c, struct evhttp_request *http)
                 evhttp_request_set_on_complete_cb(http, on_answered, c->vm);
 }
 
+void control_add_headers(struct evhttp_request *http, const char *type)
+{
+        struct evkeyvalq *headers = evhttp_request_get_output_headers(http);
+
+        evhttp_add_header(headers, "Content-Type", type);
+        evhttp_add_header(headers, "Connection", "close");
+}
+
 void control_reply(struct control *c, struct evhttp_request *http, int status,
                    struct json_object *o)
 {
         struct evbuffer *buf = evbuffer_new();
         const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
 
-        evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Type",
-                          "application/json");
+        control_add_headers(http, "application/json");
         if (buf)
                 evbuffer_add_printf(buf, "%s\n", text);
         control_before_end(c, http);
@@ -286,34 +293,46 @@ static void on_request(struct evhttp_request *http, void *ctx)
                 reply_error(ctx, http, 404, "there is no such path: see vmm(1)");
 }
 
-int control_new(struct vm *vm, const char *socket_path, struct control **ret, struct err *e)
+static int start(struct control *c, const char *socket_path, struct err *e)
 {
-        AUTO_FD fd = -1;
-        int rc = unixsock_listen(socket_path, SOCK_STREAM, &fd, e);
+        static const struct http_conns_limits limits = {
+                .max = CONTROL_CONNS_MAX, .seconds = CONTROL_CONN_SECONDS,
+                .input_bytes = 2 * (CONTROL_BODY_MAX + CONTROL_HEADERS_MAX),
+        };
+        int rc = unixsock_listen(socket_path, SOCK_STREAM, &c->fd, e);
 
         if (rc < 0)
                 return rc;
+        c->http = evhttp_new(c->vm->base);
+        if (!c->http)
+                return err_msg(e, ENOMEM, "no memory for the control socket");
+        evhttp_set_allowed_methods(c->http, EVHTTP_REQ_GET | EVHTTP_REQ_PUT | EVHTTP_REQ_PATCH);
+        evhttp_set_max_body_size(c->http, CONTROL_BODY_MAX);
+        evhttp_set_max_headers_size(c->http, CONTROL_HEADERS_MAX);
+        evhttp_set_timeout(c->http, CONTROL_SILENCE_SECONDS);
+        evhttp_set_gencb(c->http, on_request, c);
+        return http_conns_new(c->vm->base, c->http, c->fd, &limits, &c->conns, e);
+}
 
+int control_new(struct vm *vm, const char *socket_path, struct control **ret, struct err *e)
+{
         struct control *c = calloc(1, sizeof(*c));
 
         if (!c)
                 return err_msg(e, ENOMEM, "no memory for the control socket");
         c->vm = vm;
+        c->fd = -1;
         c->save.control = c->cancel.control = c->record.control = c;
         c->rollback.control = c;
         c->clone.control = c;
-        c->http = evhttp_new(vm->base);
-        if (!c->http || evhttp_accept_socket(c->http, fd) < 0) {
+
+        int rc = start(c, socket_path, e);
+
+        if (rc < 0)
                 control_free(c);
-                return err_msg(e, ENOMEM, "no memory for the control socket");
-        }
-        fd_take(&fd);                   /* evhttp closes it */
-        evhttp_set_allowed_methods(c->http, EVHTTP_REQ_GET | EVHTTP_REQ_PUT | EVHTTP_REQ_PATCH);
-        evhttp_set_max_body_size(c->http, CONTROL_BODY_MAX);
-        evhttp_set_max_headers_size(c->http, CONTROL_HEADERS_MAX);
-        evhttp_set_gencb(c->http, on_request, c);
-        *ret = c;
-        return 0;
+        else
+                *ret = c;
+        return rc;
 }
 
 void control_free(struct control *c)
@@ -326,5 +345,7 @@ void control_free(struct control *c)
         pending_drop(&c->clone);
         if (c->http)
                 evhttp_free(c->http);
+        http_conns_free(c->conns);
+        fd_close(&c->fd);
         free(c);
 }

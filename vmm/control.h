@@ -26,7 +26,9 @@
  *                            see clone.h; answers when they are filled
  * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
  * in this state) or 500. Requests are untrusted but local: the socket's mode
- * is 0600. Bodies are limited to CONTROL_BODY_MAX.
+ * is 0600. One request for each connection; how many there are, how long they take and
+ * how much they say is limited as at vmm serve's doors. Not how often: who may connect
+ * may end the VM.
  * Threads: event loop only.
  */
 #ifndef VMM_CONTROL_H
@@ -39,6 +41,12 @@
 
 #define CONTROL_BODY_MAX (64u << 10)
 #define CONTROL_HEADERS_MAX (16u << 10)
+/* the others wait in the kernel */
+#define CONTROL_CONNS_MAX 64
+/* to say what is wanted, and to take the answer */
+#define CONTROL_CONN_SECONDS 10
+/* without a byte meanwhile */
+#define CONTROL_SILENCE_SECONDS 5
 
 struct control;
 struct vm;

@@ -1,183 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: who asks for a save is told how far it is and how it ended; who hangs up has it
  *       cancelled; a client without manners harms neither the VM nor its memory.
- * Method: the control socket of a VM that has nothing else, in our own event loop, over a
- *         save that is played here (save.o is not linked: all its functions are below). */
-#include <errno.h>
+ * Method: control-kit.h. */
 #include <event2/event.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
-#include "common/clock.h"
 #include "common/io.h"
 #include "common/json.h"
+#include "tests/unit/control-kit.h"
 #include "tests/unit/expect.h"
-#include "tests/unit/suite.h"
 #include "vmm/control-priv.h"
-#include "vmm/save.h"
-#include "vmm/unixsock.h"
-#include "vmm/vm.h"
-
-#define PATIENCE_NS (10 * NS_PER_SEC)
-#define PLAIN "{\"snapshot_path\":\"/a\"}"
-#define PARTS "{\"snapshot_path\":\"/a\",\"progress\":true}"
-#define CANCEL "{\"action_type\":\"CancelSave\"}"
-
-static char path[] = "/tmp/snapback-control.XXXXXX";
-
-/* ---- the save ----------------------------------------------------------- */
-
-struct save {
-        save_done_fn *done;
-        void *ctx;
-        unsigned cancelled;
-};
-
-int save_start(struct vm *vm, const struct save_request *request, save_done_fn *done, void *ctx,
-               struct err *e)
-{
-        (void)request;
-        if (vm->save)
-                return err_msg(e, EBUSY, "busy");
-        vm->save = calloc(1, sizeof(*vm->save));
-        *vm->save = (struct save){ .done = done, .ctx = ctx };
-        return 0;
-}
-
-int save_cancel(struct vm *vm, const char *to, struct err *e)
-{
-        if (!vm->save || (to && strcmp(to, "/a")))
-                return err_msg(e, ENODATA, "no such save");
-        vm->save->cancelled++;
-        return 0;
-}
-
-bool save_describe(const struct vm *vm, struct json_object *o)
-{
-        if (vm->save)
-                json_put_u64(o, "done", 1);
-        return vm->save;
-}
-
-/* The thread has ended; NULL: with an error. */
-static void save_ends(struct vm *vm, const char *result)
-{
-        struct save *s = vm->save;
-        AUTO_JSON *o = result ? json_object_new_object() : NULL;
-        struct err e;
-
-        err_msg(&e, ECANCELED, "ended early");
-        if (result)
-                json_put_str(o, "image", result);
-        vm->save = NULL;
-        s->done(s->ctx, o, o ? NULL : &e);
-        free(s);
-}
-
-void save_finish(struct vm *vm)
-{
-        (void)vm;
-}
-
-void save_abort(struct vm *vm)
-{
-        free(ptr_take(&vm->save));
-}
-
-/* ---- the VM and its clients --------------------------------------------- */
-
-struct client {
-        int sock;
-        char said[8192];
-        size_t bytes;
-        bool closed;
-};
-
-static void vm_begin(struct vm *vm)
-{
-        struct err e;
-
-        memset(vm, 0, sizeof(*vm));
-        vm->name = "vm1";
-        vm->base = event_base_new();
-        unlink(path);
-        CU_ASSERT_EQUAL_FATAL(control_new(vm, path, &vm->control, &e), 0);
-}
-
-static void vm_end(struct vm *vm)
-{
-        save_abort(vm);
-        control_free(vm->control);
-        event_base_free(vm->base);
-}
-
-static void ask(struct client *c, const char *method, const char *where, const char *body)
-{
-        char text[512];
-
-        memset(c, 0, sizeof(*c));
-        snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s", method,
-                 where, strlen(body), body);
-        CU_ASSERT_EQUAL_FATAL(unixsock_connect(path, SOCK_STREAM, &c->sock, NULL), 0);
-        CU_ASSERT_EQUAL(io_write_full(c->sock, text, strlen(text)), 0);
-}
-
-static void hang_up(struct client *c)
-{
-        fd_close(&c->sock);
-}
-
-static void take(struct client *c)
-{
-        ssize_t n = recv(c->sock, c->said + c->bytes, sizeof(c->said) - c->bytes - 1,
-                         MSG_DONTWAIT);
-
-        c->closed |= n == 0;
-        c->bytes += n > 0 ? (size_t)n : 0;
-        c->said[c->bytes] = '\0';
-}
-
-/* The loop turns until the client was told the text, false: never. */
-static bool hears(struct vm *vm, struct client *c, const char *text)
-{
-        uint64_t end_ns = clock_now_ns() + PATIENCE_NS;
-
-        while (!strstr(c->said, text) && clock_now_ns() < end_ns) {
-                event_base_loop(vm->base, EVLOOP_NONBLOCK);
-                take(c);
-        }
-        return strstr(c->said, text);
-}
-
-static bool turns_until_saving(struct vm *vm)
-{
-        uint64_t end_ns = clock_now_ns() + PATIENCE_NS;
-
-        while (!vm->save && clock_now_ns() < end_ns)
-                event_base_loop(vm->base, EVLOOP_NONBLOCK);
-        return vm->save;
-}
-
-static bool turns_until_cancelled(struct vm *vm)
-{
-        uint64_t end_ns = clock_now_ns() + PATIENCE_NS;
-
-        while (!vm->save->cancelled && clock_now_ns() < end_ns)
-                event_base_loop(vm->base, EVLOOP_NONBLOCK);
-        return vm->save->cancelled;
-}
-
-static void turn(struct vm *vm, unsigned times)
-{
-        while (times--)
-                event_base_loop(vm->base, EVLOOP_NONBLOCK);
-}
 
 /* ---- cases ---------------------------------------------------------------- */
 
@@ -276,6 +111,26 @@ static void clients_that_go_on_talking(void)
                 EXPECT_TRUE(ways[i].name, hears(&vm, &c, "there"));
                 hang_up(&c);
                 turn(&vm, 10);
+                vm_end(&vm);
+        }
+}
+
+/* Their end is seen behind what they have said, which nobody reads. */
+static void clients_that_talk_and_hang_up(void)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+                struct client c;
+                struct vm vm;
+
+                vm_begin(&vm);
+                ask(&c, "PUT", "/snapshot/create", ways[i].body);
+                EXPECT_TRUE(ways[i].name, turns_until_saving(&vm));
+                EXPECT_EQUAL(ways[i].name, io_write_full(c.sock, "GET /vm HT", 10), 0);
+                turn(&vm, 100);
+                EXPECT_EQUAL(ways[i].name, vm.save->cancelled, 0);
+                hang_up(&c);
+                EXPECT_TRUE(ways[i].name, turns_until_cancelled(&vm));
+                save_ends(&vm, NULL);
                 vm_end(&vm);
         }
 }
@@ -390,6 +245,7 @@ static const CU_TestInfo cases[] = {
         { "errors", errors },
         { "clients that hang up", clients_that_hang_up },
         { "clients that go on talking", clients_that_go_on_talking },
+        { "clients that talk and hang up", clients_that_talk_and_hang_up },
         { "clients that do not listen", clients_that_do_not_listen },
         { "cancelling", cancelling },
         { "cancelling too late", cancelling_too_late },
@@ -398,15 +254,5 @@ static const CU_TestInfo cases[] = {
 
 int main(void)
 {
-        int fd = mkstemp(path);
-
-        if (fd < 0)
-                return 1;
-        close(fd);
-        signal(SIGPIPE, SIG_IGN);
-
-        int status = suite_main("control-save", cases);
-
-        unlink(path);
-        return status;
+        return control_kit_main("control-save", cases);
 }

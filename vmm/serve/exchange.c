@@ -4,24 +4,17 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/event.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/hangup.h"
 #include "common/json.h"
 
-/* Theory of operation
- *
- * evhttp does not read from a connection whose request has no answer yet, so that it does not
- * learn of its end; an event of our own looks without taking anything (as control-pending.c
- * does, where more is said). A client that sends on before it has its answer is not watched
- * any further. One request for each connection: what a client sends behind it is never read.
- */
+/* One request for each connection: what a client sends behind it is never read. */
 struct exchange {
         struct evhttp_request *http;
         struct http_conns *conns;
@@ -30,7 +23,7 @@ struct exchange {
         const char *body;
         size_t body_bytes;
         /* while it is held */
-        struct event *hangup;
+        struct hangup *hangup;
         exchange_gone_fn *gone;
         void *ctx;
 };
@@ -105,19 +98,11 @@ void exchange_add_header(struct exchange *x, const char *name, const char *value
 
 /* ---- waiting ------------------------------------------------------------------- */
 
-static void on_readable(evutil_socket_t fd, short what, void *ctx)
+static void on_hangup(void *ctx)
 {
         struct exchange *x = ctx;
-        exchange_gone_fn *gone = x->gone;
-        char byte;
-        ssize_t n = recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
 
-        (void)what;
-        if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
-                return;
-        x->gone = NULL;
-        if (gone)
-                gone(x->ctx);
+        x->gone(x->ctx);
 }
 
 void exchange_hold(struct exchange *x, exchange_gone_fn *gone, void *ctx)
@@ -130,10 +115,8 @@ void exchange_hold(struct exchange *x, exchange_gone_fn *gone, void *ctx)
         if (!bev)
                 return;
         http_conns_hold(x->conns, bev);
-        /* without memory for it the client is waited for, whether it is there or not */
-        x->hangup = event_new(x->base, bufferevent_getfd(bev), EV_READ, on_readable, x);
-        if (x->hangup)
-                event_add(x->hangup, NULL);
+        if (gone)
+                x->hangup = hangup_new(x->base, bufferevent_getfd(bev), on_hangup, x);
 }
 
 static void end(struct exchange *x)
@@ -142,8 +125,7 @@ static void end(struct exchange *x)
 
         if (bev)
                 http_conns_release(x->conns, bev);
-        if (x->hangup)
-                event_free(x->hangup);
+        hangup_free(x->hangup);
         free(x);
 }
 
