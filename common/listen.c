@@ -9,19 +9,40 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/clock.h"
 
 /* connections that wait for accept */
 #define BACKLOG 64
+/* For whom else starts there; who keeps the lock longer than that does not start. */
+#define LOCK_TRIES 200
+#define LOCK_REST_NS (10 * NS_PER_MS)
 
 static int make_socket(int type, struct err *e)
 {
         int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         return fd < 0 ? err_set(e, errno, "cannot make a socket") : fd;
+}
+
+/* Whoever may read the folder may lock it, and keep it locked. */
+static int lock_in_time(int fd, const char *name, struct err *e)
+{
+        const struct timespec rest = { .tv_nsec = LOCK_REST_NS };
+
+        for (unsigned i = 0; i < LOCK_TRIES; i++) {
+                if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                        return 0;
+                if (errno != EWOULDBLOCK && errno != EINTR)
+                        return err_set(e, errno, "cannot lock folder '%s'", name);
+                nanosleep(&rest, NULL);
+        }
+        return err_msg(e, EBUSY, "another process keeps folder '%s' locked: end it (lslocks shows "
+                       "who it is), or have the socket in a folder that others cannot open", name);
 }
 
 /* A lock on the folder, for as long as we look and bind: whoever else starts
@@ -43,9 +64,10 @@ static int lock_folder(const char *path, struct err *e)
 
         if (fd < 0)
                 return err_set(e, errno, "cannot open folder '%s'", name);
-        if (flock(fd, LOCK_EX) < 0)
-                return err_set(e, errno, "cannot lock folder '%s'", name);
-        return fd_take(&fd);
+
+        int rc = lock_in_time(fd, name, e);
+
+        return rc < 0 ? rc : fd_take(&fd);
 }
 
 /* INV-STALE; the folder is locked */
@@ -76,12 +98,9 @@ static int remove_stale(const struct sockaddr_un *sa, int type, struct err *e)
 
 static int bind_there(int fd, const struct sockaddr_un *sa, struct err *e)
 {
-        mode_t before = umask(0177);
-        int rc = bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
-
-        umask(before);
-        if (rc < 0)
-                return err_set(e, -rc, "cannot make socket '%s'", sa->sun_path);
+        /* the mode of a socket's inode is that of the file which bind() makes */
+        if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0)
+                return err_set(e, errno, "cannot make socket '%s'", sa->sun_path);
         if (listen(fd, BACKLOG) < 0)
                 return err_set(e, errno, "cannot listen at '%s'", sa->sun_path);
         return 0;
@@ -113,7 +132,7 @@ int listen_open(const char *path, int type, struct listen_socket *ret, struct er
                 rc = bind_there(fd, &sa, e);
         if (rc < 0)
                 return rc;
-        if (stat(path, &st) < 0)
+        if (lstat(path, &st) < 0)
                 return err_set(e, errno, "cannot stat '%s'", path);
         *ret = (struct listen_socket){
                 .fd = fd_take(&fd), .path = path,
@@ -152,7 +171,8 @@ void listen_close(struct listen_socket *l)
 
         if (l->fd < 0)
                 return;
-        fd_close(&l->fd);
+        /* no other file has its number as long as we have it open */
         if (l->ours && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
                 unlink(l->path);
+        fd_close(&l->fd);
 }

@@ -22,7 +22,7 @@ struct listen_socket {
 
 /* type: SOCK_SEQPACKET or SOCK_STREAM. Mode 0600: whoever shall connect besides the
  * daemon's own user is admitted by changing the mode. -EADDRINUSE when another daemon
- * serves there. */
+ * serves there; -EBUSY, after two seconds, when somebody keeps the folder locked. */
 int listen_open(const char *path, int type, struct listen_socket *ret, struct err *e);
 /* One that another process has opened, and removes: takes *fd. -EINVAL when it is not
  * what listen_open() makes. */

@@ -32,9 +32,9 @@ int unixsock_listen(const char *path, int type, int *ret_fd, struct err *e)
 
         if (rc < 0)
                 return rc;
-        /* before it can be connected to: the mode of the socket's inode is the file's */
+        /* the mode of a socket's inode is that of the file which bind() makes */
         if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-            chmod(path, 0600) < 0 || listen(fd, BACKLOG) < 0)
+            listen(fd, BACKLOG) < 0)
                 return err_set(e, errno, "listen on '%s'", path);
         *ret_fd = fd_take(&fd);
         return 0;

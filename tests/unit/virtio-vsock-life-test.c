@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/auto.h"
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -299,6 +300,46 @@ static void options_that_are_refused(void)
         CU_ASSERT(strstr(e.text, "cid=N") != NULL);
 }
 
+/* Whether the guest gets to port 7, where somebody listens. */
+static bool reaches(int server)
+{
+        struct vsock_stream *s = vsock_guest_connect(&g, 7);
+        AUTO_FD fd = -1;
+
+        vsock_guest_run(&g);
+        fd = peer_accept(server);
+        CU_ASSERT(fd >= 0 ? s->open : s->reset);
+        return fd >= 0;
+}
+
+/* INV-NO-LINK: nobody who may write to the folder leads the guest to another socket. */
+static void servers_of_no_links(void)
+{
+        char real[80], at[80];
+        struct stat st;
+        int server;
+
+        vsock_guest_up(&g, 4096, true);
+        snprintf(real, sizeof(real), "%s_real", g.path);
+        snprintf(at, sizeof(at), "%s_7", g.path);
+        CU_ASSERT_EQUAL_FATAL(unixsock_listen(real, SOCK_STREAM, &server, NULL), 0);
+        CU_ASSERT_EQUAL(symlink(real, at), 0);
+        CU_ASSERT_FALSE(reaches(server));
+        unlink(at);
+        CU_ASSERT_EQUAL(mknod(at, S_IFREG | 0600, 0), 0);
+        CU_ASSERT_FALSE(reaches(server));
+        CU_ASSERT_EQUAL(rename(real, at), 0);
+        CU_ASSERT_TRUE(reaches(server));
+        if (geteuid() == 0 && stat("/tmp", &st) == 0 && st.st_uid == 0) {
+                CU_ASSERT_EQUAL(chown(at, 65534, 65534), 0);
+                CU_ASSERT_FALSE(reaches(server));
+                CU_ASSERT_EQUAL(chown(at, 0, 0), 0);
+        }
+        unlink(at);
+        close(server);
+        down();
+}
+
 /* A clone whose host side was left out: the guest's device works, nobody answers. */
 static void unplugged(void)
 {
@@ -331,6 +372,7 @@ static const CU_TestInfo cases[] = {
         { "the file is ours alone", the_file_is_ours_alone },
         { "a file of another stays", a_file_of_another_stays },
         { "options that are refused", options_that_are_refused },
+        { "servers, and no links to some", servers_of_no_links },
         { "unplugged", unplugged },
         CU_TEST_INFO_NULL,
 };

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/listen.h"
 #include "vmm/unixsock.h"
 #include "vmm/virtio/vsock-packet.h"
 
@@ -29,6 +29,11 @@
  *
  * INV-GREETINGS: there are at most GREETINGS_MAX. The listening socket is watched if there is
  *                room for one more and the system gives descriptors; others wait in its backlog.
+ * INV-NO-LINK: what the guest connects to is what stands at PATH_P itself: no symbolic link, a
+ *              socket, and of this user, root, or whom the folder belongs to. We open it without
+ *              connecting (O_PATH), look, and connect to what we hold, by its name in /proc. A
+ *              guest would reach another socket of this user's otherwise, by whoever may write
+ *              to the folder. Without /proc the guest's connections are refused.
  */
 
 /* Whoever connects writes his line at once; more than these at a time do so for no good. */
@@ -54,9 +59,8 @@ struct greeting {
 struct vsock_host {
         /* constant */
         char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-        int fd;
-        dev_t dev;
-        ino_t ino;
+        struct listen_socket socket;    /* fd -1: nobody comes */
+        int folder;                     /* that it is in */
 
         /* the loop's thread */
         struct virtio_loop *loop;
@@ -69,9 +73,9 @@ struct vsock_host {
 
 /* ---- the socket file -------------------------------------------------------- */
 
-/* Two that start at once must not take each other's socket for a stale one: they look and bind
- * one after the other, by a lock of the folder that ends with the descriptor. */
-static int lock_folder(const char *path, int *ret_fd, struct err *e)
+/* Where the servers are that the guest connects to: found once, so that nobody puts another
+ * folder in its place. */
+static int open_folder(const char *path, int *ret_fd, struct err *e)
 {
         char folder[sizeof(((struct vsock_host *)0)->path)];
         const char *slash = strrchr(path, '/');
@@ -79,58 +83,17 @@ static int lock_folder(const char *path, int *ret_fd, struct err *e)
 
         memcpy(folder, path, bytes);
         folder[bytes] = '\0';
-
-        AUTO_FD fd = open(bytes ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        if (fd < 0)
-                return err_set(e, errno, "open the folder of vsock socket '%s'", path);
-        if (flock(fd, LOCK_EX) < 0)
-                return err_set(e, errno, "lock the folder of vsock socket '%s'", path);
-        *ret_fd = fd_take(&fd);
-        return 0;
-}
-
-static int remove_stale(const char *path, struct err *e)
-{
-        AUTO_FD probe = -1;
-        struct stat st;
-
-        if (lstat(path, &st) < 0)
-                return errno == ENOENT ? 0 : err_set(e, errno, "look at '%s'", path);
-        if (!S_ISSOCK(st.st_mode))
-                return err_msg(e, EEXIST, "'%s' exists and is no socket: give the VM another path "
-                               "for its vsock (--vsock PATH)", path);
-
-        int rc = unixsock_connect(path, SOCK_STREAM | SOCK_NONBLOCK, &probe, NULL);
-
-        if (rc == 0 || rc == -EAGAIN || rc == -EPROTOTYPE)
-                return err_msg(e, EADDRINUSE, "somebody listens at '%s' already, maybe the VM "
-                               "that was saved: give this one a vsock of its own (--vsock PATH)",
-                               path);
-        if (rc != -ECONNREFUSED)
-                return err_set(e, -rc, "find out who listens at '%s'", path);
-        if (unlink(path) < 0)
-                return err_set(e, errno, "remove the stale socket '%s'", path);
-        return 0;
+        *ret_fd = open(bytes ? folder : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return *ret_fd < 0 ? err_set(e, errno, "open the folder of vsock socket '%s'", path) : 0;
 }
 
 static int listen_at(struct vsock_host *h, struct err *e)
 {
-        AUTO_FD folder = -1;
-        struct stat st;
-        int rc = lock_folder(h->path, &folder, e);
+        int rc = open_folder(h->path, &h->folder, e);
 
         if (rc == 0)
-                rc = remove_stale(h->path, e);
-        if (rc == 0)
-                rc = unixsock_listen(h->path, SOCK_STREAM, &h->fd, e);
-        if (rc < 0)
-                return rc;
-        if (lstat(h->path, &st) < 0)
-                return err_set(e, errno, "look at '%s'", h->path);
-        h->dev = st.st_dev;
-        h->ino = st.st_ino;
-        return 0;
+                rc = listen_open(h->path, SOCK_STREAM, &h->socket, e);
+        return rc < 0 ? err_in(e, rc, "the vsock's socket (--vsock PATH gives the VM another)") : 0;
 }
 
 int vsock_host_open(const char *path, struct vsock_host **ret, struct err *e)
@@ -147,7 +110,7 @@ int vsock_host_open(const char *path, struct vsock_host **ret, struct err *e)
         if (!h)
                 return err_msg(e, ENOMEM, "no memory for vsock '%s'", path);
         memcpy(h->path, path, bytes);
-        h->fd = -1;
+        h->socket.fd = h->folder = -1;
         TAILQ_INIT(&h->greetings);
 
         int rc = bytes > 0 ? listen_at(h, e) : 0;
@@ -162,26 +125,46 @@ int vsock_host_open(const char *path, struct vsock_host **ret, struct err *e)
 
 void vsock_host_close(struct vsock_host *h)
 {
-        struct stat st;
-
         if (!h)
                 return;
         ASSERT(h->loop == NULL);
-        if (h->ino && lstat(h->path, &st) == 0 && st.st_dev == h->dev && st.st_ino == h->ino)
-                unlink(h->path);
-        fd_close(&h->fd);
+        listen_close(&h->socket);
+        fd_close(&h->folder);
         free(h);
+}
+
+/* ---- the guest's connections -------------------------------------------------- */
+
+/* INV-NO-LINK */
+static bool may_be_dialled(const struct vsock_host *h, int fd)
+{
+        struct stat server, folder;
+
+        if (fstat(fd, &server) < 0 || fstat(h->folder, &folder) < 0)
+                return false;
+        return S_ISSOCK(server.st_mode) &&
+               (server.st_uid == 0 || server.st_uid == geteuid() ||
+                server.st_uid == folder.st_uid);
 }
 
 int vsock_host_dial(const struct vsock_host *h, uint32_t host_port, int *ret_fd)
 {
-        char path[sizeof(h->path)];
-        int n = snprintf(path, sizeof(path), "%s_%u", h->path, host_port);
+        const char *slash = strrchr(h->path, '/');
+        char name[sizeof(h->path)], by_fd[sizeof("/proc/self/fd/") + 11];
+        int n = snprintf(name, sizeof(name), "%s_%u", slash ? slash + 1 : h->path, host_port);
 
-        if (h->fd < 0)
+        if (h->socket.fd < 0)
                 return -ECONNREFUSED;
-        ASSERT(n > 0 && (size_t)n < sizeof(path));      /* vsock_host_open() */
-        return unixsock_connect(path, SOCK_STREAM | SOCK_NONBLOCK, ret_fd, NULL);
+        ASSERT(n > 0 && (size_t)n < sizeof(name));      /* vsock_host_open() */
+
+        AUTO_FD fd = openat(h->folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+        if (fd < 0)
+                return -errno;
+        if (!may_be_dialled(h, fd))
+                return -EPERM;
+        snprintf(by_fd, sizeof(by_fd), "/proc/self/fd/%d", fd);
+        return unixsock_connect(by_fd, SOCK_STREAM | SOCK_NONBLOCK, ret_fd, NULL);
 }
 
 /* ---- greetings -------------------------------------------------------------- */
@@ -281,7 +264,7 @@ static int greeting_new(struct vsock_host *h, int *fd)
 /* 1: maybe there are more; 0: there are none; -errno: not for now */
 static int accept_one(struct vsock_host *h)
 {
-        AUTO_FD fd = accept4(h->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        AUTO_FD fd = accept4(h->socket.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
                 int rc = greeting_new(h, &fd);
@@ -326,10 +309,10 @@ int vsock_host_watch(struct vsock_host *h, struct virtio_loop *loop,
         h->ops = *ops;
         h->rest_ns = 0;
 
-        if (h->fd < 0)
+        if (h->socket.fd < 0)
                 return 0;
 
-        int rc = virtio_watch_readable(loop, h->fd, on_listen, h, &h->listen, e);
+        int rc = virtio_watch_readable(loop, h->socket.fd, on_listen, h, &h->listen, e);
 
         if (rc == 0)
                 rc = virtio_watch_timer(loop, on_timer, h, &h->timer, e);

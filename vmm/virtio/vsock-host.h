@@ -2,8 +2,9 @@
 /* vsock-host.h - the host's side of a vsock device: unix sockets.
  *
  * At PATH we listen: a client says "CONNECT PORT\n", and becomes a connection to that port of
- * the guest. What the guest connects to, host port P, is whoever listens at PATH_P. Nothing
- * behind the client's line is read here.
+ * the guest. What the guest connects to, host port P, is whoever listens at PATH_P: a socket of
+ * this user, of root or of the folder's owner, and no symbolic link to one. Nothing behind the
+ * client's line is read here.
  *
  * Ownership: the socket file at PATH, from open to close. A client's descriptor is handed over.
  * Threads: open, close: one that has nobody beside it; the others on the device's loop.
@@ -36,7 +37,7 @@ int vsock_host_watch(struct vsock_host *h, struct virtio_loop *loop,
                      const struct vsock_host_ops *ops, struct err *e);
 void vsock_host_unwatch(struct vsock_host *h);
 
-/* To whoever listens at PATH_P, without waiting; -errno: nobody takes it. */
+/* To whoever listens at PATH_P, without waiting; -errno: nobody takes it, or may. */
 int vsock_host_dial(const struct vsock_host *h, uint32_t host_port, int *ret_fd);
 
 #endif
