@@ -177,11 +177,15 @@ void rundir_release(const char *name)
         }
 }
 
-static bool is_running(const char *lock_path_text)
+/* 1 or 0; or it cannot be found out: -errno, and no "no" */
+static int is_running(const char *lock_path_text, struct err *e)
 {
-        AUTO_FD fd = open(lock_path_text, O_RDONLY | O_CLOEXEC);
+        AUTO_FD fd = open(lock_path_text, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-        return fd >= 0 && is_held(fd);
+        if (fd < 0)
+                return errno == ENOENT ? 0 : err_set(e, errno, "find out whether a VM holds '%s'",
+                                                     lock_path_text);
+        return is_held(fd);
 }
 
 int rundir_find(const char *name, struct err *e)
@@ -193,7 +197,10 @@ int rundir_find(const char *name, struct err *e)
                 rc = rundir_path(&path, name, "lock", e);
         if (rc < 0)
                 return rc;
-        if (!is_running(path.text))
+        rc = is_running(path.text, e);
+        if (rc < 0)
+                return rc;
+        if (rc == 0)
                 return err_msg(e, ENOENT, "no VM named '%s' is running: 'vmm list' shows those "
                                "that are", name);
         return 0;
@@ -248,6 +255,19 @@ static int is_lock(const struct dirent *d)
         return n > 5 && !strcmp(d->d_name + n - 5, ".lock");
 }
 
+static int visit_running(const char *name, int (*visit)(void *ctx, const char *name), void *ctx,
+                         struct err *e)
+{
+        struct rundir_path path;
+
+        if (rundir_path(&path, name, "lock", NULL) < 0)
+                return 0;               /* no VM of ours has that name */
+
+        int rc = is_running(path.text, e);
+
+        return rc == 1 ? visit(ctx, name) : rc;
+}
+
 int rundir_each(int (*visit)(void *ctx, const char *name), void *ctx, struct err *e)
 {
         char dir[sizeof(struct rundir_path)];
@@ -263,12 +283,10 @@ int rundir_each(int (*visit)(void *ctx, const char *name), void *ctx, struct err
                 return errno == ENOENT ? 0 : err_set(e, errno, "read folder '%s'", dir);
         for (int i = 0; i < n; i++) {
                 char *name = found[i]->d_name;
-                struct rundir_path path;
 
                 name[strlen(name) - 5] = '\0';
-                if (rc == 0 && rundir_path(&path, name, "lock", NULL) == 0 &&
-                    is_running(path.text))
-                        rc = visit(ctx, name);
+                if (rc == 0)
+                        rc = visit_running(name, visit, ctx, e);
                 free(found[i]);
         }
         free(found);

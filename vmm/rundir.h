@@ -43,7 +43,8 @@ int rundir_claim(const char *name, int *ret_fd, struct err *e);
 /* Removes the three files; the caller closes the lock afterwards. */
 void rundir_release(const char *name);
 
-/* Whether a process holds the name; -ENOENT with a sentence when none does. */
+/* Whether a process holds the name; -ENOENT with a sentence when none does, others when that
+ * cannot be found out. */
 int rundir_find(const char *name, struct err *e);
 
 /* The process that holds the name; -ENOENT as above. It may be another a moment later. */
@@ -54,7 +55,8 @@ int rundir_pid(const char *name, pid_t *ret, struct err *e);
 int rundir_watch(const char *name, int *ret_fd, struct err *e);
 void rundir_wait_free(int fd);
 
-/* Calls visit for every running VM in order of name; stops when it returns non-zero. */
+/* Calls visit for every running VM in order of name; stops when it returns non-zero, or when it
+ * cannot be told of one whether it runs. */
 int rundir_each(int (*visit)(void *ctx, const char *name), void *ctx, struct err *e);
 
 #endif

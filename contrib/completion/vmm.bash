@@ -15,7 +15,7 @@ _vmm_options() {
 			"--foreground --trace --wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
 	serve)   echo "--socket --listen --token-file --pool --pool-cpus --pool-memory" \
-			"--max-vms --max-creates --rate" ;;
+			"--max-vms --max-creates --create-timeout --rate" ;;
 	list | workingset | doctor) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
@@ -55,7 +55,7 @@ _vmm_argument() {
 		compgen -W "$(cd /sys/class/net 2>/dev/null && ls)" -- "$2" ;;
 	--cmdline | --memory | --cpus | --tag | --cluster-size | --name | --staging \
 		| --count | --listen | --pool | --pool-cpus | --pool-memory | --max-vms \
-		| --max-creates | --rate) ;;
+		| --max-creates | --create-timeout | --rate) ;;
 	*) return 1 ;;
 	esac
 }

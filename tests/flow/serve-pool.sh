@@ -5,23 +5,8 @@
 # Method: the payload guest, which verifies its memory; phases in the answers; kill -9.
 # shellcheck source=tests/flow/lib.sh
 . "$(dirname "$0")/lib.sh"
-need_kvm
-need_uffd
-need_program curl jq
-
-start_serve() {
-        : >"$work/serve.txt"
-        "$vmm" serve "$@" 2>"$work/serve.txt" &
-        serve=$!
-        daemon_pids="$daemon_pids $serve"
-        wait_for "$work/serve.txt" listening 30
-}
-curl_serve() { curl -s -S -m 120 --unix-socket "$VMM_RUNTIME_DIR/serve.sock" "$@"; }
-# metric NAME, ready N: of the pool
-metric() { curl_serve http://localhost/metrics | sed -n "s/^snapback_serve_$1 //p"; }
-# shellcheck disable=SC2317 # called by within
-ready_is() { [ "$(metric pool_ready)" = "$1" ]; }
-ready() { within 60 ready_is "$1" || die "the pool has $(metric pool_ready), not $1"; }
+# shellcheck source=tests/flow/serve-lib.sh
+. "$(dirname "$0")/serve-lib.sh"
 
 # create NAME CONDITION [MORE]: out of the image
 create() {
@@ -30,9 +15,6 @@ create() {
                         \"console\":\"$work/$1.txt\"${3:+,$3}}"
         jq -e "$2" "$work/answer" >"$work/out" || die "$1: not $2: $(cat "$work/answer")"
 }
-
-# shellcheck disable=SC2317 # called by within
-none_left() { [ -z "$(processes "$vmm")" ]; }
 
 run_demo small --memory 64M --cmdline "range=1M start=1M rate=16M"
 save_and_stop small "$files/small.qcow2"
@@ -119,6 +101,5 @@ ready 1
 create vm1 '.pooled and .prepared and .cpus == 2'
 stop vm1
 refuses 'not a multiple' "$vmm" serve --pool 1 --pool-memory 65M --socket "$work/s"
-kill "$serve"
-wait "$serve" || die "the service ended with $?"
+stop_serve
 within 20 none_left || die "a process is left"

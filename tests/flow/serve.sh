@@ -5,30 +5,8 @@
 # Method: the payload guest, whose tick goes on across a snapshot; kill -9 of the service.
 # shellcheck source=tests/flow/lib.sh
 . "$(dirname "$0")/lib.sh"
-need_kvm
-need_uffd
-need_program curl jq
-
-# start_serve [OPTIONS...]: its process is $serve
-start_serve() {
-        : >"$work/serve.txt"
-        "$vmm" serve "$@" 2>"$work/serve.txt" &
-        serve=$!
-        daemon_pids="$daemon_pids $serve"
-        wait_for "$work/serve.txt" listening 30
-}
-
-# ask STATUS METHOD PATH [BODY]: the answer is in $work/answer
-ask() {
-        _status=$(curl -s -S -m 120 --unix-socket "$VMM_RUNTIME_DIR/serve.sock" -X "$2" \
-                -o "$work/answer" -w '%{http_code}' ${4:+-d "$4"} "http://localhost$3") ||
-                die "$2 $3: no answer"
-        [ "$_status" = "$1" ] || die "$2 $3 $4: $_status, not $1: $(cat "$work/answer")"
-}
-says() { jq -e "$1" "$work/answer" >"$work/out" || die "not $1: $(cat "$work/answer")"; }
-
-# shellcheck disable=SC2317 # called by within
-none_left() { [ -z "$(processes "$vmm")" ]; }
+# shellcheck source=tests/flow/serve-lib.sh
+. "$(dirname "$0")/serve-lib.sh"
 
 start_serve
 [ "$(stat -c %a "$VMM_RUNTIME_DIR/serve.sock")" = 600 ] || die "others may connect"
@@ -96,7 +74,7 @@ ask 200 DELETE /vms/vm3
 # ten at once
 pids=
 for n in 1 2 3 4 5 6 7 8 9 10; do
-        curl -s -S -m 120 --unix-socket "$VMM_RUNTIME_DIR/serve.sock" -o "$work/c$n" \
+        curl_serve -o "$work/c$n" \
                 -d "{$image,\"name\":\"c$n\",\"postcopy\":true}" http://localhost/create &
         pids="$pids $!"
 done
@@ -133,7 +111,6 @@ echo 0123456789abcdef >"$work/token"
 chmod 644 "$work/token"
 refuses 'chmod 600' "$vmm" serve --listen 127.0.0.1:1 --token-file "$work/token" \
         --socket "$work/s"
-kill "$serve"
-wait "$serve" || die "the service ended with $?"
+stop_serve
 [ -z "$(ls -A "$VMM_RUNTIME_DIR")" ] || die "it leaves something behind"
 within 20 none_left || die "a process is left"

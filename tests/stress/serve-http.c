@@ -334,6 +334,53 @@ static void too_often(const struct rig *r)
         expect(r->port, "the other door", "GET /vms HTTP/1.1\r\n\r\n", 21, 401, true);
 }
 
+/* The answer to a request with that token from 127.0.0.N. */
+static char *ask_port(const struct rig *r, unsigned n, const char *token)
+{
+        struct sockaddr_in from = {
+                .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + n),
+        };
+        struct sockaddr_in to = {
+                .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                .sin_port = htons((uint16_t)atoi(strchr(r->port, ':') + 1)),
+        };
+        AUTO_FD sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        char text[128];
+        int bytes = snprintf(text, sizeof(text), "GET /vms HTTP/1.1\r\n"
+                             "Authorization: Bearer %s\r\n\r\n", token);
+
+        TEST(bind(sock, (struct sockaddr *)&from, sizeof(from)) == 0);
+        TEST(connect(sock, (struct sockaddr *)&to, sizeof(to)) == 0);
+        TEST(send(sock, text, (size_t)bytes, MSG_NOSIGNAL) == bytes);
+        return http_read(sock);
+}
+
+static unsigned count_status(const struct rig *r, unsigned n, const char *token, unsigned times,
+                             int status)
+{
+        unsigned counted = 0;
+
+        while (times--) {
+                AUTO_FREE char *answer = ask_port(r, n, token);
+
+                counted += http_status(answer) == status;
+        }
+        return counted;
+}
+
+/* Those without the token take nothing from who has it; INV-STRANGE. slow: the rate of each
+ * address is what ends their answers, else that of the door. */
+static void strangers(const struct rig *r, bool slow)
+{
+        unsigned heard = count_status(r, 3, "wrong-wrong-wrong-wrong", 40, 401);
+
+        TEST(heard >= 3 && heard < 40);
+        TEST(count_status(r, 3, "wrong-wrong-wrong-wrong", 10, 429) > 0);
+        TEST(count_status(r, 3, TOKEN, 2, 200) == 2);
+        if (slow)
+                TEST(count_status(r, 4, "wrong-wrong-wrong-wrong", 3, 401) == 3);
+}
+
 int main(void)
 {
         struct rig r = { .folder = "/tmp/snapback-serve.XXXXXX" };
@@ -345,12 +392,15 @@ int main(void)
         table(&r);
         long_ones(&r);
         tokens(&r);
+        strangers(&r, true);
         other_users(&r);
         slow_one(&r);
         crowd(&r);
         stop(&r);
         start(&r, "3");
         too_often(&r);
+        sleep(1);                       /* its 401 has cost one of three */
+        strangers(&r, false);
         stop(&r);
         snprintf(command, sizeof(command), "rm -r '%s'", r.folder);
         return system(command) == 0 ? 0 : 1;

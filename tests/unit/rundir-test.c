@@ -146,6 +146,23 @@ static void only_running_ones_are_listed(void)
         unlink(stale.text);
 }
 
+/* What cannot be opened does not count as nobody's (EMFILE shows in the same way). */
+static void what_cannot_be_told(void)
+{
+        struct rundir_path odd;
+        char seen[256] = "";
+        struct err e;
+
+        CU_ASSERT_EQUAL_FATAL(rundir_path(&odd, "odd", "lock", NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(symlink("odd.lock", odd.text), 0);
+        CU_ASSERT_EQUAL(rundir_find("odd", &e), -ELOOP);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, odd.text));
+        CU_ASSERT_EQUAL(rundir_each(collect, seen, &e), -ELOOP);
+        unlink(odd.text);
+        CU_ASSERT_EQUAL(rundir_each(collect, seen, &e), 0);
+        CU_ASSERT_EQUAL(rundir_find("odd", &e), -ENOENT);
+}
+
 static void a_long_folder_is_refused(void)
 {
         char longname[200];
@@ -167,6 +184,7 @@ static const CU_TestInfo cases[] = {
         { "a dead holder leaves the name free", a_dead_holder_leaves_the_name_free },
         { "looking is not holding", looking_is_not_holding },
         { "only running ones are listed", only_running_ones_are_listed },
+        { "what cannot be told", what_cannot_be_told },
         { "a folder too long for sockets is refused", a_long_folder_is_refused },
         CU_TEST_INFO_NULL,
 };

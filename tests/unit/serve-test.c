@@ -2,8 +2,10 @@
 /* Goal: what comes from outside to vmm serve is understood whole or refused with a sentence:
  *       create requests, tokens, answers of VMs; and the rate limit keeps its rate.
  * Method: tables of texts, and a clock that is played. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include "vmm/create-request.h"
 #include "vmm/serve/bucket.h"
 #include "vmm/serve/exchange.h"
+#include "vmm/serve/strangers.h"
 #include "vmm/serve/token.h"
 #include "vmm/serve/vmcall.h"
 
@@ -307,6 +310,56 @@ static void rate_is_kept(void)
         CU_ASSERT_EQUAL(taken, 10);
 }
 
+static struct sockaddr_storage at_address(const char *text)
+{
+        struct sockaddr_storage ss = { 0 };
+        struct sockaddr_in *in = (struct sockaddr_in *)&ss;
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&ss;
+
+        if (inet_pton(AF_INET, text, &in->sin_addr) == 1)
+                ss.ss_family = AF_INET;
+        else if (inet_pton(AF_INET6, text, &in6->sin6_addr) == 1)
+                ss.ss_family = AF_INET6;
+        return ss;
+}
+
+/* How many of the wrong tokens of that address are heard at once. */
+static unsigned heard(struct strangers *s, const char *address, uint64_t now_ns)
+{
+        const struct sockaddr_storage from = at_address(address);
+        uint64_t wait_ns;
+        unsigned n = 0;
+
+        while (strangers_take(s, &from, now_ns, &wait_ns) && n < 100)
+                n++;
+        return n;
+}
+
+static void strangers_by_address(void)
+{
+        static struct strangers s;
+        const uint64_t now_ns = 5 * NS_PER_SEC;
+        char text[32];
+
+        CU_ASSERT_EQUAL(heard(&s, "192.0.2.1", now_ns), STRANGER_RATE);
+        CU_ASSERT_EQUAL(heard(&s, "192.0.2.1", now_ns), 0);
+        CU_ASSERT_EQUAL(heard(&s, "::ffff:192.0.2.1", now_ns), 0);
+        CU_ASSERT_EQUAL(heard(&s, "192.0.2.2", now_ns), STRANGER_RATE);
+        CU_ASSERT_EQUAL(heard(&s, "2001:db8::1", now_ns), STRANGER_RATE);
+        CU_ASSERT_EQUAL(heard(&s, "2001:db8::2", now_ns), 0);
+        CU_ASSERT_EQUAL(heard(&s, "2001:db8:0:1::1", now_ns), STRANGER_RATE);
+        CU_ASSERT_EQUAL(heard(&s, "192.0.2.1", now_ns + NS_PER_SEC), STRANGER_RATE);
+        CU_ASSERT_EQUAL(heard(&s, "192.0.2.1", now_ns + NS_PER_SEC), 0);
+        /* who came last is remembered longest */
+        for (unsigned i = 0; i < STRANGERS_MAX - 1; i++) {
+                snprintf(text, sizeof(text), "10.0.%u.%u", i / 256, i % 256);
+                CU_ASSERT_EQUAL(heard(&s, text, now_ns + NS_PER_SEC + 1), STRANGER_RATE);
+        }
+        CU_ASSERT_EQUAL(heard(&s, "192.0.2.1", now_ns + NS_PER_SEC + 1), 0);
+        CU_ASSERT_EQUAL(heard(&s, "10.0.0.7", now_ns + NS_PER_SEC + 1), 0);
+        CU_ASSERT_EQUAL(heard(&s, "2001:db8::1", now_ns + 1), STRANGER_RATE);
+}
+
 /* ---- answers of VMs ------------------------------------------------------------ */
 
 static void vm_answers(void)
@@ -353,6 +406,7 @@ static const CU_TestInfo cases[] = {
         { "tokens that are shown", token_headers },
         { "files of tokens", token_files },
         { "the rate is kept", rate_is_kept },
+        { "strangers by address", strangers_by_address },
         { "answers of VMs", vm_answers },
         { "errors have statuses", statuses },
         CU_TEST_INFO_NULL,

@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/auto.h"
 #include "common/json.h"
@@ -24,8 +27,12 @@
 
 extern char **environ;
 
+/* P_PIDFD, which glibc names since 2.36 */
+#define BY_PIDFD ((idtype_t)3)
+
 struct child {
         struct bufferevent *bev;
+        int pidfd;                      /* -1: it has died */
         const struct child_ops *ops;
         void *ctx;
 };
@@ -83,7 +90,19 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
 
 /* ---- start --------------------------------------------------------------------- */
 
-static int spawn(const struct shape *shape, int sock)
+/* -1: it has died. Its number could be another's by now, for nobody has to bury it; no child
+ * of ours is found then. */
+static int open_pidfd(pid_t pid)
+{
+        AUTO_FD fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        siginfo_t info;
+
+        if (fd < 0 || waitid(BY_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+                return -1;
+        return fd_take(&fd);
+}
+
+static int spawn(const struct shape *shape, int sock, int *ret_pidfd)
 {
         char cpus[16], memory[24];
         char *argv[] = { (char *)"vmm", (char *)BLANK_COMMAND, cpus, memory, NULL };
@@ -112,6 +131,8 @@ static int spawn(const struct shape *shape, int sock)
 
         posix_spawn_file_actions_destroy(&files);
         posix_spawnattr_destroy(&attr);
+        if (rc == 0)
+                *ret_pidfd = open_pidfd(pid);
         return rc;
 }
 
@@ -131,7 +152,7 @@ static int start(struct child *c, struct event_base *base, const struct shape *s
         if (theirs < 0 || evutil_make_socket_nonblocking(ours) < 0)
                 return err_set(e, errno, "set up a pair of sockets");
 
-        int rc = spawn(shape, theirs);
+        int rc = spawn(shape, theirs, &c->pidfd);
 
         if (rc)
                 return err_set(e, rc, "start a process for a VM");
@@ -151,6 +172,7 @@ int child_new(struct event_base *base, const struct shape *shape, const struct c
 
         if (!c)
                 return err_msg(e, ENOMEM, "no memory for a VM");
+        c->pidfd = -1;
         child_hand_over(c, ops, ctx);
 
         int rc = start(c, base, shape, e);
@@ -187,10 +209,17 @@ int child_order(struct child *c, const char *name, uint64_t start_ns,
         return 0;
 }
 
+void child_kill(struct child *c)
+{
+        if (c->pidfd >= 0)
+                (void)syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+}
+
 void child_free(struct child *c)
 {
         if (!c)
                 return;
+        fd_close(&c->pidfd);
         if (c->bev)
                 bufferevent_free(c->bev);
         free(c);

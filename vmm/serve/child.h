@@ -32,6 +32,8 @@ void child_hand_over(struct child *c, const struct child_ops *ops, void *ctx);
 /* Once. request: a body that create_request_decode() took. */
 int child_order(struct child *c, const char *name, uint64_t start_ns,
                 struct json_object *request, struct err *e);
+/* Ends the process, whatever it waits for. Nothing is told of it: child_free() comes next. */
+void child_kill(struct child *c);
 void child_free(struct child *c);
 
 #endif

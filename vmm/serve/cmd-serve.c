@@ -16,6 +16,9 @@
 #define RATE_MAX 1000000
 #define CREATES_DEFAULT 8
 #define CREATES_MAX 1024
+/* time to read all of a large machine's memory */
+#define CREATE_SECONDS_DEFAULT 300
+#define CREATE_SECONDS_MAX (24 * 3600)
 #define VMS_MAX 100000
 
 static const char help[] =
@@ -28,6 +31,7 @@ static const char help[] =
         "  --pool-memory SIZE  and so much RAM (default for both: as the last one had)\n"
         "  --max-vms N         machines that may run (default: no limit)\n"
         "  --max-creates N     machines that are made at a time (default 8)\n"
+        "  --create-timeout N  end one that is not made in N seconds (default 300)\n"
         "  --rate N            requests a second (default 100)\n"
         "  --help              show this\n";
 
@@ -88,6 +92,14 @@ static int read_max_creates(void *command, const char *value, struct err *e)
         return read_unsigned(value, 1, CREATES_MAX, "number of VMs", &o->serve.creates_max, e);
 }
 
+static int read_create_timeout(void *command, const char *value, struct err *e)
+{
+        struct serve_cmd *o = command;
+
+        return read_unsigned(value, 1, CREATE_SECONDS_MAX, "number of seconds",
+                             &o->serve.create_seconds, e);
+}
+
 static int read_rate(void *command, const char *value, struct err *e)
 {
         struct serve_cmd *o = command;
@@ -104,6 +116,7 @@ static const struct option_row options[] = {
         OPTION_READ("pool-memory", read_pool_memory),
         OPTION_READ("max-vms", read_max_vms),
         OPTION_READ("max-creates", read_max_creates),
+        OPTION_READ("create-timeout", read_create_timeout),
         OPTION_READ("rate", read_rate),
         OPTION_FLAG("help", struct serve_cmd, help),
         OPTION_END,
@@ -127,6 +140,7 @@ int cmd_serve(const struct cli *cli, int argc, char **argv, struct err *e)
         struct serve_cmd o = {
                 .serve = {
                         .rate = RATE_DEFAULT, .creates_max = CREATES_DEFAULT,
+                        .create_seconds = CREATE_SECONDS_DEFAULT,
                         .pool_shape.cpus = 1,
                 },
         };

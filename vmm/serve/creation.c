@@ -14,12 +14,14 @@
 #include "vmm/serve/server-priv.h"
 
 /* One VM, from its request to its first report. Its client may go away meanwhile: the VM is
- * made all the same, and found under its name. */
+ * made all the same, and found under its name. One that takes too long is ended, for it may
+ * wait for what never comes, a file server or a page server, and has one of few places. */
 struct creation {
         struct errand errand;
         struct server *server;
         struct exchange *exchange;
         struct child *child;
+        struct event *too_late;
         struct json_object *request;
         bool pooled;
         bool snapshot;
@@ -34,6 +36,8 @@ static void creation_free(struct creation *c)
         s->creating--;
         pool_resume(s->pool);
         child_free(c->child);
+        if (c->too_late)
+                event_free(c->too_late);
         json_object_put(c->request);
         free(c);
 }
@@ -128,6 +132,20 @@ static void on_failed(void *ctx, const struct err *e)
         creation_free(c);
 }
 
+static void on_too_late(evutil_socket_t fd, short what, void *ctx)
+{
+        struct creation *c = ctx;
+        struct server *s = c->server;
+
+        (void)fd;
+        (void)what;
+        child_kill(c->child);
+        s->counts.create_failed++;
+        exchange_refuse(c->exchange, 504, "VM '%s' was not made in %u seconds, and was ended: see "
+                        "--create-timeout", c->name, s->options->create_seconds);
+        creation_free(c);
+}
+
 static void on_ready(void *ctx)
 {
         const struct err e = { .code = -EIO, .text = "the process of the VM lost its order" };
@@ -150,24 +168,36 @@ static int count(void *ctx, const char *name)
         return 0;
 }
 
+/* Limits are for when something is wrong, too: who cannot count lets nobody in. */
+static bool has_room_beside(struct server *s, struct exchange *x)
+{
+        unsigned running = 0, max = s->options->vms_max;
+        struct err e;
+
+        if (rundir_each(count, &running, &e) < 0) {
+                exchange_refuse(x, 503, "the VMs that run cannot be counted, which --max-vms "
+                                "wants: %s", e.text);
+                return false;
+        }
+        if (running + s->creating >= max) {
+                exchange_refuse(x, 503, "%u VMs run or are being made: end one, or see --max-vms",
+                                running + s->creating);
+                return false;
+        }
+        return true;
+}
+
 /* False: answered. */
 static bool has_room(struct server *s, struct exchange *x)
 {
         const struct serve_options *o = s->options;
-        unsigned running = 0;
 
         if (s->creating >= o->creates_max) {
                 exchange_add_header(x, "Retry-After", "1");
                 exchange_refuse(x, 503, "%u VMs are being made: come again", s->creating);
                 return false;
         }
-        if (o->vms_max && rundir_each(count, &running, NULL) == 0 &&
-            running + s->creating >= o->vms_max) {
-                exchange_refuse(x, 503, "%u VMs run or are being made: end one, or see --max-vms",
-                                running + s->creating);
-                return false;
-        }
-        return true;
+        return !o->vms_max || has_room_beside(s, x);
 }
 
 static int make_name(char name[VM_NAME_MAX + 1], struct err *e)
@@ -191,6 +221,16 @@ static int settle_name(char name[VM_NAME_MAX + 1], struct err *e)
         return 0;
 }
 
+static int limit_time(struct creation *c, struct err *e)
+{
+        const struct timeval t = { .tv_sec = c->server->options->create_seconds };
+
+        c->too_late = evtimer_new(c->server->base, on_too_late, c);
+        if (!c->too_late || evtimer_add(c->too_late, &t) < 0)
+                return err_msg(e, ENOMEM, "no memory for a VM");
+        return 0;
+}
+
 static int begin(struct server *s, struct exchange *x, const struct create_request *q,
                  const char *name, struct json_object *body, struct err *e)
 {
@@ -207,8 +247,10 @@ static int begin(struct server *s, struct exchange *x, const struct create_reque
         s->creating++;
         pool_pause(s->pool);
 
-        int rc = hire(c, e);
+        int rc = limit_time(c, e);
 
+        if (rc == 0)
+                rc = hire(c, e);
         if (rc < 0)
                 creation_free(c);
         else

@@ -15,6 +15,7 @@
 #include "common/http-conns.h"
 #include "common/listen.h"
 #include "vmm/serve/bucket.h"
+#include "vmm/serve/strangers.h"
 
 /* What evhttp reads of a body, so that one that is a little too long has our answer, which
  * is JSON, and not evhttp's. */
@@ -28,9 +29,15 @@ struct door {
         struct evhttp *evhttp;
         struct http_conns *conns;
         struct bucket bucket;
+        struct bucket strange;          /* for those who are turned away */
+        struct strangers strangers;     /* by address, at a port */
 };
 
 /* ---- who may ------------------------------------------------------------------- */
+
+/* INV-STRANGE: who may not come in takes nothing from who may: neither of the requests a
+ * second nor, at a port, by having his address refused. A token is not to be guessed (it
+ * has TOKEN_BYTES_MIN characters): what is kept small is the work with those who try. */
 
 static bool peer_is_ours(const struct exchange *x)
 {
@@ -42,33 +49,60 @@ static bool peer_is_ours(const struct exchange *x)
         return peer.uid == geteuid() || peer.uid == 0;
 }
 
-/* Otherwise x has been answered. */
-static bool may_enter(struct door *d, struct exchange *x)
+static bool may_enter(const struct door *d, const struct exchange *x)
 {
-        if (d->options.path) {
-                if (peer_is_ours(x))
-                        return true;
-                exchange_refuse(x, 403, "only the user of this service may use it, and root");
-                return false;
-        }
-        if (token_shown(d->options.token, exchange_header(x, "Authorization")))
-                return true;
-        exchange_add_header(x, "WWW-Authenticate", "Bearer");
-        exchange_refuse(x, 401, "this port wants the token, as in 'Authorization: Bearer TOKEN'");
-        return false;
+        if (d->options.path)
+                return peer_is_ours(x);
+        return token_shown(d->options.token, exchange_header(x, "Authorization"));
 }
 
-/* Before anything is looked at: a wrong token costs its share too. */
-static bool is_in_time(struct door *d, struct exchange *x)
+static void add_retry_after(struct exchange *x, uint64_t wait_ns)
 {
-        uint64_t wait_ns;
         char seconds[24];
 
-        if (bucket_take(&d->bucket, clock_now_ns(), &wait_ns))
-                return true;
         snprintf(seconds, sizeof(seconds), "%llu",
                  (unsigned long long)DIV_ROUND_UP(wait_ns, NS_PER_SEC));
         exchange_add_header(x, "Retry-After", seconds);
+}
+
+static bool stranger_is_in_time(struct door *d, const struct exchange *x, uint64_t *ret_wait_ns)
+{
+        struct sockaddr_storage from = { 0 };
+        socklen_t bytes = sizeof(from);
+        uint64_t now_ns = clock_now_ns();
+
+        if (!d->options.path) {
+                (void)getpeername(exchange_socket(x), (struct sockaddr *)&from, &bytes);
+                if (!strangers_take(&d->strangers, &from, now_ns, ret_wait_ns))
+                        return false;
+        }
+        return bucket_take(&d->strange, now_ns, ret_wait_ns);
+}
+
+static void turn_away(struct door *d, struct exchange *x)
+{
+        uint64_t wait_ns;
+
+        if (!stranger_is_in_time(d, x, &wait_ns)) {
+                add_retry_after(x, wait_ns);
+                exchange_refuse(x, 429, "too many requests of those who may not");
+        } else if (d->options.path) {
+                exchange_refuse(x, 403, "only the user of this service may use it, and root");
+        } else {
+                exchange_add_header(x, "WWW-Authenticate", "Bearer");
+                exchange_refuse(x, 401, "this port wants the token, as in 'Authorization: "
+                                "Bearer TOKEN'");
+        }
+}
+
+/* Otherwise x has been answered. */
+static bool is_in_time(struct door *d, struct exchange *x)
+{
+        uint64_t wait_ns;
+
+        if (bucket_take(&d->bucket, clock_now_ns(), &wait_ns))
+                return true;
+        add_retry_after(x, wait_ns);
         exchange_refuse(x, 429, "more than %u requests a second: see --rate", d->options.rate);
         return false;
 }
@@ -90,7 +124,11 @@ static void on_request(struct evhttp_request *http, void *ctx)
         struct door *d = ctx;
         struct exchange *x = exchange_new(http, d->conns, d->options.base);
 
-        if (x && is_in_time(d, x) && may_enter(d, x) && is_short(x))
+        if (!x)
+                return;
+        if (!may_enter(d, x))
+                turn_away(d, x);
+        else if (is_in_time(d, x) && is_short(x))
                 d->options.enter(d->options.ctx, x);
 }
 
@@ -180,6 +218,7 @@ int door_open(const struct door_options *options, struct door **ret, struct err 
         d->options = *options;
         d->socket.fd = -1;
         bucket_init(&d->bucket, options->rate);
+        bucket_init(&d->strange, options->rate);
         rc = options->path ? listen_open(options->path, SOCK_STREAM, &d->socket, e)
                            : listen_tcp(options->address, &d->socket.fd, e);
         if (rc == 0)

@@ -3,7 +3,8 @@
  *
  * Who may: at the socket whoever its mode lets in, which are this user and root, and nobody
  * else even if the mode is changed (SO_PEERCRED); at the port who shows the token. Each door
- * has limits of its own, so that a crowd at one keeps nobody out of the other.
+ * has limits of its own, so that a crowd at one keeps nobody out of the other; and who may not
+ * come in has others than who may (INV-STRANGE).
  *
  * Threads: the loop's.
  */
@@ -33,7 +34,7 @@ struct door_options {
         const char *path;               /* of the socket; NULL = TCP: */
         const char *address;            /* HOST:PORT, numbers; [HOST]:PORT */
         const struct token *token;      /* borrowed; with address */
-        unsigned rate;                  /* requests a second */
+        unsigned rate;                  /* requests a second; as many are turned away */
         door_fn *enter;
         void *ctx;
 };

@@ -68,7 +68,7 @@ static void on_told(void *ctx, int status, struct json_object *o, const struct e
                 return;
         if (status && status != 200)
                 exchange_reply(d->exchange, status, o);
-        else if (status || rundir_find(d->name, NULL) == 0)
+        else if (status || rundir_find(d->name, NULL) != -ENOENT)
                 exchange_refuse(d->exchange, 500, "VM '%s' cannot be told to end: %s", d->name,
                                 e ? e->text : "no memory");
         else

@@ -35,8 +35,7 @@ static void print_all(FILE *out, const struct server *s)
         const struct serve_counts *c = &s->counts;
         const struct pool_stats pool = pool_stats(s->pool);
         uint64_t running = 0;
-
-        (void)rundir_each(count, &running, NULL);
+        bool counted = rundir_each(count, &running, NULL) == 0;
 
         const struct metric metrics[] = {
                 { "vms", "gauge", "VMs that run.", running },
@@ -58,7 +57,8 @@ static void print_all(FILE *out, const struct server *s)
                   pool.missed },
         };
 
-        for (size_t i = 0; i < ARRAY_SIZE(metrics); i++)
+        /* no number is better than a wrong one */
+        for (size_t i = counted ? 0 : 1; i < ARRAY_SIZE(metrics); i++)
                 print(out, &metrics[i]);
 }
 

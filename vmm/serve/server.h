@@ -21,6 +21,7 @@ struct serve_options {
         const struct token *token;      /* with listen */
         unsigned rate;                  /* requests a second, at each door */
         unsigned creates_max;           /* at a time */
+        unsigned create_seconds;        /* that one may take */
         unsigned vms_max;               /* 0 = as many as there is room for */
         unsigned pool_size;
         struct shape pool_shape;

@@ -223,7 +223,7 @@ static struct json_object *silent(const char *name, const struct err *e)
 {
         struct json_object *o;
 
-        if (rundir_find(name, NULL) < 0)
+        if (rundir_find(name, NULL) == -ENOENT)
                 return NULL;
         o = json_object_new_object();
         json_put_str(o, "name", name);
