@@ -45,7 +45,7 @@ tap=tap0 web=http://10.9.0.2/web
 serve_guest () {
 	"$LAB_BUSYBOX" tunctl -t $tap >/dev/null &&
 		"$LAB_BUSYBOX" ifconfig $tap 10.9.0.1 netmask 255.255.255.0 up || return 1
-	mkdir www && head -c 1000000 /dev/urandom >www/web
+	mkdir www && head -c 300000 /dev/urandom >www/web
 	"$LAB_BUSYBOX" httpd -f -p 10.9.0.1:80 -h www &
 	[ -z "$LAB_VSOCK_ECHO" ] || "$LAB_VSOCK_ECHO" serve "unix:$work/vsock_5001" &
 }
@@ -87,7 +87,7 @@ says () {
 }
 
 sum () { md5sum | cut -d' ' -f1; }
-pinged () { "$LAB_BUSYBOX" ping -c 3 -W 5 10.9.0.2 >ping.log 2>&1; }
+pinged () { "$LAB_BUSYBOX" ping -c 2 -W 5 10.9.0.2 >ping.log 2>&1; }
 guest_gets () { says get net-get "$(sum <www/web)"; }
 we_get () {
 	_got=$(timeout 60 "$LAB_BUSYBOX" wget -q -O - "$web" | sum)

@@ -82,7 +82,8 @@ all_same_instant () {
 
 id () { "$VMM" info "$1" --json | sed -n 's/.*"vmgenid": *"\([^"]*\)".*/\1/p'; }
 
-# ask_all: of each copy a line with its VMGenID, its random bytes and its clock.
+# ask_all: of each copy a line with its VMGenID, its random bytes and its clock. Then it
+# may end, so that the others have its time.
 ask_all () {
 	for n in $(numbered); do
 		console=$work/console$n attached=$work/attached$n
@@ -91,6 +92,7 @@ ask_all () {
 		ask random '^guest-random [0-9a-f]{32}$' 60 >>randoms
 		clock || echo "copy $n: $reason" >>late
 		console_close
+		timed 60 stop.log "$VMM" stop "copy$n" || echo "copy $n" >>stays
 	done
 }
 
@@ -103,6 +105,11 @@ distinct () {
 other_than_parent () {
 	reason="a copy has the parent's, or that has none"
 	[ -s parent-id ] && ! grep -qxFf parent-id ids
+}
+
+all_stopped () {
+	reason=$(head -n 1 stays 2>/dev/null)
+	[ -z "$reason" ]
 }
 
 in_time () {
@@ -132,8 +139,6 @@ check vmgenids-differ '' distinct ids
 check vmgenids-new '' other_than_parent
 check randoms-differ '' distinct randoms
 check clocks '' in_time
+check stops '' all_stopped
 check no-complaint '' no_complaint
-for n in $(numbered); do
-	timed 60 stop.log "$VMM" stop "copy$n"
-done
 lab_exit

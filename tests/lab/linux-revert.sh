@@ -3,9 +3,9 @@
 #
 # linux-revert.sh CPUS [cloud|full|pvh [disk]] - save and revert a stock Linux guest.
 #
-# Goal:   a running Debian guest is saved, goes on, is rolled back in place, is
-#         stopped, and comes back from its file by postcopy and by a plain revert,
-#         losing nothing.
+# Goal:   a Debian guest that has found its hardware is saved, goes on, is rolled back
+#         in place, is stopped, and comes back from its file by postcopy and by a plain
+#         revert, losing nothing.
 # Method: guest-init counts, verifies checksums, keeps every CPU busy and
 #         watches its kernel's log; we compare what it says before and after.
 #         With `disk` it has a read-only virtio disk and verifies that, too.
@@ -22,6 +22,8 @@ suite=linux-revert-${cpus}cpu
 [ -z "$disk" ] || suite=$suite-disk
 # shellcheck disable=SC1091
 . "$here/lib.sh"
+# shellcheck disable=SC1091
+. "$here/recognition.sh"
 
 case $kind in
 cloud) kernel=$LAB_CLOUD_KERNEL ;;
@@ -44,6 +46,21 @@ boot () {
 }
 ready () { in_file '^sums ok 1' "$console" && beyond count 3 "$console"; }
 ready_or_over () { ready || vm_over lab1; }
+
+# The kernel is quiet while it boots: each byte of its log costs the lab a millisecond.
+understands () {
+	ask kernel '^kernel-said' 60 >/dev/null || return 1
+	recognised "$console"
+}
+
+hardware () {
+	attached=$work/attached1
+	console_open lab1 "$attached"
+	check boot-recognises 'no answer' understands
+	check boot-no-complaint '' no_complaint "$console"
+	check boot-cpus 'no answer' online
+	console_close
+}
 
 save () {
 	count_before=$(last count "$console")
@@ -133,6 +150,7 @@ check boot "no guest user space, see the console below" boot "$@" || {
 	show run.log
 	give_up
 }
+hardware
 check save "vmm save failed" save || give_up
 check goes-on-after-save 'the saved guest stands still' \
 	within 60 beyond count $((count_after + 3)) "$console" || show "$console"
