@@ -66,7 +66,7 @@ exactly() {
         is_back "$1" "$2"
 }
 
-run_demo boot --memory 128M --cpus 2 --cmdline "start=32M range=64M rate=256M"
+run_demo boot --memory 128M --cpus 2 --cmdline "start=32M range=64M rate=128M"
 wait_for "$work/boot.txt" '^verified PASS 1'
 refuses "has no snapshot" "$vmm" rollback boot
 "$vmm" save boot "$pool" --tag one >"$work/out" || die "save one"

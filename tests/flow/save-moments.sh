@@ -57,7 +57,7 @@ saved_often() {
 }
 
 share=$(((saves + 4) / 5))
-run_demo vm1 --memory 256M --cpus 2 --cmdline "start=192M"
+run_demo vm1 --memory 128M --cpus 2 --cmdline "start=96M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
 saved_often vm1 $share
 saved_often vm1 $share --staging 2M
