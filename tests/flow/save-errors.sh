@@ -21,7 +21,7 @@ fails() {
         runs_on "$work/$name.txt"
 }
 
-run_demo vm1 --memory 128M --cmdline "range=64M start=64M pattern=random"
+run_demo vm1 --memory 128M --cmdline "range=64M start=64M pattern=random rate=128M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 before=$(descriptors vm1)
 memory=$(own_memory vm1)
@@ -53,7 +53,7 @@ need_shim
 # faulty N MODE: vm2, whose Nth call that changes files fails, counted from its start
 faulty() {
         LD_PRELOAD=$shim FAILNTH=$1 FAILNTH_MODE=$2 FAILNTH_LOG=$work/calls \
-                "$vmm" run vm2 --demo --memory 64M --cmdline "range=16M start=16M" \
+                "$vmm" run vm2 --demo --memory 64M --cmdline "range=16M start=16M rate=64M" \
                 --console "$work/vm2.txt" >"$work/out" || die "vmm run"
         wait_for "$work/vm2.txt" '^verified PASS 1'
 }

@@ -10,7 +10,7 @@ need_program jq script
 
 need_shim
 slow_disk
-run_demo vm1 --memory 64M --cmdline "start=64M"
+run_demo vm1 --memory 64M --cmdline "start=64M rate=256M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 
 # lines_are_right FILE: progress, then the result

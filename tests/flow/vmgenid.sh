@@ -30,7 +30,7 @@ in_memory() {
         [ "$_there" = "$2" ] || die "memory of $1 has $_there, not $2"
 }
 
-run_demo vm1 --memory 64M --cmdline "start=16M range=16M"
+run_demo vm1 --memory 64M --cmdline "start=16M range=16M rate=16M"
 new_id vm1
 booted=$id
 "$vmm" save vm1 "$files/one.qcow2" >"$work/out" || die "save"

@@ -7,7 +7,8 @@
 #         ever, nothing waits by a fixed sleep.
 # Method: check/skip print `LAB-TEST name ok|fail|skip seconds reason`. Waiting
 #         is polling a console file against a deadline, because TCG's speed
-#         varies by a factor of five with what else the host does.
+#         varies by a factor of five with what else the host does. All deadlines are
+#         multiplied by LAB_PATIENCE (2: the lab runs beside other tests).
 # A script sets `suite` (prefix of all names) and ends with `lab_exit`; ask()
 # reads the files $console and $attached, same_instant() what $count_before and
 # $count_after say of the moment that was saved.
@@ -17,6 +18,7 @@ trap 'rm -rf "$work"' EXIT
 export VMM_RUNTIME_DIR="${VMM_RUNTIME_DIR:-$work/run}"
 mkdir -p "$VMM_RUNTIME_DIR" && cd "$work" || exit 99
 : "${VMM:?names the vmm to test}"
+lab_patience=${LAB_PATIENCE:-2}
 lab_passed=0 lab_failed=0
 lab_since=0
 
@@ -55,7 +57,7 @@ lab_exit () {
 
 # within SECONDS COMMAND...: until the command succeeds or the time is over.
 within () {
-	_end=$(now | awk -v s="$1" '{ printf "%d", $1 + s + 1 }')
+	_end=$(now | awk -v s=$(($1 * lab_patience)) '{ printf "%d", $1 + s + 1 }')
 	shift
 	until "$@"; do
 		[ "$(now | cut -d. -f1)" -lt "$_end" ] || return 1
@@ -88,7 +90,8 @@ beyond () { [ "$(last "$1" "$3")" -gt "$2" ]; }
 # LOG and, if it fails, is shown.
 timed () {
 	_log=$2
-	if timeout -k 5 "$1" sh -c 'shift 2; exec "$@"' sh "$@" >"$_log" 2>&1; then
+	if timeout -k 5 $(($1 * lab_patience)) sh -c 'shift 2; exec "$@"' sh "$@" \
+		>"$_log" 2>&1; then
 		return 0
 	fi
 	shift 2
