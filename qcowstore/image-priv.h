@@ -38,6 +38,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "common/err.h"
@@ -101,6 +102,8 @@ struct qs_image {
         /* any thread; NULL -> a validated host-endian table, once (INV-ONCE) */
         uint64_t *_Atomic *l1;          /* by cluster of the table */
         uint64_t *_Atomic *l2;          /* by L1 entry */
+        /* who yielded it (image-yield.c) */
+        struct stat yielded;            /* the file, as it was left */
 };
 
 /* A stretch of guest addresses that one layer answers for in one way. */
@@ -155,6 +158,10 @@ struct qs_image *image_of_reader(const struct qs_reader *r);
 int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *e);
 /* the same again, of a file that was changed meanwhile */
 int image_load_tables(struct qs_image *m, struct err *e);
+/* Is the header that was read still the one? */
+bool image_header_stands(const struct qs_image *m);
+/* The byte of the snapshot that is read, imglock_tag(). */
+int image_lock_snapshot(const struct qs_image *m, uint32_t *ret_id, struct err *e);
 /* after that, its active layer or a snapshot, and what it says of itself */
 int image_open_native(struct qs_image *m, const char *tag, struct err *e);
 /* Snapshot i of an image of which only the tables were opened; the caller keeps

@@ -258,13 +258,19 @@ static int parse_id(const struct snapshot *s, uint32_t *ret, struct err *e)
         return 0;
 }
 
-/* Is the header that was read still the one? */
-static bool header_stands(const struct qs_image *m)
+bool image_header_stands(const struct qs_image *m)
 {
         uint8_t now[LAYOUT_SECTOR_BYTES];
 
         return image_pread(m, now, sizeof(now), 0, "the header", NULL) == 0 &&
                memcmp(now, m->sector, sizeof(now)) == 0;
+}
+
+int image_lock_snapshot(const struct qs_image *m, uint32_t *ret_id, struct err *e)
+{
+        int rc = parse_id(m->snapshot, ret_id, e);
+
+        return rc == 0 ? imglock_tag(m->fd, *ret_id, e) : rc;
 }
 
 /* Snapshots whose bytes are locked already, while an image is opened. */
@@ -288,14 +294,12 @@ static bool holds(const struct held *h, uint32_t id)
 static int hold_chosen(struct qs_image *m, struct held *held, struct err *e)
 {
         uint32_t id = 0;
-        int rc = parse_id(m->snapshot, &id, e);
+        int rc = image_lock_snapshot(m, &id, e);
 
-        if (rc == 0)
-                rc = imglock_tag(m->fd, id, e);
         if (rc < 0 || holds(held, id))
                 return rc;
         held->id[held->n++] = id;
-        return header_stands(m) ? 0 : err_msg(e, EAGAIN, "the file changes all the time");
+        return image_header_stands(m) ? 0 : err_msg(e, EAGAIN, "the file changes all the time");
 }
 
 /* Chooses a snapshot and sees to it that nobody takes it away. Files that others

@@ -79,6 +79,13 @@ void imglock_tables_done(int fd)
         lock_byte(fd, F_UNLCK, USED(PERM_CONSISTENT_READ));
 }
 
+void imglock_none(int fd)
+{
+        struct flock all = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+        (void)fcntl(fd, F_OFD_SETLK, &all);
+}
+
 /* what a lock that a writer needs came to, `busy` when it is another's */
 static int need(int rc, const char *busy, struct err *e)
 {

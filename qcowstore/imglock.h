@@ -41,7 +41,7 @@
  *            to other processes, and do not exclude each other; they go with
  *            the last one. So two images may be open through duplicates, but
  *            one must not be opened while another still needs byte 100.
- *            Snapshots' bytes are given back only by closing.
+ *            Snapshots' bytes are given back only by closing, or with all others.
  * Threads:   any.
  * Errors:    -EBUSY and a sentence when others are in the way. Readers tolerate
  *            file systems without such locks, writers do not (-ENOLCK). After
@@ -65,6 +65,8 @@ int imglock_read(int fd, struct err *e);
 int imglock_tag(int fd, uint32_t id, struct err *e);
 /* A reader that has read all it wanted of the file's own tables gives 100 back. */
 void imglock_tables_done(int fd);
+/* All that this open file has locked, also through duplicates. */
+void imglock_none(int fd);
 
 /* The appender, with a descriptor for writing: 201, 203 and 300; before it
  * reads the header. It then compares the file with the one that has the name

@@ -117,6 +117,14 @@ const char *qs_image_name(const struct qs_image *image, unsigned layer);
  * make equal on purpose. What is appended to a file of ours does not change it. */
 bool qs_image_same(const struct qs_image *a, const struct qs_image *b);
 
+/* For who opens an image long before it is wanted. Between the two calls nobody is kept from
+ * changing or deleting it, through whatever duplicates of its descriptors there are, and
+ * nothing of it may be read. regain: -ESTALE when it, or a parent, was touched meanwhile, or
+ * its path (as it was opened, relative to the same folder) names another file; else -EBUSY or
+ * -EAGAIN: somebody changes it just now. After a failure close it. */
+int qs_image_yield(struct qs_image *image, struct err *e);
+int qs_image_regain(struct qs_image *image, struct err *e);
+
 int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e);
 void qs_reader_free(struct qs_reader *reader);
 

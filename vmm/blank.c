@@ -17,6 +17,7 @@
 #include "vmm/create.h"
 #include "vmm/launch.h"
 #include "vmm/prepared.h"
+#include "vmm/revert.h"
 
 static int say(int sock, struct json_object *o)
 {
@@ -113,18 +114,39 @@ static int become(int *sock, struct prepared *prepared, const char *text, size_t
         return launch_here(&launch, fd_take(sock), create_build, request, e);
 }
 
-static int prepare(int sock, const struct shape *shape, struct prepared **ret, struct err *e)
+/* The guess, as far as it can be: NULL = without. */
+static struct revert *foresee(const struct create_request *expected, struct shape *shape)
 {
-        int rc = prepared_make(shape, ret, e);
+        struct revert *r;
+        struct err e;
 
-        if (rc < 0)
-                say_error(sock, e);
-        else if (say_ready(sock) < 0)
-                rc = -EPIPE;
-        return rc;
+        if (!expected || create_foresee(expected, &r, &e) < 0)
+                return NULL;
+        if (!shape->memory_bytes) {
+                shape->memory_bytes = revert_meta(r)->memory_bytes;
+                shape->cpus = revert_meta(r)->cpus;
+        }
+        return r;
 }
 
-static int serve(int *sock, const struct shape *shape, struct err *e)
+static int prepare(int sock, struct shape *shape, const struct create_request *expected,
+                   struct prepared **ret, struct err *e)
+{
+        struct revert *r = foresee(expected, shape);
+        int rc = prepared_make(shape, ret, e);
+
+        if (rc < 0) {
+                revert_close(r);
+                say_error(sock, e);
+                return rc;
+        }
+        if (r)
+                prepared_foresee(*ret, r);
+        return say_ready(sock) < 0 ? -EPIPE : 0;
+}
+
+static int serve(int *sock, struct shape *shape, const struct create_request *expected,
+                 struct err *e)
 {
         AUTO_FREE char *order = malloc(BLANK_ORDER_BYTES_MAX);
         struct prepared *prepared = NULL;
@@ -132,7 +154,7 @@ static int serve(int *sock, const struct shape *shape, struct err *e)
         int rc = order ? 0 : err_msg(e, ENOMEM, "no memory for an order");
 
         if (rc == 0 && shape->cpus)
-                rc = prepare(*sock, shape, &prepared, e);
+                rc = prepare(*sock, shape, expected, &prepared, e);
         if (rc == 0)
                 rc = read_order(*sock, order, BLANK_ORDER_BYTES_MAX, &bytes, e);
         if (rc < 0 || bytes == 0) {
@@ -150,12 +172,17 @@ int blank_main(int argc, char **argv)
         int type;
         socklen_t room = sizeof(type);
 
-        if (argc != 3 || getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &room) < 0 ||
+        if (argc < 3 || argc > 4 || getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &room) < 0 ||
             fcntl(sock, F_SETFD, FD_CLOEXEC) < 0) {
                 fprintf(stderr, "vmm: 'vmm " BLANK_COMMAND "' is started by 'vmm serve' only\n");
                 return 1;
         }
         shape.cpus = (unsigned)strtoul(argv[1], NULL, 10);
         shape.memory_bytes = strtoull(argv[2], NULL, 10);
-        return serve(&sock, &shape, &e) < 0 ? 1 : 0;
+
+        AUTO_FREE struct create_request *expected = argc > 3 ? malloc(sizeof(*expected)) : NULL;
+
+        if (expected && create_request_parse(argv[3], strlen(argv[3]), expected, NULL) < 0)
+                free(ptr_take(&expected));
+        return serve(&sock, &shape, expected, &e) < 0 ? 1 : 0;
 }

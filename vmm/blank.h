@@ -2,6 +2,8 @@
 /* blank.h - a process that will be a VM: it prepares what it can, waits to be told what to
  * become, and becomes that.
  *
+ * EXPECTED, if there is one, is the request that may come, or what of it matters.
+ *
  * Started as a program anew, not forked off: it inherits neither memory nor descriptors of
  * who starts it, but a stream socket. There it says
  *      {"ready": true}                                 once prepared, if it was to prepare
@@ -18,7 +20,8 @@
 #define BLANK_SOCK 3
 #define BLANK_ORDER_BYTES_MAX (96u << 10)
 
-/* The subcommand, which is for programs only: blank CPUS MEMORY, of struct shape. */
+/* The subcommand, which is for programs only: blank CPUS MEMORY [EXPECTED], of struct shape;
+ * MEMORY 0 = what EXPECTED's image says, and its CPUs. */
 #define BLANK_COMMAND "blank"
 
 /* an exit status */

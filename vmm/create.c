@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/create.h"
 
+#include <errno.h>
+
 #include "vmm/coldboot.h"
+#include "vmm/prepared.h"
 #include "vmm/revert.h"
 #include "vmm/vm.h"
 
@@ -24,26 +27,47 @@ static int add_changes(const struct create_snapshot *s, struct revert_options *o
         return rc;
 }
 
-static int build_snapshot(struct vm *vm, const struct create_request *q, struct err *e)
+static struct revert_options options_of(const struct create_request *q)
 {
         const struct create_snapshot *s = &q->snapshot;
-        struct revert_options options = {
+
+        return (struct revert_options){
                 .image_path = s->path, .tag = or_null(s->tag),
                 .allow_parent = or_null(s->allow_parent),
                 .postcopy = s->postcopy, .hold_percent = s->hold_percent, .lane = s->lane,
                 .hugepages = q->hugepages, .prefetch_rate = s->prefetch_rate,
                 .pageserver = or_null(s->pageserver),
         };
-        struct revert *r = NULL;
-        int rc = add_changes(s, &options, e);
+}
 
-        if (rc == 0)
-                rc = revert_open(&options, &r, e);
+static int build_snapshot(struct vm *vm, const struct create_request *q, struct err *e)
+{
+        struct revert_options options = options_of(q);
+        struct revert *opened = NULL;
+        int rc = add_changes(&q->snapshot, &options, e);
+
         if (rc < 0)
                 return rc;
-        rc = revert_build(vm, r, e);
-        revert_close(r);
+
+        struct revert *r = prepared_claim(vm->prepared, &options);
+
+        if (!r) {
+                rc = revert_open(&options, &opened, e);
+                r = opened;
+        }
+        if (rc == 0)
+                rc = revert_build(vm, r, e);
+        revert_close(opened);
         return rc;
+}
+
+int create_foresee(const struct create_request *q, struct revert **ret, struct err *e)
+{
+        struct revert_options options = options_of(q);
+
+        if (!q->snapshot.path[0])
+                return err_msg(e, EINVAL, "only what comes out of a snapshot is foreseen");
+        return revert_foresee(&options, ret, e);
 }
 
 static int build_fresh(struct vm *vm, const struct create_request *q, struct err *e)

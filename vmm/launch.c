@@ -36,9 +36,7 @@ static int build_and_start(struct vm *vm, const struct launch_options *o, launch
                 rc = build(vm, ctx, e);
         if (rc < 0 || vm->state == VM_EMPTY)
                 return rc;
-        rc = vm_started(vm, o->paused, e);
-        prepared_free(ptr_take(&vm->prepared));
-        return rc;
+        return vm_started(vm, o->paused, e);
 }
 
 /* The whole life of the VM, in its own process. */
@@ -67,6 +65,9 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 if (o->trace && o->foreground)
                         trace_print(stderr, report);
                 vm_report(&vm, report, !more);
+                /* what was prepared in vain: nobody waits for its end */
+                if (vm.state != VM_EMPTY)
+                        prepared_free(ptr_take(&vm.prepared));
                 vm_loop(&vm);
         } else {
                 vm.report_fd = -1;      /* told below, when the name is free again */

@@ -21,14 +21,14 @@ struct pager {
         char *socket;
         bool given;                     /* the first server was started by another */
         unsigned hold_percent;
-        pager_notify_fn *notify;
+        pager_notify_fn *notify;        /* of whoever adopted it, with ctx */
         void *ctx;
         struct stripes stripes;
         int wake_fd;
         pthread_t watch;
         bool watching;
 
-        /* watch thread (and pager_start() before it) */
+        /* watch thread (and pager_serve() before it) */
         struct ps_client *client;
 
         /* any thread */

@@ -164,7 +164,7 @@ static int say_first_hello(struct pager *p, struct ps_welcome *w, struct err *e)
         return rc == 0 ? say_hello(p, w, e) : rc;
 }
 
-int pager_start(struct pager *p, struct ram *ram, struct err *e)
+int pager_serve(struct pager *p, struct ram *ram, struct err *e)
 {
         struct ps_welcome w = WELCOME_NONE;
         int rc = say_first_hello(p, &w, e);
@@ -187,10 +187,14 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
                 rc = stripes_register(&p->stripes, ram, memory_of(p, w.lane), e);
         if (rc == 0)
                 rc = ram_unlock(ram, e);
-        if (rc == 0)
-                rc = pager_server_attach(p, p->client, false, e);
-        if (rc < 0)
-                return rc;
+        return rc == 0 ? pager_server_attach(p, p->client, false, e) : rc;
+}
+
+int pager_adopt(struct pager *p, pager_notify_fn *notify, void *ctx, struct err *e)
+{
+        ASSERT(!p->watching);
+        p->notify = notify;
+        p->ctx = ctx;
 
         int why = pthread_create(&p->watch, NULL, watch_thread, p);
 
@@ -198,6 +202,13 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
                 return err_set(e, why, "start the pager's thread");
         p->watching = true;
         return 0;
+}
+
+int pager_start(struct pager *p, struct ram *ram, struct err *e)
+{
+        int rc = pager_serve(p, ram, e);
+
+        return rc == 0 ? pager_adopt(p, p->notify, p->ctx, e) : rc;
 }
 
 static void post_news(struct pager *p)
@@ -436,8 +447,10 @@ void pager_free(struct pager *p)
                 lock_release(&p->lock);
                 ring(p);
                 pthread_join(p->watch, NULL);
+                ps_client_free(p->client);
+        } else if (p->client) {
+                ps_client_abandon(p->client);
         }
-        ps_client_free(p->client);
         stripes_fini(&p->stripes);
         greeting_fini(&p->greeting);
         fd_close(&p->wake_fd);

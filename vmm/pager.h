@@ -2,7 +2,7 @@
 /* pager.h - the monitor's side of lazy revert: RAM in a page server's care.
  *
  * Theory of operation is in pager.c.
- * Threads: pager_start() by the thread that builds the VM; afterwards a watch
+ * Threads: pager_start() or its steps by the thread that builds the VM; afterwards a watch
  *          thread of its own owns the connection and never touches guest
  *          memory, so that a dead server can always be replaced (INV-REATTACH).
  *          The other functions may be called from any thread.
@@ -56,13 +56,18 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
               struct pager **ret, struct err *e);
 /* Maps ram (initialised, not mapped), registers it and has it served. */
 int pager_start(struct pager *p, struct ram *ram, struct err *e);
+/* The same in two steps, for who waits in between, and touches no RAM: notify and ctx of
+ * pager_new() are not used, and a server that has died is replaced in the second step. */
+int pager_serve(struct pager *p, struct ram *ram, struct err *e);
+int pager_adopt(struct pager *p, pager_notify_fn *notify, void *ctx, struct err *e);
 /* A page of RAM that is not there yet gets this content instead of the image's, without the
  * server. False: it is there, or must be stored to the ordinary way, which may wait for the
  * server (huge pages come whole). */
 bool pager_put(struct pager *p, uint64_t gpa, const void *page, size_t bytes);
 /* RAM has been unmapped: whoever still waits for one of its pages goes on. */
 void pager_wake(struct pager *p);
-/* Ends watch thread and connection; guest memory must not be used afterwards. */
+/* Ends watch thread and connection, and a private server that was never watched; guest memory
+ * must not be used afterwards. */
 void pager_free(struct pager *p);
 
 /* The latest; refresh asks the server first and waits a moment for the answer. */

@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "common/auto.h"
+#include "common/check.h"
 #include "pageserver/client.h"
 #include "vmm/program-path.h"
+#include "vmm/revert.h"
 #include "vmm/vm.h"
 
 /* Priority is a thread's own, and one that went down does not come up again without a
@@ -22,6 +24,7 @@ struct prepared {
         struct ram ram;                 /* reserved; bytes 0 = not known */
         struct kvm kvm;
         struct ps_client *server;
+        struct revert *ahead;           /* NULL = none was begun */
         /* of the maker */
         int rc;
         struct err err;
@@ -106,10 +109,39 @@ void prepared_free(struct prepared *p)
 {
         if (!p)
                 return;
+        revert_close(p->ahead);
         kvm_close(&p->kvm);
         ram_unmap(&p->ram);
         ps_client_free(p->server);
         free(p);
+}
+
+void prepared_foresee(struct prepared *p, struct revert *r)
+{
+        struct err e;
+        const struct meta *m = revert_meta(r);
+
+        ASSERT(!p->ahead);
+        p->ahead = r;
+        if (m->cpus == p->shape.cpus && m->memory_bytes == p->ram.bytes && p->server &&
+            revert_ahead(r, &p->kvm, &p->ram, ptr_take(&p->server), &e) == 0)
+                return;
+        (void)ram_empty(&p->ram, NULL);
+        revert_close(ptr_take(&p->ahead));
+        if (!p->server)
+                start_server(p);
+}
+
+/* A wrong guess is put away when the VM runs, with all else that was not needed. */
+struct revert *prepared_claim(struct prepared *p, const struct revert_options *options)
+{
+        if (!p || !p->ahead)
+                return NULL;
+        if (revert_claim(p->ahead, options, NULL) == 0)
+                return p->ahead;
+        if (ram_empty(&p->ram, NULL) < 0)
+                p->shape.cpus = 0;      /* RAM has no place any more: fits nobody */
+        return NULL;
 }
 
 static bool fits(const struct prepared *p, const struct vm *vm, unsigned cpus)

@@ -185,6 +185,21 @@ void ram_unmap(struct ram *ram)
         }
 }
 
+int ram_empty(struct ram *ram, struct err *e)
+{
+        for (unsigned i = 0; i < ram->nslots; i++) {
+                struct ram_slot *slot = &ram->slots[i];
+
+                ASSERT(slot->hva);
+                if (mmap(slot->hva, slot->bytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+                    MAP_FAILED)
+                        return err_set(e, errno, "give guest memory back");
+        }
+        ram->of_file = ram->hugetlb = false;
+        return 0;
+}
+
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t bytes)
 {
         for (unsigned i = 0; i < ram->nslots; i++) {

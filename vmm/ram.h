@@ -58,6 +58,9 @@ int ram_map_cache(struct ram *ram, int cache_fd, struct err *e);
 /* PROT_NONE -> read and write, once all ranges are registered. */
 int ram_unlock(struct ram *ram, struct err *e);
 void ram_unmap(struct ram *ram);
+/* What is mapped, and registered with userfaultfds, goes; the place stays reserved, and with
+ * it what KVM was told. */
+int ram_empty(struct ram *ram, struct err *e);
 
 /* NULL when [gpa, gpa+bytes) is not wholly inside one slot of mapped RAM. */
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t bytes);

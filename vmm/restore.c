@@ -98,54 +98,80 @@ static int check_cpus(const struct restore *from, struct json_object *kvm_state,
         return rc;
 }
 
-static int bring_up(struct vm *vm, const struct restore *from, struct json_object **ret_state,
-                    struct err *e)
+static int read_documents(const struct restore *from, struct restore_docs *docs, struct err *e)
 {
-        int rc = 0;
+        int rc = read_json(from, SECTION_KVM, &docs->kvm, e);
 
-        if (from->prepare)
-                rc = from->prepare(from->ctx, vm, e);
         if (rc == 0)
-                rc = read_json(from, SECTION_KVM, ret_state, e);
-        if (rc == 0)
-                rc = check_cpus(from, *ret_state, e);
-        if (rc == 0)
-                rc = from->bring_ram(from->ctx, vm, e);
-        vm->phases.memory_ns = clock_now_ns();
-        return rc;
+                rc = check_cpus(from, docs->kvm, e);
+        return rc == 0 ? read_json(from, SECTION_DEVICES, &docs->devices, e) : rc;
 }
 
-static int load_kvm(struct vm *vm, const struct restore *from, struct json_object *kvm_state,
-                    struct err *e)
+static int parse_state(const struct restore *from, const struct kvm *kvm,
+                       struct restore_docs *docs, struct err *e)
 {
-        AUTO_FREE struct machine_state *state = NULL;
         struct state_blob blob = { 0 };
         void *data = NULL;
         int rc = from->section(from->ctx, SECTION_BLOB, &data, &blob.bytes, e);
 
         blob.data = data;
         if (rc == 0)
-                rc = state_parse(&vm->kvm, kvm_state, &blob, &state, e);
-        if (rc == 0) {
-                state_cpu_model(state, &vm->saved_cpu);
-                rc = state_load_parsed(&vm->kvm, state, e);
-        }
+                rc = state_parse(kvm, docs->kvm, &blob, &docs->state, e);
         state_blob_fini(&blob);
         return rc;
 }
 
-static int restore_state(struct vm *vm, const struct restore *from, struct json_object *kvm_state,
+int restore_read(const struct restore *from, const struct kvm *kvm, struct restore_docs *docs,
+                 struct err *e)
+{
+        int rc = read_documents(from, docs, e);
+
+        return rc == 0 ? parse_state(from, kvm, docs, e) : rc;
+}
+
+void restore_docs_fini(struct restore_docs *docs)
+{
+        json_object_put(docs->kvm);
+        json_object_put(docs->devices);
+        free(docs->state);
+        *docs = (struct restore_docs){ .kvm = NULL };
+}
+
+static int bring_up(struct vm *vm, const struct restore *from, struct restore_docs *docs,
+                    struct err *e)
+{
+        int rc = 0;
+
+        if (from->prepare)
+                rc = from->prepare(from->ctx, vm, e);
+        if (rc == 0 && !docs->kvm)
+                rc = read_documents(from, docs, e);
+        if (rc == 0)
+                rc = from->bring_ram(from->ctx, vm, e);
+        vm->phases.memory_ns = clock_now_ns();
+        return rc;
+}
+
+static int load_kvm(struct vm *vm, const struct restore *from, struct restore_docs *docs,
+                    struct err *e)
+{
+        int rc = docs->state ? 0 : parse_state(from, &vm->kvm, docs, e);
+
+        if (rc < 0)
+                return rc;
+        state_cpu_model(docs->state, &vm->saved_cpu);
+        return state_load_parsed(&vm->kvm, docs->state, e);
+}
+
+static int restore_state(struct vm *vm, const struct restore *from, struct restore_docs *docs,
                          struct err *e)
 {
         const struct devices devices = { vm->platform, vm->bus };
-        AUTO_JSON *doc = NULL;
         struct devices_state *state = NULL;
-        int rc = read_json(from, SECTION_DEVICES, &doc, e);
+        int rc = devices_decode(&devices, docs->devices, &state, e);
 
         if (rc == 0)
-                rc = devices_decode(&devices, doc, &state, e);
-        if (rc == 0)
-                rc = load_kvm(vm, from, kvm_state, e);
+                rc = load_kvm(vm, from, docs, e);
         if (rc == 0)
                 rc = devices_apply(&devices, state, e);
         if (rc == 0)
@@ -154,26 +180,36 @@ static int restore_state(struct vm *vm, const struct restore *from, struct json_
         return rc < 0 ? err_in(e, rc, "restore '%s'", from->from) : 0;
 }
 
-int restore_build(struct vm *vm, const struct restore *from, struct err *e)
+/* bring_up() and what needs both RAM and KVM's part. */
+static int build(struct vm *vm, const struct restore *from, struct creation *creation,
+                 struct restore_docs *docs, struct err *e)
 {
-        struct creation creation = { .vm = vm, .cpus = from->meta->cpus };
-        AUTO_JSON *kvm_state = NULL;
-        int rc = ram_init(&vm->ram, from->meta->memory_bytes, e);
+        int rc = bring_up(vm, from, docs, e);
 
-        vm->machine = from->meta->machine;
-        if (rc == 0)
-                rc = creation_start(&creation, e);
-        if (rc == 0)
-                rc = bring_up(vm, from, &kvm_state, e);
-        rc = creation_finish(&creation, rc, e);
+        rc = creation_finish(creation, rc, e);
         vm->disk_files = from->disk_files;
         if (rc == 0)
                 rc = vm_add_machine(vm, e);
         vm->disk_files = NULL;
         vm->phases.kvm_create_ns = clock_now_ns();
         if (rc == 0)
-                rc = restore_state(vm, from, kvm_state, e);
+                rc = restore_state(vm, from, docs, e);
         vm->phases.state_restore_ns = clock_now_ns();
+        return rc;
+}
+
+int restore_build(struct vm *vm, const struct restore *from, struct err *e)
+{
+        struct creation creation = { .vm = vm, .cpus = from->meta->cpus };
+        struct restore_docs own = { .kvm = NULL };
+        int rc = ram_init(&vm->ram, from->meta->memory_bytes, e);
+
+        vm->machine = from->meta->machine;
+        if (rc == 0)
+                rc = creation_start(&creation, e);
+        if (rc == 0)
+                rc = build(vm, from, &creation, from->docs ? from->docs : &own, e);
+        restore_docs_fini(&own);
         if (rc == 0)
                 vm->reverted = true;
         return rc;

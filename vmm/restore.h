@@ -7,13 +7,23 @@
 #ifndef VMM_RESTORE_H
 #define VMM_RESTORE_H
 
+#include <json-c/json.h>
 #include <stddef.h>
 
 #include "common/err.h"
 #include "vmm/meta.h"
 
 struct disk_files;
+struct kvm;
+struct machine_state;
 struct vm;
+
+/* What is read before there is a VM to be made of it. */
+struct restore_docs {
+        struct json_object *kvm, *devices;
+        struct machine_state *state;    /* NULL = not parsed yet */
+};
+void restore_docs_fini(struct restore_docs *docs);
 
 /* Where it comes from. */
 struct restore {
@@ -28,7 +38,14 @@ struct restore {
         /* RAM has its place: maps it there and sees to it that the right bytes are seen. */
         int (*bring_ram)(void *ctx, struct vm *vm, struct err *e);
         void *ctx;
+        /* What restore_read() has read of it. NULL = nothing */
+        struct restore_docs *docs;
 };
+
+/* All of them, for a VM that is to be like kvm, which has been created. docs is zeroed; to be
+ * ended also on failure. */
+int restore_read(const struct restore *from, const struct kvm *kvm, struct restore_docs *docs,
+                 struct err *e);
 
 /* vm is initialised and has no machine; on success it is one that was restored, ready for
  * vm_started(). */

@@ -17,15 +17,7 @@
 #include "vmm/prepared.h"
 #include "vmm/recorder.h"
 #include "vmm/restore.h"
-
-struct revert {
-        struct revert_options options;
-        struct qs_image *image;
-        struct qs_reader *reader;
-        struct meta meta;
-        struct disk_files disk_files;
-        uint64_t opened_ns;
-};
+#include "vmm/revert-priv.h"
 
 static bool net_is_given(const struct revert *r, const struct net_config *n)
 {
@@ -61,7 +53,7 @@ static int check_plugs(const struct revert *r, struct err *e)
         return 0;
 }
 
-static int change_machine(struct revert *r, struct err *e)
+int revert_change_machine(struct revert *r, struct err *e)
 {
         const struct kept_disks_image image = { r->options.image_path, qs_image_fd(r->image, 0) };
         struct machine_config *c = &r->meta.machine;
@@ -76,7 +68,7 @@ static int change_machine(struct revert *r, struct err *e)
         if (rc == 0)
                 rc = kept_disks_find(&r->meta.disks, &image, &r->options.disks, c,
                                      &r->disk_files, e);
-        return rc;
+        return rc < 0 ? err_in(e, rc, "'%s'", r->options.image_path) : 0;
 }
 
 static int read_meta(struct revert *r, struct err *e)
@@ -99,12 +91,10 @@ static int read_meta(struct revert *r, struct err *e)
                                "reads it", r->options.image_path);
         if (rc == 0)
                 rc = meta_decode(data, bytes, &r->meta, e);
-        if (rc == 0)
-                rc = change_machine(r, e);
         return rc < 0 ? err_in(e, rc, "'%s'", r->options.image_path) : 0;
 }
 
-int revert_open(const struct revert_options *options, struct revert **ret, struct err *e)
+int revert_look(const struct revert_options *options, struct revert **ret, struct err *e)
 {
         struct revert *r = calloc(1, sizeof(*r));
         const struct qs_open_options how = {
@@ -122,6 +112,21 @@ int revert_open(const struct revert_options *options, struct revert **ret, struc
                 rc = qs_reader_new(r->image, &r->reader, e);
         if (rc == 0)
                 rc = read_meta(r, e);
+        if (rc < 0)
+                revert_close(r);
+        else
+                *ret = r;
+        return rc;
+}
+
+int revert_open(const struct revert_options *options, struct revert **ret, struct err *e)
+{
+        struct revert *r;
+        int rc = revert_look(options, &r, e);
+
+        if (rc < 0)
+                return rc;
+        rc = revert_change_machine(r, e);
         if (rc < 0) {
                 revert_close(r);
                 return rc;
@@ -136,6 +141,8 @@ void revert_close(struct revert *r)
         if (!r)
                 return;
         disk_files_fini(&r->disk_files);
+        pager_free(r->pager);
+        restore_docs_fini(&r->docs);
         qs_reader_free(r->reader);
         qs_image_close(r->image);
         free(r);
@@ -171,20 +178,36 @@ static void on_pager_news(void *ctx)
         vm_post(vm, VM_POST_PAGER);
 }
 
-static int start_pager(void *ctx, struct vm *vm, struct err *e)
+int revert_new_pager(struct revert *r, struct ps_client *server, pager_notify_fn *notify,
+                     void *ctx, struct pager **ret, struct err *e)
 {
-        struct revert *r = ctx;
         struct pager_options options = {
                 .image = r->image, .image_path = r->options.image_path,
                 .socket = r->options.pageserver, .lane = r->options.lane,
                 .prefetch_rate = r->options.prefetch_rate,
                 .hold_percent = r->options.hold_percent, .hugepages = r->options.hugepages,
-                .record = r->options.record,
+                .record = r->options.record, .server = server,
         };
 
-        if (!options.socket)
-                options.server = prepared_give_server(vm->prepared);
-        return pager_new(&options, on_pager_news, vm, &vm->pager, e);
+        return pager_new(&options, notify, ctx, ret, e);
+}
+
+static int start_pager(void *ctx, struct vm *vm, struct err *e)
+{
+        struct revert *r = ctx;
+
+        if (r->pager)                   /* RAM is served already */
+                return 0;
+        return revert_new_pager(r, r->options.pageserver ? NULL :
+                                prepared_give_server(vm->prepared), on_pager_news, vm,
+                                &vm->pager, e);
+}
+
+static int adopt_pager(struct revert *r, struct vm *vm, struct err *e)
+{
+        vm->pager = ptr_take(&r->pager);
+        vm->was_foreseen = true;
+        return pager_adopt(vm->pager, on_pager_news, vm, e);
 }
 
 static int bring_ram(void *ctx, struct vm *vm, struct err *e)
@@ -193,7 +216,7 @@ static int bring_ram(void *ctx, struct vm *vm, struct err *e)
         int rc;
 
         if (r->options.postcopy) {
-                rc = pager_start(vm->pager, &vm->ram, e);
+                rc = r->pager ? adopt_pager(r, vm, e) : pager_start(vm->pager, &vm->ram, e);
                 if (rc == 0)
                         vm->backing = pager_lane(vm->pager) == PS_LANE_SHARED ? VM_BACKING_SHARED :
                                                                                 VM_BACKING_COPY;
@@ -211,8 +234,8 @@ static int bring_ram(void *ctx, struct vm *vm, struct err *e)
         return rc;
 }
 
-static int read_section(void *ctx, const char *name, void **ret_data, size_t *ret_bytes,
-                        struct err *e)
+int revert_section(void *ctx, const char *name, void **ret_data, size_t *ret_bytes,
+                   struct err *e)
 {
         struct revert *r = ctx;
 
@@ -234,9 +257,9 @@ int revert_build(struct vm *vm, void *ctx, struct err *e)
         struct revert *r = ctx;
         const struct restore from = {
                 .from = r->options.image_path, .meta = &r->meta,
-                .disk_files = &r->disk_files, .section = read_section,
+                .disk_files = &r->disk_files, .section = revert_section,
                 .prepare = r->options.postcopy ? start_pager : NULL, .bring_ram = bring_ram,
-                .ctx = r,
+                .ctx = r, .docs = r->docs.state ? &r->docs : NULL,
         };
 
         vm->phases.open_ns = r->opened_ns;

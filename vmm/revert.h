@@ -39,6 +39,23 @@ int revert_open(const struct revert_options *options, struct revert **ret, struc
 void revert_close(struct revert *r);
 const struct meta *revert_meta(const struct revert *r);
 
+/* ---- before it is asked for ----
+ *
+ * A process that has nothing else to do takes a guess: it reads the image and its state, maps
+ * RAM and has it served (revert-ahead.c). Nobody is kept from changing the image meanwhile. */
+
+/* Opens the image as revert_open() does, for what is not asked for yet: nothing is decided
+ * that depends on the host's side of devices. -EINVAL: such a revert cannot be begun. */
+int revert_foresee(const struct revert_options *options, struct revert **ret, struct err *e);
+/* The rest. kvm has been created, ram is what it knows of, reserved, and is mapped; server is
+ * taken. After a failure, as after revert_claim(), ram_empty() and revert_close() are the
+ * caller's. */
+int revert_ahead(struct revert *r, const struct kvm *kvm, struct ram *ram,
+                 struct ps_client *server, struct err *e);
+/* Now it is asked for: r is as if revert_open() had returned it. -ESTALE: something else is,
+ * or the image is not what it was. What options point to has to live as long as with that. */
+int revert_claim(struct revert *r, const struct revert_options *options, struct err *e);
+
 /* launch_build_fn; ctx is the struct revert */
 int revert_build(struct vm *vm, void *ctx, struct err *e);
 

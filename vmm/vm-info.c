@@ -168,6 +168,7 @@ struct json_object *vm_describe(struct vm *vm)
         json_put_u64(o, "cpus", vm->kvm.cpus);
         json_put_str(o, "lane", backing_names[vm->backing]);
         json_put_bool(o, "prepared", vm->was_prepared);
+        json_put_bool(o, "foreseen", vm->was_foreseen);
         put_vmgenid(vm, o);
         if (vm->bus)
                 json_object_object_add(o, "devices", virtio_bus_describe(vm->bus));

@@ -96,8 +96,9 @@ struct vm {
         bool reverted;
         struct cpu_model saved_cpu;     /* reverted: what its guest was shown */
         bool was_prepared;              /* KVM's part was there before it was asked for */
+        bool was_foreseen;              /* so was all that its image decides */
 
-        /* until it runs */
+        /* until it runs, and was told of */
         struct prepared *prepared;      /* NULL = nothing */
 
         /* event loop only */

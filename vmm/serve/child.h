@@ -24,8 +24,14 @@ struct child_ops {
         void (*failed)(void *ctx, const struct err *e);
 };
 
-/* Starts a process; shape->cpus 0: it prepares nothing. ops are borrowed. */
-int child_new(struct event_base *base, const struct shape *shape, const struct child_ops *ops,
+/* What a process is to be ready for (vmm/blank.h). */
+struct guess {
+        struct shape shape;             /* cpus 0: for nothing */
+        char *expected;                 /* expect_of(); NULL = no image */
+};
+
+/* Starts a process. ops are borrowed. */
+int child_new(struct event_base *base, const struct guess *guess, const struct child_ops *ops,
               void *ctx, struct child **ret, struct err *e);
 /* Who is told from now on. */
 void child_hand_over(struct child *c, const struct child_ops *ops, void *ctx);

@@ -27,6 +27,7 @@ static const char help[] =
         "  --listen HOST:PORT  and there, for those who know the token\n"
         "  --token-file FILE   the token: one line, in a file that nobody else can read\n"
         "  --pool N            keep N machines prepared for snapshots (default 0)\n"
+        "  --pool-image FILE   for this one, with --postcopy (default: the last one's)\n"
         "  --pool-cpus N       with so many virtual CPUs\n"
         "  --pool-memory SIZE  and so much RAM (default for both: as the last one had)\n"
         "  --max-vms N         machines that may run (default: no limit)\n"
@@ -78,6 +79,18 @@ static int read_pool_memory(void *command, const char *value, struct err *e)
         return shape_check(&o->serve.pool_shape, e);
 }
 
+/* The path that requests have: links in it are followed when they come. */
+static int read_pool_image(void *command, const char *value, struct err *e)
+{
+        struct serve_cmd *o = command;
+
+        if (value[0] != '/')
+                return err_msg(e, EINVAL, "--pool-image '%s': say the whole path, as requests do",
+                               value);
+        o->serve.pool_image = value;
+        return 0;
+}
+
 static int read_max_vms(void *command, const char *value, struct err *e)
 {
         struct serve_cmd *o = command;
@@ -112,6 +125,7 @@ static const struct option_row options[] = {
         OPTION_TEXT("listen", struct serve_cmd, serve.listen),
         OPTION_TEXT("token-file", struct serve_cmd, token_file),
         OPTION_READ("pool", read_pool),
+        OPTION_READ("pool-image", read_pool_image),
         OPTION_READ("pool-cpus", read_pool_cpus),
         OPTION_READ("pool-memory", read_pool_memory),
         OPTION_READ("max-vms", read_max_vms),

@@ -11,6 +11,7 @@
 #include "common/json.h"
 #include "vmm/create-request.h"
 #include "vmm/serve/child.h"
+#include "vmm/serve/expect.h"
 #include "vmm/serve/server-priv.h"
 
 /* One VM, from its request to its first report. Its client may go away meanwhile: the VM is
@@ -59,9 +60,11 @@ static void learn(struct creation *c, struct json_object *report)
 
         if (c->snapshot && json_take_u64(report, "cpus", UINT32_MAX, &cpus, NULL) == 0 &&
             json_take_u64(report, "memory", UINT64_MAX, &shape.memory_bytes, NULL) == 0) {
+                AUTO_FREE char *expected = expect_of(c->request);
+
                 shape.cpus = (unsigned)cpus;
                 if (shape_check(&shape, NULL) == 0)
-                        pool_learn(c->server->pool, &shape);
+                        pool_learn(c->server->pool, &shape, expected);
         }
 }
 
@@ -95,7 +98,7 @@ static int order(struct creation *c, struct err *e)
 
 static int hire_new(struct creation *c, struct err *e)
 {
-        const struct shape none = { 0 };
+        const struct guess none = { .expected = NULL };
         int rc = child_new(c->server->base, &none, &ops, c, &c->child, e);
 
         return rc == 0 ? order(c, e) : rc;

@@ -4,26 +4,34 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "vmm/serve/expect.h"
+#include "vmm/serve/imagewatch.h"
 
 /* Requests come in bursts: this long after the last one the pool is filled again. */
 #define QUIET_MS 20
 /* after a process that could not prepare anything: the host lacks something */
 #define TROUBLE_MS 5000
+/* after the image was changed, which may go on for a while */
+#define CHANGED_MS 500
 
 /* One place. EMPTY -> STARTING -> READY -> EMPTY (taken, or died) */
 struct place {
         struct pool *pool;
         struct child *child;            /* NULL = empty */
         bool ready;
-        struct shape shape;
+        unsigned guess;                 /* pool.guesses when it was started */
 };
 
 struct pool {
         struct pool_options options;
         struct event *fill;
+        struct imagewatch *watch;       /* of the guess; NULL = it cannot be watched */
+        struct guess guess;
+        unsigned guesses;               /* counts them */
         unsigned paused;                /* VMs that are being made */
         bool troubled;                  /* said once */
         struct pool_stats stats;
@@ -46,9 +54,30 @@ static void vacate(struct place *at)
         at->ready = false;
 }
 
-static bool same(const struct shape *a, const struct shape *b)
+/* Who is ready is so for what nobody guesses any more. */
+static void guess_anew(struct pool *p)
 {
-        return a->cpus == b->cpus && a->memory_bytes == b->memory_bytes;
+        p->guesses++;
+        for (unsigned i = 0; i < p->options.size; i++) {
+                if (p->place[i].ready)
+                        vacate(&p->place[i]);
+        }
+}
+
+static void on_image_changed(void *ctx)
+{
+        struct pool *p = ctx;
+
+        guess_anew(p);
+        if (!p->paused)
+                fill_in(p, CHANGED_MS);
+}
+
+static void watch_image(struct pool *p)
+{
+        AUTO_FREE char *path = p->guess.expected ? expect_path(p->guess.expected) : NULL;
+
+        imagewatch_set(p->watch, path);
 }
 
 static void on_ready(void *ctx)
@@ -60,8 +89,10 @@ static void on_ready(void *ctx)
         at->ready = true;
         p->stats.ready++;
         p->troubled = false;
-        if (!same(&at->shape, &p->options.shape))
+        if (at->guess != p->guesses)
                 vacate(at);             /* nobody guesses that any more */
+        else
+                watch_image(p);         /* that process could open it: the file system works */
         if (!p->paused)
                 fill_in(p, 0);
 }
@@ -112,8 +143,8 @@ static void on_fill(evutil_socket_t fd, short what, void *ctx)
         }
         if (!empty)
                 return;
-        empty->shape = p->options.shape;
-        if (child_new(p->options.base, &empty->shape, &ops, empty, &empty->child, &e) < 0)
+        empty->guess = p->guesses;
+        if (child_new(p->options.base, &p->guess, &ops, empty, &empty->child, &e) < 0)
                 trouble(p, &e);
 }
 
@@ -125,6 +156,9 @@ int pool_new(const struct pool_options *options, struct pool **ret, struct err *
         if (!p)
                 return err_msg(e, ENOMEM, "no memory for the pool");
         p->options = *options;
+        p->guess.shape = options->shape;
+        if (options->expected)
+                p->guess.expected = strdup(options->expected);
         for (unsigned i = 0; i < POOL_SIZE_MAX; i++)
                 p->place[i].pool = p;
         p->fill = evtimer_new(options->base, on_fill, p);
@@ -132,6 +166,7 @@ int pool_new(const struct pool_options *options, struct pool **ret, struct err *
                 pool_free(p);
                 return err_msg(e, ENOMEM, "no memory for the pool");
         }
+        p->watch = imagewatch_new(options->base, on_image_changed, p);
         fill_in(p, 0);
         *ret = p;
         return 0;
@@ -145,6 +180,8 @@ void pool_free(struct pool *p)
                 vacate(&p->place[i]);
         if (p->fill)
                 event_free(p->fill);
+        imagewatch_free(p->watch);
+        free(p->guess.expected);
         free(p);
 }
 
@@ -178,15 +215,38 @@ void pool_resume(struct pool *p)
                 fill_in(p, QUIET_MS);
 }
 
-void pool_learn(struct pool *p, const struct shape *shape)
+static bool same_text(const char *a, const char *b)
 {
-        if (p->options.fixed || same(shape, &p->options.shape))
-                return;
-        p->options.shape = *shape;
-        for (unsigned i = 0; i < p->options.size; i++) {
-                if (p->place[i].ready)
-                        vacate(&p->place[i]);
-        }
+        return a && b ? !strcmp(a, b) : a == b;
+}
+
+/* Whether that is another one. */
+static bool learn_shape(struct pool *p, const struct shape *shape)
+{
+        struct shape *was = &p->guess.shape;
+
+        if (p->options.fixed ||
+            (was->cpus == shape->cpus && was->memory_bytes == shape->memory_bytes))
+                return false;
+        *was = *shape;
+        return true;
+}
+
+static bool learn_expected(struct pool *p, const char *expected)
+{
+        if (p->options.expected_fixed || same_text(expected, p->guess.expected))
+                return false;
+        free(p->guess.expected);
+        p->guess.expected = expected ? strdup(expected) : NULL;
+        return true;
+}
+
+void pool_learn(struct pool *p, const struct shape *shape, const char *expected)
+{
+        bool new_shape = learn_shape(p, shape);
+
+        if (learn_expected(p, expected) || new_shape)
+                guess_anew(p);
 }
 
 struct pool_stats pool_stats(const struct pool *p)
@@ -194,6 +254,6 @@ struct pool_stats pool_stats(const struct pool *p)
         struct pool_stats s = p->stats;
 
         s.size = p->options.size;
-        s.shape = p->options.shape;
+        s.shape = p->guess.shape;
         return s;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pool.h - processes that wait, prepared, for a VM to be made.
  *
- * What they prepare is a guess: vCPUs and memory of the VM that was made last, unless
- * somebody said. A wrong guess costs the VM what it would have cost without a pool.
+ * What they prepare is a guess: vCPUs, memory and image of the VM that was made last, unless
+ * somebody said. A wrong guess costs the VM what it would have cost without a pool. What was
+ * prepared for an image that is changed or deleted is put away, and made anew.
  *
  * They are made one after the other, with low priority, and only while no VM is being made:
  * never in the way of a request.
@@ -27,6 +28,8 @@ struct pool_options {
         unsigned size;                  /* 0 = there is no pool */
         struct shape shape;             /* to begin with */
         bool fixed;                     /* it stays that */
+        const char *expected;           /* the same of the image, expect_of(); NULL = none */
+        bool expected_fixed;
 };
 
 struct pool;
@@ -39,8 +42,9 @@ struct child *pool_take(struct pool *p);
 /* A VM is being made, and is made. The pool rests in between. */
 void pool_pause(struct pool *p);
 void pool_resume(struct pool *p);
-/* A VM that was made out of a snapshot had this shape. */
-void pool_learn(struct pool *p, const struct shape *shape);
+/* A VM that was made out of a snapshot had this shape; expected: expect_of() its request,
+ * NULL = no process can be ready for the like. */
+void pool_learn(struct pool *p, const struct shape *shape, const char *expected);
 
 struct pool_stats {
         unsigned size, ready;

@@ -10,6 +10,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/notify.h"
+#include "vmm/serve/expect.h"
 
 /* Theory of operation
  *
@@ -164,8 +165,10 @@ static int open_doors(struct server *s, struct err *e)
 static int start(struct server *s, struct err *e)
 {
         const struct serve_options *o = s->options;
+        AUTO_FREE char *expected = o->pool_image ? expect_image(o->pool_image) : NULL;
         struct pool_options pool = {
                 .size = o->pool_size, .shape = o->pool_shape, .fixed = o->pool_shape_fixed,
+                .expected = expected, .expected_fixed = expected,
         };
         int rc;
 

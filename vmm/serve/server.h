@@ -26,6 +26,7 @@ struct serve_options {
         unsigned pool_size;
         struct shape pool_shape;
         bool pool_shape_fixed;
+        const char *pool_image;         /* NULL = the last one */
 };
 
 /* Until SIGTERM or SIGINT. */
