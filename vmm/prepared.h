@@ -42,7 +42,8 @@ void prepared_foresee(struct prepared *p, struct revert *r);
 struct revert *prepared_claim(struct prepared *p, const struct revert_options *options);
 
 /* vm->ram is laid out (ram_init()). *ret_given: vm has KVM's part, with memory slots for
- * its RAM, whose address space is reserved, or mapped if a revert was claimed; else nothing was changed. p NULL: false. */
+ * its RAM, whose address space is reserved, or mapped if a revert was claimed; else nothing
+ * was changed. p NULL: false. */
 int prepared_give_kvm(struct prepared *p, struct vm *vm, unsigned cpus, bool *ret_given,
                       struct err *e);
 /* A private page server that was told nothing yet, and may have died. NULL: there is none;

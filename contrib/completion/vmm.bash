@@ -14,8 +14,8 @@ _vmm_options() {
 			"--record --pageserver --net --vsock --disk --disks --paused --console" \
 			"--foreground --trace --wait --json" ;;
 	clone)   echo "--count --paused --console --json" ;;
-	serve)   echo "--socket --listen --token-file --pool --pool-cpus --pool-memory" \
-			"--max-vms --max-creates --create-timeout --rate" ;;
+	serve)   echo "--socket --listen --token-file --pool --pool-image --pool-cpus" \
+			"--pool-memory --max-vms --max-creates --create-timeout --rate" ;;
 	list | workingset | doctor) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
@@ -39,7 +39,7 @@ _vmm_argument() {
 	case $1 in
 	--kernel | --initrd | --disk | --vsock | --console | --pageserver | --passphrase-file | \
 		--backing | --firecracker | --vmstate | --from | --from-file | \
-		--socket | --token-file)
+		--socket | --token-file | --pool-image)
 		compgen -f -- "$2" ;;
 	--allow-parent) compgen -d -- "$2" ;;
 	--compress) compgen -W "none zstd" -- "$2" ;;

@@ -30,7 +30,7 @@ image=$files/small.qcow2
 create vm1 '.pooled and .prepared and .state == "running"'
 ready 2
 # and with
-create vm2 '.pooled and .prepared'
+create vm2 '.pooled and .prepared and .foreseen'
 jq -e '.phases | [.order, .process, .open, .memory, .state_restore, .first_instruction] |
         . == sort and .[0] > 0' "$work/answer" >"$work/out" || die "phases: $(cat "$work/answer")"
 jq -e '.own_us + .kvm_us == .phases.first_instruction or
@@ -54,7 +54,8 @@ ready 2
 create vm5 '.pooled and .lane == "copy"' '"lane":"copy"'
 goes_on "$work/vm5.txt" "$large"
 
-# page servers of the pool that have died are not used, and processes that have are replaced
+# page servers of the pool that have died are not used, with an image open or none, and
+# processes that have are replaced
 ready 2
 for pid in $(processes "$pageserver"); do
         vm=$(awk '{ print $4 }' "/proc/$pid/stat" 2>/dev/null) || continue

@@ -21,6 +21,7 @@
 #include "vmm/create-request.h"
 #include "vmm/serve/bucket.h"
 #include "vmm/serve/exchange.h"
+#include "vmm/serve/expect.h"
 #include "vmm/serve/strangers.h"
 #include "vmm/serve/token.h"
 #include "vmm/serve/vmcall.h"
@@ -395,6 +396,71 @@ static void statuses(void)
         CU_ASSERT_EQUAL(exchange_status(-EIO), 500);
 }
 
+/* ---- what a process gets ready for ---------------------------------------------- */
+
+static char *expect(const char *text)
+{
+        AUTO_JSON *o = NULL;
+        struct err e;
+
+        CU_ASSERT_EQUAL_FATAL(json_parse(text, strlen(text), &o, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(create_request_decode(o, &q, &e), 0);
+        return expect_of(o);
+}
+
+static void expected_alike(void)
+{
+        static const struct {
+                const char *one, *other;
+                bool alike;
+        } cases[] = {
+                { "{\"snapshot\":\"/s\",\"postcopy\":true}",
+                  "{\"name\":\"n\",\"console\":\"/c\",\"postcopy\":true,\"resume\":false,"
+                  "\"net_changes\":[\"net0=t1\"],\"snapshot\":\"/s\"}", true },
+                { "{\"snapshot\":\"/s\",\"postcopy\":true}",
+                  "{\"snapshot\":\"/t\",\"postcopy\":true}", false },
+                { "{\"snapshot\":\"/s\",\"postcopy\":true}",
+                  "{\"snapshot\":\"/s\",\"postcopy\":true,\"tag\":\"a\"}", false },
+                { "{\"snapshot\":\"/s\",\"postcopy\":true}",
+                  "{\"snapshot\":\"/s\",\"postcopy\":true,\"lane\":\"copy\"}", false },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                AUTO_FREE char *one = expect(cases[i].one);
+                AUTO_FREE char *other = expect(cases[i].other);
+
+                CU_ASSERT_PTR_NOT_NULL_FATAL(one);
+                CU_ASSERT_PTR_NOT_NULL_FATAL(other);
+                CU_ASSERT_EQUAL(!strcmp(one, other), cases[i].alike);
+                /* which is a request itself */
+                CU_ASSERT_EQUAL(parse(one, NULL), 0);
+                CU_ASSERT_STRING_EQUAL(q.snapshot.path, "/s");
+        }
+
+        AUTO_FREE char *plain = expect_image("/s");
+        AUTO_FREE char *same = expect(cases[0].one);
+        AUTO_FREE char *path = expect_path(plain);
+
+        CU_ASSERT_STRING_EQUAL(plain, same);
+        CU_ASSERT_STRING_EQUAL(path, "/s");
+}
+
+static void not_expected(void)
+{
+        static const char *const texts[] = {
+                "{\"demo\":true}",
+                "{\"snapshot\":\"/s\"}",
+                "{\"snapshot\":\"/s\",\"postcopy\":false}",
+                "{\"snapshot\":\"/s\",\"postcopy\":50}",
+                "{\"snapshot\":\"/s\",\"postcopy\":true,\"hugepages\":true}",
+                "{\"snapshot\":\"/s\",\"postcopy\":true,\"allow_parent\":\"/p\"}",
+                "{\"snapshot\":\"/s\",\"postcopy\":true,\"pageserver\":\"/p\"}",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+                CU_ASSERT_PTR_NULL(expect(texts[i]));
+}
+
 static const CU_TestInfo cases[] = {
         { "create requests have defaults", create_defaults },
         { "create requests are read whole", create_everything },
@@ -409,6 +475,8 @@ static const CU_TestInfo cases[] = {
         { "strangers by address", strangers_by_address },
         { "answers of VMs", vm_answers },
         { "errors have statuses", statuses },
+        { "what is alike is expected alike", expected_alike },
+        { "what nothing can be ready for", not_expected },
         CU_TEST_INFO_NULL,
 };
 
