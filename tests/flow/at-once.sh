@@ -87,7 +87,7 @@ slow_disk
 export FAILNTH_SLOW_READS=8
 run_demo vm1 --memory 64M --cpus 2 --cmdline "start=16M range=48M rate=128M"
 wait_for "$work/vm1.txt" '^verified PASS 1'
-"$vmm" save vm1 "$pool" --tag one --cluster-size 4K >"$work/out" || die "save one"
+"$vmm" save vm1 "$pool" --tag one >"$work/out" || die "save one"
 
 slowly saving "$vmm" save vm1 "$pool" --tag two
 at_moments "vm1' is being saved: wait until that is done, or use 'vmm cancel vm1'"
