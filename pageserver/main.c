@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -15,9 +16,21 @@
 
 #define EXIT_USAGE 2
 
+/* What workers allocate is tables of images, each once and for good. A heap for each thread
+ * would grow by single tables, with a system call and the lock of the memory map for each. */
+static void have_one_heap(void)
+{
+#ifdef M_ARENA_MAX
+        mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 static int serve(const struct server_options *o)
 {
         struct err e;
+
+        have_one_heap();
+
         int rc = isolate_process(&o->account, &e);
 
         if (rc == 0) {
