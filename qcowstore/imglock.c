@@ -14,28 +14,34 @@ enum { PERM_CONSISTENT_READ = 0, PERM_WRITE = 1, PERM_RESIZE = 3 };
 /* ids are counted up; two that share a byte only make each other wait */
 #define TAG_BYTES (1u << 30)
 
-static struct flock one_byte(short type, off_t byte)
+static struct flock some_bytes(short type, off_t byte, off_t n)
 {
         return (struct flock){
-                .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1,
+                .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = n,
         };
 }
 
 /* 0, -EBUSY when others are in the way, else why it cannot be locked at all */
 static int lock_byte(int fd, short type, off_t byte)
 {
-        struct flock l = one_byte(type, byte);
+        struct flock l = some_bytes(type, byte, 1);
 
         if (fcntl(fd, F_OFD_SETLK, &l) == 0)
                 return 0;
         return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
-static bool used_by_others(int fd, off_t byte, bool if_unknown)
+/* any of n bytes */
+static bool any_used_by_others(int fd, off_t byte, off_t n, bool if_unknown)
 {
-        struct flock l = one_byte(F_WRLCK, byte);
+        struct flock l = some_bytes(F_WRLCK, byte, n);
 
         return fcntl(fd, F_OFD_GETLK, &l) < 0 ? if_unknown : l.l_type != F_UNLCK;
+}
+
+static bool used_by_others(int fd, off_t byte, bool if_unknown)
+{
+        return any_used_by_others(fd, byte, 1, if_unknown);
 }
 
 static off_t tag_byte(uint32_t id)
@@ -49,8 +55,14 @@ static int foreign_writer(struct err *e)
                        "program or use a copy");
 }
 
+/* Between the two bytes is one that says nothing of writers: it is only asked together
+ * with them as long as all three are free, which is nearly always. */
 static bool foreign_writer_there(int fd)
 {
+        const off_t n = PERM_RESIZE - PERM_WRITE + 1;
+
+        if (!any_used_by_others(fd, USED(PERM_WRITE), n, false))
+                return false;
         return used_by_others(fd, USED(PERM_WRITE), false) ||
                used_by_others(fd, USED(PERM_RESIZE), false);
 }
