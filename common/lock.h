@@ -25,6 +25,7 @@
  *  17. slot->making       (vmm: the thread of a virtio device)
  *  18. device->lock       (vmm: its registers and configuration)
  *  19. bus->lock          (vmm: which virtio devices run)
+ *  20. later->lock        (qcowstore: parents that are opened when they are needed)
  */
 #ifndef COMMON_LOCK_H
 #define COMMON_LOCK_H

@@ -12,10 +12,8 @@ static int layer_facts(struct qs_image *m, struct err *e)
         struct image_facts *f = &m->facts;
         struct stat st;
 
-        if (fstat(m->fd, &st) < 0)
-                return err_set(e, errno, "look at '%s'", m->path);
-        f->dev = st.st_dev;
-        f->ino = st.st_ino;
+        f->dev = m->dev;
+        f->ino = m->ino;
         if (m->snapshot)
                 memcpy(f->tag, m->snapshot->tag, strlen(m->snapshot->tag));
         if (m->hdr.format_version) {
@@ -23,6 +21,8 @@ static int layer_facts(struct qs_image *m, struct err *e)
                 f->toc_sum = m->snapshot->toc_sum;
                 return 0;
         }
+        if (fstat(m->fd, &st) < 0)
+                return err_set(e, errno, "look at '%s'", m->path);
         f->bytes = (uint64_t)st.st_size;
         f->mtime_s = (uint64_t)st.st_mtim.tv_sec;
         f->mtime_ns = (uint64_t)st.st_mtim.tv_nsec;
@@ -56,6 +56,8 @@ int image_identify(struct qs_image *top, struct err *e)
 
 bool qs_image_same(const struct qs_image *a, const struct qs_image *b)
 {
+        ASSERT(!a->parent || !a->parent->found_only);   /* INV-SETTLED */
+        ASSERT(!b->parent || !b->parent->found_only);
         while (a && b && memcmp(&a->facts, &b->facts, sizeof(a->facts)) == 0) {
                 a = a->parent;
                 b = b->parent;

@@ -83,21 +83,24 @@ static unsigned l1_chunk_bits(const struct qs_image *m)
 
 static int load_l1(struct qs_image *m, uint64_t chunk, uint64_t **ret, struct err *e)
 {
-        AUTO_FREE uint64_t *table = NULL;
+        AUTO_FREE uint64_t *cluster = NULL;
         uint64_t first = chunk << l1_chunk_bits(m);
-        int rc = read_table(m, m->l1_offset + (chunk << m->hdr.cluster_bits), "the L1 table",
-                            &table, e);
-
-        if (rc < 0)
-                return rc;
         /* behind those used is VM state, or nothing at all */
-        for (uint64_t i = 0; i < 1ull << l1_chunk_bits(m) && first + i < m->l1_used; i++) {
-                const char *wrong = l1entry_decode(be64toh(table[i]), m->hdr.cluster_bits,
+        uint64_t n = MIN(1ull << l1_chunk_bits(m), m->l1_used - first);
+        AUTO_FREE uint64_t *table = malloc(n * sizeof(*table));
+        int rc = table ? read_table(m, m->l1_offset + (chunk << m->hdr.cluster_bits),
+                                    "the L1 table", &cluster, e)
+                       : err_set(e, ENOMEM, "read the L1 table");
+
+        for (uint64_t i = 0; rc == 0 && i < n; i++) {
+                const char *wrong = l1entry_decode(be64toh(cluster[i]), m->hdr.cluster_bits,
                                                    m->bound, &table[i]);
 
                 if (wrong)
                         return err_msg(e, EBADMSG, "%s", wrong);
         }
+        if (rc < 0)
+                return rc;
         *ret = publish(&m->l1[chunk], &table);
         return 0;
 }
@@ -278,6 +281,7 @@ int image_extent(struct qs_image *m, uint64_t at, uint64_t max, struct extent *r
                 return 0;
         }
         for (; m; m = m->parent) {
+                ASSERT(!m->found_only);         /* INV-FOUND */
                 if (at >= m->disk_bytes)        /* shorter than its child */
                         break;
 

@@ -24,6 +24,8 @@ struct origin {
         size_t n;
         int folder_fd;                  /* of the layer whose parent is wanted */
         int allowed_fd;                 /* or NO_FOLDER */
+        bool later;                     /* parents are only found */
+        struct crewed *crewed;          /* those of fds that are open already, or NULL */
 };
 
 /* Which folder a name with '/' leads to is only compared: the file is opened in the
@@ -91,11 +93,30 @@ static int find_parent(struct origin *o, const struct qs_image *child, int *ret_
         return 0;
 }
 
+static int open_given(struct origin *o, unsigned layer, const char *name, struct qs_image **ret,
+                      struct err *e)
+{
+        if (o->crewed)
+                return crewed_take(o->crewed, layer, name, ret, e);
+        return image_open_layer(o->fds[layer], name, NULL, ret, e);
+}
+
+static int open_found(struct origin *o, const struct qs_image *child, struct qs_image **ret,
+                      struct err *e)
+{
+        AUTO_FD fd = -1;
+        int rc = find_parent(o, child, &fd, e);
+
+        if (rc < 0)
+                return rc;
+        rc = o->later ? image_find_layer(&fd, child->parent_name, ret, e)
+                      : image_open_layer(fd, child->parent_name, NULL, ret, e);
+        return rc < 0 ? err_in(e, rc, "parent '%s'", child->parent_name) : 0;
+}
+
 static int open_parent(struct origin *o, struct qs_image *child, unsigned layers, struct err *e)
 {
         const char *name = child->parent_name;
-        AUTO_FD found = -1;
-        int rc = 0;
 
         if (o->fds ? layers == o->n : o->folder_fd < 0)
                 return err_msg(e, ENOTSUP, "it has a backing file, '%s', which cannot be reached "
@@ -104,20 +125,22 @@ static int open_parent(struct origin *o, struct qs_image *child, unsigned layers
                 return err_msg(e, ENOTSUP, "its backing file '%s' is not declared to be qcow2: if "
                                "it is, say so with 'qemu-img rebase -u -F qcow2'", name);
         if (!o->fds)
-                rc = find_parent(o, child, &found, e);
-        if (rc < 0)
-                return rc;
-        rc = image_open_layer(o->fds ? o->fds[layers] : found, name, NULL, &child->parent, e);
+                return open_found(o, child, &child->parent, e);
+
+        int rc = open_given(o, layers, name, &child->parent, e);
+
         return rc < 0 ? err_in(e, rc, "parent '%s'", name) : 0;
 }
 
 /* A delta of ours says nothing without the state it was made from. */
-static int check_kin(const struct qs_image *child, const struct qs_image *parent, struct err *e)
+int image_check_kin(const struct qs_image *child, const struct qs_image *parent, struct err *e)
 {
         const struct imghdr *c = &child->hdr;
         const struct imghdr *p = &parent->hdr;
 
         if (!c->format_version)
+                return 0;
+        if (parent->found_only && p->changed)   /* who opens it says more */
                 return 0;
         if (!p->format_version || memcmp(c->parent_uuid, p->uuid, sizeof(p->uuid)) != 0)
                 return err_msg(e, EBADMSG, "its backing file '%s' is not the image it was made "
@@ -162,7 +185,7 @@ static int open_parents(struct qs_image *top, struct origin *o, struct err *e)
                 rc = open_parent(o, m, layers, e);
                 if (rc < 0)
                         break;
-                rc = check_kin(m, m->parent, e);
+                rc = image_check_kin(m, m->parent, e);
                 if (rc == 0)
                         rc = check_chain(top, m->parent, ++layers, e);
                 if (rc < 0)
@@ -183,12 +206,14 @@ static int open_layers(int fd, const char *path, const char *tag, struct origin 
 
         if (rc < 0)
                 return rc;
+        o->crewed = o->fds && m->parent_name ? crewed_open(o->fds, o->n) : NULL;
         rc = open_parents(m, o, e);
+        crewed_free(ptr_take(&o->crewed));
         if (rc == 0 && o->fds && m->info.layers != o->n)
                 rc = err_msg(e, EINVAL, "%zu files were handed over, but it consists of %u",
                              o->n, m->info.layers);
         if (rc == 0)
-                rc = image_identify(m, e);
+                rc = o->later && m->parent ? image_open_later(m, e) : image_identify(m, e);
         if (rc < 0) {
                 qs_image_close(m);
                 return rc;
@@ -215,13 +240,20 @@ int qs_image_open_chain(const int *fds, size_t n, const char *path, const char *
         return rc < 0 ? err_in(e, rc, "image '%s'", path) : 0;
 }
 
+static int open_at(int fd, const char *path, const char *tag, struct origin *o,
+                   struct qs_image **ret, struct err *e)
+{
+        int rc = open_layers(fd, path, tag, o, ret, e);
+
+        return rc < 0 ? err_in(e, rc, "image '%s'", path) : 0;
+}
+
 int qs_image_open_at(int fd, const char *path, const char *tag, int folder_fd, int allowed_fd,
                      struct qs_image **ret, struct err *e)
 {
         struct origin o = { .folder_fd = folder_fd, .allowed_fd = allowed_fd };
-        int rc = open_layers(fd, path, tag, &o, ret, e);
 
-        return rc < 0 ? err_in(e, rc, "image '%s'", path) : 0;
+        return open_at(fd, path, tag, &o, ret, e);
 }
 
 /* The folder that path names its last part in. */
@@ -267,5 +299,10 @@ int qs_image_open_path(const char *path, const struct qs_open_options *options,
         }
         if (legacy_wanted(fd))
                 return open_legacy(fd, path, &o, ret, e);
-        return qs_image_open_at(fd, path, o.tag, folder_fd, allowed_fd, ret, e);
+
+        struct origin from = {
+                .folder_fd = folder_fd, .allowed_fd = allowed_fd, .later = o.parents_later,
+        };
+
+        return open_at(fd, path, o.tag, &from, ret, e);
 }

@@ -31,6 +31,8 @@
  *               atomic pointer, never changes and lives as long as the image;
  *               so readers need no lock.
  * INV-CHAIN:    a chain has no file twice and at most QS_LAYERS_MAX.
+ * INV-FOUND:    of a parent that was only found (image_find_layer) nothing is believed
+ *               but the name of the next one; nothing is read through it.
  */
 #ifndef QCOWSTORE_IMAGE_PRIV_H
 #define QCOWSTORE_IMAGE_PRIV_H
@@ -69,6 +71,10 @@ struct image_facts {
 
 static_assert(sizeof(struct image_facts) == 144, "no padding: it is hashed");
 
+/* What is read while an image is opened, and of a small one all of the sums, is within the
+ * first clusters of its VM state: their places are read once. */
+#define STATE_L2_KEPT 64
+
 struct qs_image {
         /* constant after it is open */
         int fd;
@@ -90,11 +96,15 @@ struct qs_image {
         uint64_t l1_used;               /* its entries that map the disk */
         uint64_t *state_l1;             /* those that map VM state; host-endian, validated */
         uint64_t state_l1_entries;
+        unsigned state_l2_kept;
+        uint64_t state_l2[STATE_L2_KEPT];       /* the first entries, as they are in the file */
         struct sectoc toc;
         struct sumtree *checksums;      /* NULL in a foreign file */
         struct sumtree *hostsums;
         char *parent_name;              /* NULL = no backing file */
         struct qs_image *parent;        /* owned */
+        bool found_only;                /* a parent that qs_image_settle() will open */
+        struct later *later;            /* of a top with such parents, else NULL */
         struct legacy *legacy;          /* reads data instead; NULL but for QCOW 1, AES */
         unsigned unit_bits;             /* of the top layer: see above */
         uint64_t units;
@@ -172,5 +182,23 @@ int image_open_sibling(const struct qs_image *of, uint32_t i, struct qs_image **
  * snapshot stays locked. */
 int image_open_layer(int fd, const char *path, const char *tag, struct qs_image **ret,
                      struct err *e);
+/* A parent that is opened later: its header and the name of its own parent, without
+ * locks (INV-FOUND). Takes the descriptor. */
+int image_find_layer(int *fd, const char *path, struct qs_image **ret, struct err *e);
+
+/* image-parent.c: what a delta says of its parent against what that one says */
+int image_check_kin(const struct qs_image *child, const struct qs_image *parent, struct err *e);
+/* image-later.c: top has parents that were only found */
+int image_open_later(struct qs_image *top, struct err *e);
+void image_later_free(struct qs_image *top);
+
+/* image-crew.c: all layers of a chain behind the first, opened by several threads, each for
+ * itself: what they are to each other is not looked at yet. Never fails: what did not work is
+ * said when the layer is asked for. NULL: there is no memory, or it is not worth while. */
+struct crewed;
+struct crewed *crewed_open(const int *fds, size_t n);
+int crewed_take(struct crewed *c, size_t i, const char *path, struct qs_image **ret,
+                struct err *e);
+void crewed_free(struct crewed *c);
 
 #endif

@@ -47,7 +47,12 @@ static int locate_batch(const struct qs_image *m, uint64_t cluster, unsigned n, 
         if (l1 >= m->state_l1_entries || m->state_l1[l1] == 0)
                 return err_msg(e, EBADMSG, "the VM state has a hole");
 
-        int rc = image_pread(m, offsets, n * 8ull, m->state_l1[l1] + at * 8, "an L2 table", e);
+        int rc = 0;
+
+        if (l1 == 0 && at + n <= m->state_l2_kept)
+                memcpy(offsets, m->state_l2 + at, n * 8ull);
+        else
+                rc = image_pread(m, offsets, n * 8ull, m->state_l1[l1] + at * 8, "an L2 table", e);
 
         for (unsigned i = 0; rc == 0 && i < n; i++) {
                 struct l2entry entry;

@@ -16,20 +16,26 @@
 /* A 512-byte read may meet another program's write half-way; real damage or
  * change stays. */
 #define HEADER_TRIES 5
-static int read_header(struct qs_image *m, struct err *e)
-{
+
+/* The start of the file, as far as there is one. */
+struct start {
+        size_t len;
         uint8_t bytes[IMGHDR_PARSE_BYTES];
-        size_t len = MIN(m->info.file_bytes, sizeof(bytes));
+};
+
+static int read_header(struct qs_image *m, struct start *s, struct err *e)
+{
         int rc = -EBADMSG;
 
+        s->len = MIN(m->info.file_bytes, sizeof(s->bytes));
         for (int i = 0; i < HEADER_TRIES && (rc == -EBADMSG || m->hdr.changed); i++) {
                 m->hdr = (struct imghdr){ 0 };
-                rc = image_pread(m, bytes, len, 0, "the header", e);
+                rc = image_pread(m, s->bytes, s->len, 0, "the header", e);
                 if (rc == 0)
-                        rc = imghdr_parse(bytes, len, &m->hdr, e);
+                        rc = imghdr_parse(s->bytes, s->len, &m->hdr, e);
         }
         if (rc == 0)
-                memcpy(m->sector, bytes, sizeof(m->sector));
+                memcpy(m->sector, s->bytes, sizeof(m->sector));
         return rc;
 }
 
@@ -106,9 +112,10 @@ static int read_snapshots(struct qs_image *m, struct err *e)
 }
 
 /* Opens nothing; that is image-parent.c's. */
-static int read_parent_name(struct qs_image *m, struct err *e)
+static int read_parent_name(struct qs_image *m, const struct start *s, struct err *e)
 {
         const struct imghdr *h = &m->hdr;
+        int rc = 0;
 
         if (!h->backing_offset)
                 return 0;
@@ -116,9 +123,11 @@ static int read_parent_name(struct qs_image *m, struct err *e)
         if (!m->parent_name)
                 return err_set(e, ENOMEM, "read the name of the backing file");
 
-        int rc = image_pread(m, m->parent_name, h->backing_bytes, h->backing_offset,
-                             "the name of the backing file", e);
-
+        if (h->backing_offset <= s->len && h->backing_bytes <= s->len - h->backing_offset)
+                memcpy(m->parent_name, s->bytes + h->backing_offset, h->backing_bytes);
+        else
+                rc = image_pread(m, m->parent_name, h->backing_bytes, h->backing_offset,
+                                 "the name of the backing file", e);
         if (rc == 0 && strlen(m->parent_name) != h->backing_bytes)
                 return err_msg(e, EBADMSG, "the name of the backing file is damaged");
         return rc;
@@ -147,17 +156,28 @@ static int open_file(struct qs_image *m, int fd, const char *path, struct err *e
         return look_at_size(m, e);
 }
 
+/* The file may have grown before the header came; one of ours says how large it is. */
+static int look_again(struct qs_image *m, struct err *e)
+{
+        const struct imghdr *h = &m->hdr;
+
+        if (h->format_version && !h->changed && h->file_bytes <= m->info.file_bytes)
+                return 0;
+        return look_at_size(m, e);
+}
+
 int image_load_tables(struct qs_image *m, struct err *e)
 {
+        struct start start;
         int rc = imglock_read(m->fd, e);        /* INV-HEADER of imglock.h */
 
         free(ptr_take(&m->snapshots));
         free(ptr_take(&m->parent_name));
         m->snapshot = NULL;
         if (rc == 0)
-                rc = read_header(m, e);
-        if (rc == 0)                    /* the file may have grown before the header came */
-                rc = look_at_size(m, e);
+                rc = read_header(m, &start, e);
+        if (rc == 0)
+                rc = look_again(m, e);
         if (rc < 0)
                 return rc;
         m->cluster_bytes = layout_cluster_bytes(m->hdr.cluster_bits);
@@ -167,7 +187,7 @@ int image_load_tables(struct qs_image *m, struct err *e)
         m->disk_l1 = imghdr_l1_entries(&m->hdr, m->disk_bytes);
         rc = check_places(m, e);
         if (rc == 0)
-                rc = read_parent_name(m, e);
+                rc = read_parent_name(m, &start, e);
         return rc < 0 ? rc : read_snapshots(m, e);
 }
 
@@ -176,4 +196,30 @@ int image_open_tables(struct qs_image *m, int fd, const char *path, struct err *
         int rc = open_file(m, fd, path, e);
 
         return rc < 0 ? rc : image_load_tables(m, e);
+}
+
+int image_find_layer(int *fd, const char *path, struct qs_image **ret, struct err *e)
+{
+        struct qs_image *m = calloc(1, sizeof(*m));
+        struct start start;
+
+        if (!m)
+                return err_set(e, ENOMEM, "open");
+        m->fd = fd_take(fd);
+        m->found_only = true;
+        m->path = strdup(path);
+
+        int rc = m->path ? look_at_size(m, e) : err_set(e, ENOMEM, "open");
+
+        if (rc == 0)
+                rc = read_header(m, &start, e);
+        if (rc == 0)
+                rc = read_parent_name(m, &start, e);
+        if (rc < 0) {
+                qs_image_close(m);
+                return rc;
+        }
+        m->cluster_bytes = layout_cluster_bytes(m->hdr.cluster_bits);
+        *ret = m;
+        return 0;
 }

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "qcowstore/image-priv.h"
 #include "qcowstore/imglock.h"
 
 int qs_image_yield(struct qs_image *image, struct err *e)
 {
         for (struct qs_image *m = image; m; m = m->parent) {
+                ASSERT(!m->found_only);         /* its snapshot could not be locked again */
                 if (fstat(m->fd, &m->yielded) < 0)
                         return err_set(e, errno, "look at '%s'", m->path);
                 imglock_none(m->fd);

@@ -62,6 +62,18 @@ static int read_state_l1(struct qs_image *m, const struct snapshot *s, struct er
         return rc;
 }
 
+static int keep_state_l2(struct qs_image *m, const struct snapshot *s, struct err *e)
+{
+        uint64_t clusters = MIN(layout_clusters(s->state_bytes, m->hdr.cluster_bits),
+                                layout_l2_entries(m->hdr.cluster_bits));
+
+        if (m->state_l1[0] == 0)        /* said when it is read */
+                return 0;
+        m->state_l2_kept = (unsigned)MIN(clusters, STATE_L2_KEPT);
+        return image_pread(m, m->state_l2, m->state_l2_kept * sizeof(m->state_l2[0]),
+                           m->state_l1[0], "an L2 table", e);
+}
+
 static int use_l1(struct qs_image *m, uint64_t offset, uint32_t entries, struct err *e)
 {
         m->l1_offset = offset;
@@ -159,6 +171,8 @@ static int open_ours(struct qs_image *m, struct err *e)
 
         if (rc == 0)
                 rc = read_state_l1(m, s, e);
+        if (rc == 0)
+                rc = keep_state_l2(m, s, e);
         return rc < 0 ? rc : read_sections(m, e);
 }
 
@@ -388,6 +402,7 @@ static void close_layer(struct qs_image *m)
         sumtree_free(m->checksums);
         sumtree_free(m->hostsums);
         legacy_close(m->legacy);
+        image_later_free(m);
         free(m->state_l1);
         free(m->snapshots);
         free(m->parent_name);

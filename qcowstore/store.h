@@ -99,6 +99,8 @@ struct qs_open_options {
         const char *tag;                /* NULL = the default (latest) snapshot */
         const char *passphrase;         /* of files that QEMU encrypted with AES */
         const char *allow_parent;       /* one more folder in which parents may lie */
+        bool parents_later;             /* parents are found and kept open, but neither locked
+                                         * nor checked as wholes: see qs_image_settle() */
 };
 
 /* By name, parents in the same folder or in the allowed one; QCOW version 1 and
@@ -107,6 +109,12 @@ struct qs_open_options {
  * NULL. For a user's own commands. */
 int qs_image_open_path(const char *path, const struct qs_open_options *options,
                        struct qs_image **ret, struct err *e);
+/* Of an image that was opened with parents_later: opens the parents that were found, as
+ * if they had been opened then. Before, RAM must not be read, nor this be compared with other
+ * images; sections, descriptors and names of the layers are there. For who has the chain opened
+ * by another process before it matters. Of any other image, and the second time: nothing.
+ * Any thread. After a failure it may be tried again. */
+int qs_image_settle(struct qs_image *image, struct err *e);
 void qs_image_close(struct qs_image *image);
 const struct qs_image_info *qs_image_info(const struct qs_image *image);
 /* Descriptor and name of a layer, 0 = the image itself, < info.layers; the image's. */
@@ -117,11 +125,11 @@ const char *qs_image_name(const struct qs_image *image, unsigned layer);
  * make equal on purpose. What is appended to a file of ours does not change it. */
 bool qs_image_same(const struct qs_image *a, const struct qs_image *b);
 
-/* For who opens an image long before it is wanted. Between the two calls nobody is kept from
- * changing or deleting it, through whatever duplicates of its descriptors there are, and
- * nothing of it may be read. regain: -ESTALE when it, or a parent, was touched meanwhile, or
- * its path (as it was opened, relative to the same folder) names another file; else -EBUSY or
- * -EAGAIN: somebody changes it just now. After a failure close it. */
+/* For who opens an image long before it is wanted; its parents are settled. Between the two
+ * calls nobody is kept from changing or deleting it, through whatever duplicates of its
+ * descriptors there are, and nothing of it may be read. regain: -ESTALE when it, or a parent,
+ * was touched meanwhile, or its path (as it was opened, relative to the same folder) names
+ * another file; else -EBUSY or -EAGAIN: somebody changes it just now. After a failure close it. */
 int qs_image_yield(struct qs_image *image, struct err *e);
 int qs_image_regain(struct qs_image *image, struct err *e);
 

@@ -74,6 +74,8 @@ static int prepare(struct moment *m, struct err *e)
 
         giveback_hold(vm->giveback);
         m->ram_stays = true;
+        if (rc == 0 && vm->parent)
+                rc = qs_image_settle(vm->parent, e);
         if (rc == 0)
                 rc = devices_state_new(&(struct devices){ vm->platform, vm->bus }, &m->devices, e);
         if (rc == 0 && m->o.live && m->was_running)

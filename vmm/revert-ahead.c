@@ -66,6 +66,8 @@ int revert_ahead(struct revert *r, const struct kvm *kvm, struct ram *ram,
                 rc = restore_read(&from, kvm, &r->docs, e);
         if (rc == 0)
                 rc = pager_serve(r->pager, ram, e);
+        if (rc == 0)                    /* there is time, and parents are to be locked again */
+                rc = qs_image_settle(r->image, e);
         return rc == 0 ? qs_image_yield(r->image, e) : rc;
 }
 

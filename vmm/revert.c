@@ -99,6 +99,8 @@ int revert_look(const struct revert_options *options, struct revert **ret, struc
         struct revert *r = calloc(1, sizeof(*r));
         const struct qs_open_options how = {
                 .tag = options->tag, .allow_parent = options->allow_parent,
+                /* the page server opens them all before the guest runs */
+                .parents_later = options->postcopy,
         };
 
         if (!r)

@@ -173,6 +173,8 @@ static int prepare(struct rollback *b, struct err *e)
                 .shared = vm->backing == VM_BACKING_SHARED, .cancelled = &b->cancelled,
         };
 
+        if (rc == 0 && vm->parent)
+                rc = qs_image_settle(vm->parent, e);
         if (rc == 0)
                 rc = rewinder_new(&options, &b->rewinder, e);
         if (rc == 0)
