@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/auto.h"
+#include "common/check.h"
 #include "common/json.h"
 #include "common/rate.h"
 #include "common/size.h"
@@ -148,6 +149,58 @@ static void print_balloon(struct json_object *b)
                size_text(number_of(b, "given_back_bytes"), given));
 }
 
+static unsigned long long counted(struct json_object *counters, const char *key)
+{
+        return (unsigned long long)number_of(counters, key);
+}
+
+static void print_disk(struct json_object *c)
+{
+        char read[SIZE_TEXT_MAX], written[SIZE_TEXT_MAX];
+
+        printf("%llu reads (%s), %llu writes (%s), %llu flushes, %llu errors\n",
+               counted(c, "reads"), size_text(number_of(c, "read_bytes"), read),
+               counted(c, "writes"), size_text(number_of(c, "written_bytes"), written),
+               counted(c, "flushes"), counted(c, "errors"));
+}
+
+static void print_net(struct json_object *c)
+{
+        char in[SIZE_TEXT_MAX], out[SIZE_TEXT_MAX];
+
+        printf("%llu packets in (%s), %llu out (%s), %llu dropped\n", counted(c, "rx_packets"),
+               size_text(number_of(c, "rx_bytes"), in), counted(c, "tx_packets"),
+               size_text(number_of(c, "tx_bytes"), out),
+               counted(c, "rx_dropped") + counted(c, "tx_dropped"));
+}
+
+static void print_vsock(struct json_object *c)
+{
+        char in[SIZE_TEXT_MAX], out[SIZE_TEXT_MAX];
+
+        printf("%llu connections, %s in, %s out\n", counted(c, "connections"),
+               size_text(number_of(c, "to_guest_bytes"), in),
+               size_text(number_of(c, "to_host_bytes"), out));
+}
+
+static void print_device(struct json_object *d)
+{
+        static const struct {
+                const char *kind;
+                void (*print)(struct json_object *counters);
+        } kinds[] = { { "blk", print_disk }, { "net", print_net }, { "vsock", print_vsock } };
+        struct json_object *counters;
+
+        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+                if (strcmp(text_of(d, "kind"), kinds[i].kind) ||
+                    !json_object_object_get_ex(d, "counters", &counters))
+                        continue;
+                printf("%s: %*s", text_of(d, "name"),
+                       (int)(8 - MIN(strlen(text_of(d, "name")) + 1, 8)), "");
+                kinds[i].print(counters);
+        }
+}
+
 static void print_vm(struct json_object *vm)
 {
         char size[SIZE_TEXT_MAX];
@@ -169,6 +222,9 @@ static void print_vm(struct json_object *vm)
                 print_pageserver(p);
         if (json_object_object_get_ex(vm, "balloon", &p))
                 print_balloon(p);
+        for (size_t i = 0; json_object_object_get_ex(vm, "devices", &p) &&
+                           i < json_object_array_length(p); i++)
+                print_device(json_object_array_get_idx(p, i));
 }
 
 int cmd_info(const struct cli *cli, int argc, char **argv, struct err *e)

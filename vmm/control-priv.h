@@ -71,6 +71,8 @@ void pending_drop(struct pending *p);
 void control_machine_config(struct request *r);
 void control_drives(struct request *r);
 void control_network_interfaces(struct request *r);
+/* GET /metrics */
+void control_metrics(struct request *r);
 /* PUT /snapshot/load */
 void control_load(struct request *r);
 /* PUT /snapshot/create */

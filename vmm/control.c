@@ -251,6 +251,7 @@ static const struct {
         void (*act)(struct request *r);
 } routes[] = {
         { { "GET", "/vm" }, EVHTTP_REQ_GET, get_vm },
+        { { "GET", "/metrics" }, EVHTTP_REQ_GET, control_metrics },
         { { "PATCH", "/vm" }, EVHTTP_REQ_PATCH, patch_vm },
         { { "GET", "/machine-config" }, EVHTTP_REQ_GET, control_machine_config },
         { { "GET", "/drives" }, EVHTTP_REQ_GET, control_drives },

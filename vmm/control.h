@@ -4,6 +4,7 @@
  *   GET   /vm                what `vmm info` shows
  *   GET   /machine-config    its devices (machine-config.h), "cpus", "memory" and "hugepages"
  *   GET   /drives            "disks" of these, GET /network-interfaces "nets"
+ *   GET   /metrics           the numbers of GET /vm, for Prometheus
  *   PATCH /vm                {"state": "Paused" | "Resumed"}
  *   PUT   /actions           {"action_type": "Stop" | "PowerButton" | "CancelSave"}
  *                            CancelSave answers when the save has ended; with

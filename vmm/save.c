@@ -62,6 +62,7 @@ struct save {
         struct moment *moment;
         struct save_disks *disks;
         struct json_object *result;
+        uint64_t pause_ns;
         struct err err;
         uint64_t start_ns;
 };
@@ -237,6 +238,7 @@ static void describe(struct save *s, const struct qs_writer_stats *stats)
         json_put_u64(clusters, "packed", stats->clusters_packed);
         json_put_u64(clusters, "shared", stats->clusters_shared);
         json_object_object_add(o, "clusters", clusters);
+        s->pause_ns = t.pause_ns;
         s->result = o;
 }
 
@@ -343,6 +345,16 @@ int save_start(struct vm *vm, const struct save_request *request, save_done_fn *
         return 0;
 }
 
+static void count_save(struct vm *vm, const struct save *s)
+{
+        if (s->result) {
+                vm->saves.completed++;
+                vm->saves.last_pause_ns = s->pause_ns;
+        } else {
+                vm->saves.failed++;
+        }
+}
+
 void save_finish(struct vm *vm)
 {
         struct save *s = vm->save;
@@ -351,6 +363,7 @@ void save_finish(struct vm *vm)
                 return;
         pthread_join(s->thread, NULL);
         vm->save = NULL;
+        count_save(vm, s);
         if (s->result)
                 snapshot_set(&vm->snapshot, s->request.path, s->request.writer.tag, NULL);
         if (s->result && s->request.mode == SAVE_STOP)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -59,6 +60,8 @@ struct vcpu {
         /* all->lock */
         enum vcpu_state state;
         bool joinable;
+        /* written by its own thread alone */
+        _Atomic uint64_t exits;
 };
 
 struct vcpus {
@@ -168,6 +171,22 @@ static void end_run_failed(struct vcpu *c, int errnum)
         end(c->all, &why);
 }
 
+static void count_exit(struct vcpu *c)
+{
+        uint64_t n = atomic_load_explicit(&c->exits, memory_order_relaxed);
+
+        atomic_store_explicit(&c->exits, n + 1, memory_order_relaxed);
+}
+
+uint64_t vcpus_exits(const struct vcpus *v)
+{
+        uint64_t n = 0;
+
+        for (unsigned i = 0; i < VCPUS_MAX; i++)
+                n += atomic_load_explicit(&v->vcpu[i].exits, memory_order_relaxed);
+        return n;
+}
+
 /* Until INV-PARKED holds. */
 static void run_guest(struct vcpu *c)
 {
@@ -177,6 +196,7 @@ static void run_guest(struct vcpu *c)
                 int rc = ioctl(fd, KVM_RUN, 0);
 
                 if (rc == 0) {
+                        count_exit(c);
                         if (!handle_exit(c))
                                 return;
                 } else if (errno == EINTR) {

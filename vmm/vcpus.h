@@ -45,6 +45,9 @@ void vcpus_revive(struct vcpus *v);
 /* Stops and joins; vCPUs that hang in KVM make it return -ETIMEDOUT. */
 int vcpus_stop(struct vcpus *v, uint64_t deadline_ns);
 void vcpus_free(struct vcpus *v);
+
+/* How often all of them came out of KVM with something to do for us. From any thread. */
+uint64_t vcpus_exits(const struct vcpus *v);
 /* clock_now_ns() right before vCPU 0 first entered the guest; waits for it when
  * the vCPUs have been resumed, 0 = they have not. */
 uint64_t vcpus_first_entry_ns(struct vcpus *v);

@@ -128,6 +128,18 @@ static void put_save(struct vm *vm, struct json_object *o)
                 json_object_put(s);
 }
 
+static void put_counts(struct vm *vm, struct json_object *o)
+{
+        struct json_object *saves = json_object_new_object();
+
+        json_put_u64(saves, "completed", vm->saves.completed);
+        json_put_u64(saves, "failed", vm->saves.failed);
+        json_put_u64(saves, "last_pause_us", vm->saves.last_pause_ns / NS_PER_US);
+        json_object_object_add(o, "saves", saves);
+        if (vm->vcpus)
+                json_put_u64(o, "vcpu_exits", vcpus_exits(vm->vcpus));
+}
+
 static void put_vmgenid(struct vm *vm, struct json_object *o)
 {
         struct vmgenid g;
@@ -173,6 +185,7 @@ struct json_object *vm_describe(struct vm *vm)
         if (vm->bus)
                 json_object_object_add(o, "devices", virtio_bus_describe(vm->bus));
         put_balloon(vm, o);
+        put_counts(vm, o);
         if (vm->cpu_differences)
                 json_object_object_add(o, "cpu_differences",
                                        json_object_get(vm->cpu_differences));

@@ -63,6 +63,12 @@ enum vm_backing {
         VM_BACKING_CLONE,               /* MAP_PRIVATE of a sealed memfd, all there  */
 };
 
+/* What became of its saves. */
+struct vm_saves {
+        uint64_t completed, failed;
+        uint64_t last_pause_ns;         /* of the last one completed */
+};
+
 struct clone;
 struct console;
 struct control;
@@ -123,6 +129,7 @@ struct vm {
         bool want_resident_report;
         int report_fd;                  /* where launch() waits; -1 = nobody does */
         struct vm_phases phases;
+        struct vm_saves saves;
 
         struct event *wake_event;
         struct event *signal_events[2];

@@ -22,7 +22,7 @@
 #define OPERATIONS_MAX 100
 
 struct operation {
-        char path[64], method[16], tag[16];
+        char path[64], method[16], tags[32];
         bool seen;
 };
 
@@ -55,8 +55,8 @@ static void take_line(const char *line, char path[64])
                 CU_ASSERT_FATAL(noperations < OPERATIONS_MAX);
                 strcpy(operation[noperations].path, path);
                 snprintf(operation[noperations++].method, 16, "%.15s", word);
-        } else if (noperations && sscanf(line, "      tags: [%15[a-z]]", word) == 1) {
-                snprintf(operation[noperations - 1].tag, 16, "%.15s", word);
+        } else if (noperations && sscanf(line, "      tags: [%31[a-z, ]]", word) == 1) {
+                snprintf(operation[noperations - 1].tags, 32, "%.31s", word);
         }
 }
 
@@ -87,7 +87,7 @@ static void look_for(const char *tag, const char *method, const char *path)
                 struct operation *o = &operation[i];
 
                 if (!strcasecmp(o->method, method) && !strcmp(o->path, path) &&
-                    !strcmp(o->tag, tag))
+                    strstr(o->tags, tag))
                         found = o->seen = true;
         }
         EXPECT_TRUE(row, found);

@@ -9,6 +9,8 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/json.h"
+#include "tests/unit/expect.h"
 #include "vmm/virtio/loop.h"
 
 #define RAM_HALF_BYTES (4u << 20)
@@ -237,11 +239,33 @@ void net_kit_end(struct net_kit *k, int peer)
         fd_close(&peer);
 }
 
+/* What people are shown is the same. */
+static void check_described(struct net_kit *k, const struct virtio_net_stats *s)
+{
+        const struct {
+                const char *key;
+                uint64_t value;
+        } rows[] = {
+                { "rx_packets", s->rx_packets }, { "rx_bytes", s->rx_bytes },
+                { "rx_dropped", s->rx_dropped }, { "tx_packets", s->tx_packets },
+                { "tx_bytes", s->tx_bytes }, { "tx_malformed", s->tx_malformed },
+                { "tx_dropped", s->tx_dropped }, { "control_refused", s->control_refused },
+        };
+        AUTO_JSON *o = json_object_new_object();
+        uint64_t n = UINT64_MAX;
+
+        k->dev->class->describe(k->dev, o);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                EXPECT_TRUE(rows[i].key, json_take_u64(o, rows[i].key, UINT64_MAX, &n, NULL) == 0 &&
+                                         n == rows[i].value);
+}
+
 struct virtio_net_stats net_kit_stats(struct net_kit *k)
 {
         struct virtio_net_stats s;
 
         virtio_net_stats(k->dev, &s);
+        check_described(k, &s);
         return s;
 }
 

@@ -251,6 +251,15 @@ static void errors_of_the_disk(void)
         CU_ASSERT_EQUAL(s.read_bytes, 1024);
         CU_ASSERT_EQUAL(s.writes, 1);
         CU_ASSERT_EQUAL(s.written_bytes, 512);
+
+        AUTO_JSON *o = json_object_new_object();
+        char want[160];
+
+        snprintf(want, sizeof(want), "{\"reads\":1,\"read_bytes\":1024,\"writes\":1,"
+                 "\"written_bytes\":512,\"flushes\":%u,\"discards\":0,\"zeroes\":0,"
+                 "\"errors\":3}", (unsigned)s.flushes);
+        k.dev->class->describe(k.dev, o);
+        CU_ASSERT_STRING_EQUAL(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), want);
         blk_kit_fini(&k);
 }
 

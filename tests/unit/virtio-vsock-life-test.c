@@ -15,6 +15,7 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/json.h"
 #include "tests/unit/expect.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/vsock-loop.h"
@@ -340,6 +341,39 @@ static void servers_of_no_links(void)
         down();
 }
 
+static uint64_t counter(const char *key)
+{
+        AUTO_JSON *o = json_object_new_object();
+        uint64_t n = UINT64_MAX;
+
+        g.dev->class->describe(g.dev, o);
+        CU_ASSERT_EQUAL(json_take_u64(o, key, UINT64_MAX, &n, NULL), 0);
+        return n;
+}
+
+static void what_is_counted(void)
+{
+        struct vsock_stream *s;
+        int fd;
+
+        vsock_guest_up(&g, 4096, true);
+        fd = peer_join(&g, 5, &s);
+        CU_ASSERT_FATAL(fd >= 0);
+        CU_ASSERT_EQUAL(counter("connections"), 1);
+        CU_ASSERT(peer_say(fd, "hello"));
+        vsock_guest_run(&g);
+        CU_ASSERT_EQUAL(counter("to_guest_bytes"), 5);
+        CU_ASSERT_EQUAL(vsock_stream_write(&g, s, "bye", 3), 3);
+        vsock_guest_run(&g);
+        CU_ASSERT_EQUAL(counter("to_host_bytes"), 3);
+        (void)vsock_guest_connect(&g, 99);              /* nobody is there */
+        vsock_guest_run(&g);
+        CU_ASSERT_EQUAL(counter("refused"), 1);
+        close(fd);
+        vsock_guest_run(&g);
+        down();
+}
+
 /* A clone whose host side was left out: the guest's device works, nobody answers. */
 static void unplugged(void)
 {
@@ -372,6 +406,7 @@ static const CU_TestInfo cases[] = {
         { "the file is ours alone", the_file_is_ours_alone },
         { "a file of another stays", a_file_of_another_stays },
         { "options that are refused", options_that_are_refused },
+        { "what is counted", what_is_counted },
         { "servers, and no links to some", servers_of_no_links },
         { "unplugged", unplugged },
         CU_TEST_INFO_NULL,

@@ -347,6 +347,22 @@ static int blk_apply(struct virtio_device *dev, const void *state, struct err *e
                        (unsigned long long)disk_bytes(d), (unsigned long long)s->bytes);
 }
 
+/* ---- for people ---------------------------------------------------------- */
+
+static void blk_describe(struct virtio_device *dev, struct json_object *o)
+{
+        const struct blk_counters *c = &blk_of(dev)->target.counters;
+
+        json_put_u64(o, "reads", c->reads);
+        json_put_u64(o, "read_bytes", c->read_bytes);
+        json_put_u64(o, "writes", c->writes);
+        json_put_u64(o, "written_bytes", c->written_bytes);
+        json_put_u64(o, "flushes", c->flushes);
+        json_put_u64(o, "discards", c->discards);
+        json_put_u64(o, "zeroes", c->zeroes);
+        json_put_u64(o, "errors", c->errors);
+}
+
 /* ---- making it ----------------------------------------------------------- */
 
 static const struct virtio_class blk_class = {
@@ -365,6 +381,7 @@ static const struct virtio_class blk_class = {
         .encode = blk_encode,
         .decode = blk_decode,
         .apply = blk_apply,
+        .describe = blk_describe,
         .free = blk_free,
 };
 

@@ -135,6 +135,21 @@ int virtio_bus_wait_held(struct virtio_bus *bus, uint64_t deadline_ns, struct er
 
 /* ---- for people -------------------------------------------------------------- */
 
+/* Without the bus's lock, which comes behind those of devices. */
+static void add_counters(const struct virtio_bus *bus, struct json_object *all)
+{
+        for (unsigned i = 0; i < bus->nslots; i++) {
+                struct virtio_device *dev = bus->slot[i]->dev;
+                struct json_object *counters;
+
+                if (!dev->class->describe)
+                        continue;
+                counters = json_object_new_object();
+                dev->class->describe(dev, counters);
+                json_object_object_add(json_object_array_get_idx(all, i), "counters", counters);
+        }
+}
+
 struct json_object *virtio_bus_describe(struct virtio_bus *bus)
 {
         struct json_object *all = json_object_new_array();
@@ -152,5 +167,6 @@ struct json_object *virtio_bus_describe(struct virtio_bus *bus)
                 json_object_array_add(all, o);
         }
         lock_release(&bus->lock);
+        add_counters(bus, all);
         return all;
 }

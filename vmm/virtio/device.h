@@ -73,6 +73,10 @@ struct virtio_class {
          * ..."; NULL = not known. May be NULL. */
         const char *(*feature_name)(unsigned bit);
 
+        /* What it has done, as numbers into o: for `vmm info`. From any thread at any time;
+         * waits for nothing that the guest or its host side could hold up. May be NULL. */
+        void (*describe)(struct virtio_device *dev, struct json_object *o);
+
         /* the thread is gone */
         void (*free)(struct virtio_device *dev);
 };

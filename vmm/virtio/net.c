@@ -9,6 +9,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/json.h"
 #include "vmm/virtio/net-priv.h"
 #include "vmm/virtio/tap.h"
 
@@ -166,6 +167,24 @@ void virtio_net_stats(const struct virtio_device *dev, struct virtio_net_stats *
                 .tx_waits = c[NET_TX_WAITS],
                 .control_refused = c[NET_CONTROL_REFUSED],
         };
+}
+
+static void net_describe(struct virtio_device *dev, struct json_object *o)
+{
+        static const char *const keys[] = {
+                [NET_RX_PACKETS] = "rx_packets", [NET_RX_BYTES] = "rx_bytes",
+                [NET_RX_DROPPED] = "rx_dropped", [NET_TX_PACKETS] = "tx_packets",
+                [NET_TX_BYTES] = "tx_bytes", [NET_TX_MALFORMED] = "tx_malformed",
+                [NET_TX_DROPPED] = "tx_dropped", [NET_TX_WAITS] = "tx_waits",
+                [NET_CONTROL_REFUSED] = "control_refused",
+        };
+        const struct net *n = net_of(dev);
+
+        static_assert(ARRAY_SIZE(keys) == NET_COUNTERS, "one key for each counter");
+        json_put_bool(o, "link_up", atomic_load_explicit(&n->link_up, memory_order_relaxed));
+        for (unsigned i = 0; i < NET_COUNTERS; i++)
+                json_put_u64(o, keys[i], atomic_load_explicit(&n->counter[i],
+                                                              memory_order_relaxed));
 }
 
 /* ---- life, on the device's thread ---- */
@@ -340,6 +359,7 @@ static const struct virtio_class net_class = {
         .decode = net_decode,
         .apply = net_apply,
         .feature_name = net_feature_name,
+        .describe = net_describe,
         .free = net_free,
 };
 static_assert(NET_QUEUES <= VIRTIO_QUEUES_MAX && QUEUE_SIZE <= VQ_SIZE_MAX, "device.h");

@@ -20,6 +20,11 @@ struct refusal {
         uint16_t type;
 };
 
+/* Written by the loop's thread alone. */
+struct counts {
+        _Atomic uint64_t opened, ended, refused, to_guest_bytes, to_host_bytes;
+};
+
 struct vsock_mux {
         /* constant */
         uint32_t cid;
@@ -34,12 +39,34 @@ struct vsock_mux {
         struct refusal refusal[REFUSALS_MAX];
         unsigned first_refusal, nrefusals;
         struct virtio_watch *overdue;           /* answers of the guest */
+
+        struct counts counts;
 };
+
+void vsock_mux_stats(const struct vsock_mux *m, struct vsock_mux_stats *ret)
+{
+        uint64_t ended = m->counts.ended;       /* first: never more than were opened */
+
+        *ret = (struct vsock_mux_stats){
+                .opened = m->counts.opened, .refused = m->counts.refused,
+                .to_guest_bytes = m->counts.to_guest_bytes,
+                .to_host_bytes = m->counts.to_host_bytes,
+        };
+        ret->connections = ret->opened - ended;
+}
 
 /* ---- streams ------------------------------------------------------------------ */
 
+static void add(struct vsock_mux *m, struct vsock_conn *c)
+{
+        vsock_table_add(&m->table, c);
+        vsock_table_queue(&m->table, c);
+        m->counts.opened++;
+}
+
 static void end(struct vsock_mux *m, struct vsock_conn *c)
 {
+        m->counts.ended++;
         vsock_table_remove(&m->table, c);
         vsock_conn_free(c);
 }
@@ -99,16 +126,19 @@ static void connect_host(struct vsock_mux *m, const struct vsock_packet *p)
         if (!make_room(m) || vsock_host_dial(m->host, p->dst_port, &fd) < 0 ||
             vsock_conn_accept(m->loop, &m->conn_ops, &fd, p, &c) < 0) {
                 refuse_packet(m, p);
+                m->counts.refused++;
                 return;
         }
-        vsock_table_add(&m->table, c);
-        vsock_table_queue(&m->table, c);
+        add(m, c);
 }
 
 static void hear_stream(struct vsock_mux *m, struct vsock_conn *c, const struct vsock_packet *p,
                         const struct vq_chain *request)
 {
         bool asked = c->state == VSOCK_ASKING;
+
+        m->counts.to_host_bytes += p->len;
+
         enum vsock_outcome outcome = vsock_conn_hear(c, p, request);
 
         if (outcome == VSOCK_RESETS || outcome == VSOCK_LINGERS)
@@ -175,6 +205,7 @@ bool vsock_mux_say(struct vsock_mux *m, const struct vq_chain *request,
         }
         if (!said)
                 return false;
+        m->counts.to_guest_bytes += ret->len;
         ret->src_cid = VSOCK_CID_HOST;
         ret->dst_cid = m->cid;
         return true;
@@ -235,8 +266,7 @@ static void on_client(void *ctx, int client_fd, uint32_t guest_port)
                            vsock_table_new_port(&m->table, guest_port), &c) < 0)
                 return;
         c->deadline_ns = clock_now_ns() + ANSWER_NS;
-        vsock_table_add(&m->table, c);
-        vsock_table_queue(&m->table, c);
+        add(m, c);
         expect_answers(m);
         m->ops.news(m->ops.ctx);
 }

@@ -9,7 +9,7 @@
  * stream with news has its turn, one packet at a time. Refusals go first.
  *
  * Ownership: streams, and the host's side with the socket file (vsock-host.h).
- * Threads: new, free: one that has nobody beside it; the others on the device's loop.
+ * Threads: new, free: one that has nobody beside it; stats: any; the others on the device's loop.
  */
 #ifndef VMM_VIRTIO_VSOCK_MUX_H
 #define VMM_VIRTIO_VSOCK_MUX_H
@@ -43,6 +43,15 @@ void vsock_mux_stop(struct vsock_mux *m);
 void vsock_mux_guest_runs(struct vsock_mux *m, bool runs);
 /* The guest knows of no stream: ends them all, says nothing. */
 void vsock_mux_forget(struct vsock_mux *m);
+
+struct vsock_mux_stats {
+        uint64_t connections;           /* now */
+        uint64_t opened;
+        uint64_t refused;               /* of the guest's, by nobody or who may not */
+        uint64_t to_guest_bytes, to_host_bytes;
+};
+/* From any thread, at any time. */
+void vsock_mux_stats(const struct vsock_mux *m, struct vsock_mux_stats *ret);
 
 /* A packet of the guest's; done with it on return. */
 void vsock_mux_hear(struct vsock_mux *m, const struct vq_chain *request);

@@ -23,6 +23,7 @@
 
 #include "common/bytes.h"
 #include "common/clock.h"
+#include "common/json.h"
 #include "vmm/virtio/loop.h"
 #include "vmm/virtio/vsock-mux.h"
 #include "vmm/virtio/vsock-packet.h"
@@ -286,10 +287,23 @@ static void vsock_free(struct virtio_device *dev)
         free(v);
 }
 
+static void vsock_describe(struct virtio_device *dev, struct json_object *o)
+{
+        struct vsock_mux_stats s;
+
+        vsock_mux_stats(((struct vsock *)dev)->mux, &s);
+        json_put_u64(o, "connections", s.connections);
+        json_put_u64(o, "opened", s.opened);
+        json_put_u64(o, "refused", s.refused);
+        json_put_u64(o, "to_guest_bytes", s.to_guest_bytes);
+        json_put_u64(o, "to_host_bytes", s.to_host_bytes);
+}
+
 static const struct virtio_class vsock_class = {
         .kind = "vsock", .id = VIRTIO_ID_VSOCK, .nqueues = QUEUES, .queue_size = QUEUE_SIZE,
         .start = vsock_start, .kick = vsock_kick, .drain = vsock_drain, .resume = vsock_resume,
-        .stop = vsock_stop, .apply = vsock_apply, .free = vsock_free,
+        .stop = vsock_stop, .apply = vsock_apply,
+        .describe = vsock_describe, .free = vsock_free,
 };
 
 /* Nobody else has it yet. */
