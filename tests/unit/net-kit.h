@@ -24,6 +24,10 @@
 #define NET_KIT_HEADER 12
 #define NET_KIT_FRAME_MAX 70000u
 #define F(feature) (1ull << (feature))
+#define NET_KIT_MERGE F(VIRTIO_NET_F_MRG_RXBUF)
+/* all that a driver may order */
+#define NET_KIT_ORDERS (F(VIRTIO_NET_F_CTRL_MAC_ADDR) | F(VIRTIO_NET_F_GUEST_ANNOUNCE) | \
+                        F(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
 
 struct virtio_watch {
         struct virtio_loop *loop;       /* NULL = free */
@@ -64,6 +68,7 @@ struct net_kit_setup {
 };
 
 extern const uint8_t net_kit_mac[VIRTIO_NET_MAC_BYTES];
+extern const uint8_t net_kit_other_mac[VIRTIO_NET_MAC_BYTES];
 
 /* A device that was started and kicked once. */
 void net_kit_init(struct net_kit *k, const struct net_kit_setup *s);
@@ -92,6 +97,11 @@ void net_kit_post(struct net_kit *k, unsigned n, uint32_t bytes);
  * buffer is missing, or lengths disagree. */
 int net_kit_receive(struct net_kit *k, struct virtio_net_hdr_v1 *ret_header, uint8_t *ret_frame);
 
+/* A frame from the other end, all of its bytes this mark; the mark of the next frame that the
+ * driver sees, 0 = none. */
+void net_kit_feed(int peer, uint8_t mark);
+int net_kit_comes(struct net_kit *k);
+
 /* Sends header and frame, cut into descriptors of piece_bytes, and kicks if asked to. */
 void net_kit_send_raw(struct net_kit *k, const void *data, size_t bytes, size_t piece_bytes);
 void net_kit_send(struct net_kit *k, const struct virtio_net_hdr_v1 *h, const uint8_t *frame,
@@ -102,6 +112,7 @@ int net_kit_sent(struct net_kit *k);
 int net_kit_order(struct net_kit *k, uint8_t class, uint8_t cmd, const void *data, size_t bytes);
 
 uint16_t net_kit_status(struct net_kit *k);
+bool net_kit_mac_is(struct net_kit *k, const uint8_t *mac);
 /* Bytes that tell frames and places apart. */
 void net_kit_fill(uint8_t *frame, size_t bytes, unsigned seed);
 

@@ -15,30 +15,8 @@
 #include "tests/unit/net-kit.h"
 #include "tests/unit/suite.h"
 
-#define MERGE F(VIRTIO_NET_F_MRG_RXBUF)
-#define ORDERS (F(VIRTIO_NET_F_CTRL_MAC_ADDR) | F(VIRTIO_NET_F_GUEST_ANNOUNCE) | \
-                F(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
 #define UP VIRTIO_NET_S_LINK_UP
 #define ANNOUNCE VIRTIO_NET_S_ANNOUNCE
-
-static const uint8_t other_mac[VIRTIO_NET_MAC_BYTES] = { 2, 1, 2, 3, 4, 5 };
-
-static void feed(int peer, uint8_t mark)
-{
-        uint8_t data[12 + 60] = { 0 };
-
-        memset(data + 12, mark, 60);
-        CU_ASSERT_EQUAL(send(peer, data, sizeof(data), 0), sizeof(data));
-}
-
-/* The mark of the next frame that the driver sees; 0 = none. */
-static int comes(struct net_kit *k)
-{
-        struct virtio_net_hdr_v1 h;
-        uint8_t frame[2048];
-
-        return net_kit_receive(k, &h, frame) == 60 ? frame[0] : 0;
-}
 
 static void send_one(struct net_kit *k)
 {
@@ -50,22 +28,12 @@ static void send_one(struct net_kit *k)
         CU_ASSERT_EQUAL(net_kit_sent(k), 1);
 }
 
-static bool mac_is(struct net_kit *k, const uint8_t *mac)
-{
-        bool is;
-
-        lock_acquire(&k->dev->lock);
-        is = memcmp(k->dev->config, mac, VIRTIO_NET_MAC_BYTES) == 0;
-        lock_release(&k->dev->lock);
-        return is;
-}
-
 /* ---- making ---- */
 
 static void offered(void) NO_TSA
 {
         const struct virtio_net_options none = { .name = "net1", .mac = { 2 }, .tap = -1 };
-        uint64_t always = MERGE | F(VIRTIO_NET_F_MAC) | F(VIRTIO_NET_F_STATUS) |
+        uint64_t always = NET_KIT_MERGE | F(VIRTIO_NET_F_MAC) | F(VIRTIO_NET_F_STATUS) |
                           F(VIRTIO_NET_F_CSUM) | F(VIRTIO_NET_F_HOST_TSO4) |
                           F(VIRTIO_NET_F_CTRL_VQ) | F(VIRTIO_NET_F_GUEST_ANNOUNCE);
         uint64_t in = F(VIRTIO_NET_F_GUEST_CSUM) | F(VIRTIO_NET_F_GUEST_TSO4) |
@@ -77,7 +45,7 @@ static void offered(void) NO_TSA
         CU_ASSERT_EQUAL(k.dev->host_features & always, always);
         CU_ASSERT_EQUAL(k.dev->host_features & in, 0);
         CU_ASSERT_EQUAL(k.dev->host_features & ~k.dev->class->features, 0);
-        CU_ASSERT(mac_is(&k, net_kit_mac));
+        CU_ASSERT(net_kit_mac_is(&k, net_kit_mac));
         CU_ASSERT_EQUAL(net_kit_status(&k), UP);
         net_kit_end(&k, peer);
 
@@ -94,7 +62,7 @@ static void bad_mac(void)
         };
         unsigned fds = expect_open_fds();
         struct net_kit k;
-        int peer = net_kit_pair(&k, ORDERS, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_ORDERS, 64, true);
 
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
                 struct virtio_net_options o = { .name = "net9", .tap = dup(peer) };
@@ -107,7 +75,7 @@ static void bad_mac(void)
                 CU_ASSERT_EQUAL(virtio_net_set_mac(k.dev, bad[i], &e), -EINVAL);
                 CU_ASSERT_EQUAL(net_kit_order(&k, 1, 1, bad[i], 6), VIRTIO_NET_ERR);
         }
-        CU_ASSERT(mac_is(&k, net_kit_mac));
+        CU_ASSERT(net_kit_mac_is(&k, net_kit_mac));
         net_kit_end(&k, peer);
         CU_ASSERT_EQUAL(expect_open_fds(), fds);
 }
@@ -125,20 +93,20 @@ static void orders(void)
                 size_t bytes;
                 int answer;
         } t[] = {
-                { "mac", ORDERS, 1, 1, other_mac, 6, VIRTIO_NET_OK },
-                { "mac: short", ORDERS, 1, 1, other_mac, 5, VIRTIO_NET_ERR },
-                { "mac: long", ORDERS, 1, 1, &csum, 7, VIRTIO_NET_ERR },
-                { "mac: not negotiated", 0, 1, 1, other_mac, 6, VIRTIO_NET_ERR },
-                { "ack", ORDERS, 3, 0, NULL, 0, VIRTIO_NET_OK },
-                { "ack with something", ORDERS, 3, 0, &zero, 1, VIRTIO_NET_ERR },
+                { "mac", NET_KIT_ORDERS, 1, 1, net_kit_other_mac, 6, VIRTIO_NET_OK },
+                { "mac: short", NET_KIT_ORDERS, 1, 1, net_kit_other_mac, 5, VIRTIO_NET_ERR },
+                { "mac: long", NET_KIT_ORDERS, 1, 1, &csum, 7, VIRTIO_NET_ERR },
+                { "mac: not negotiated", 0, 1, 1, net_kit_other_mac, 6, VIRTIO_NET_ERR },
+                { "ack", NET_KIT_ORDERS, 3, 0, NULL, 0, VIRTIO_NET_OK },
+                { "ack with something", NET_KIT_ORDERS, 3, 0, &zero, 1, VIRTIO_NET_ERR },
                 { "ack: not negotiated", 0, 3, 0, NULL, 0, VIRTIO_NET_ERR },
-                { "offloads: none", ORDERS, 5, 0, &zero, 8, VIRTIO_NET_OK },
-                { "offloads: not negotiated", ORDERS, 5, 0, &csum, 8, VIRTIO_NET_ERR },
-                { "offloads: unknown", ORDERS, 5, 0, &unknown, 8, VIRTIO_NET_ERR },
+                { "offloads: none", NET_KIT_ORDERS, 5, 0, &zero, 8, VIRTIO_NET_OK },
+                { "offloads: not negotiated", NET_KIT_ORDERS, 5, 0, &csum, 8, VIRTIO_NET_ERR },
+                { "offloads: unknown", NET_KIT_ORDERS, 5, 0, &unknown, 8, VIRTIO_NET_ERR },
                 { "offloads: no such order", 0, 5, 0, &zero, 8, VIRTIO_NET_ERR },
-                { "offloads: short", ORDERS, 5, 0, &zero, 7, VIRTIO_NET_ERR },
-                { "promiscuous", ORDERS, 0, 0, &zero, 1, VIRTIO_NET_ERR },
-                { "no such class", ORDERS, 77, 0, NULL, 0, VIRTIO_NET_ERR },
+                { "offloads: short", NET_KIT_ORDERS, 5, 0, &zero, 7, VIRTIO_NET_ERR },
+                { "promiscuous", NET_KIT_ORDERS, 0, 0, &zero, 1, VIRTIO_NET_ERR },
+                { "no such class", NET_KIT_ORDERS, 77, 0, NULL, 0, VIRTIO_NET_ERR },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -149,7 +117,7 @@ static void orders(void)
                                                       t[i].bytes), t[i].answer);
                 EXPECT_EQUAL(t[i].name, net_kit_stats(&k).control_refused,
                              t[i].answer != VIRTIO_NET_OK);
-                EXPECT_EQUAL(t[i].name, mac_is(&k, net_kit_mac), i != 0);
+                EXPECT_EQUAL(t[i].name, net_kit_mac_is(&k, net_kit_mac), i != 0);
                 EXPECT_EQUAL(t[i].name, k.slot.signals[2], 1);
                 /* and the next one is heard as well */
                 EXPECT_EQUAL(t[i].name, net_kit_order(&k, 99, 9, NULL, 0), VIRTIO_NET_ERR);
@@ -161,18 +129,18 @@ static void orders(void)
 static void reset_forgets(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, ORDERS, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_ORDERS, 64, true);
 
-        CU_ASSERT_EQUAL(net_kit_order(&k, 1, 1, other_mac, 6), VIRTIO_NET_OK);
-        CU_ASSERT(mac_is(&k, other_mac));
+        CU_ASSERT_EQUAL(net_kit_order(&k, 1, 1, net_kit_other_mac, 6), VIRTIO_NET_OK);
+        CU_ASSERT(net_kit_mac_is(&k, net_kit_other_mac));
         k.dev->class->drain(k.dev);
         k.dev->class->stop(k.dev);
-        CU_ASSERT(mac_is(&k, net_kit_mac));
-        CU_ASSERT_EQUAL(virtio_net_set_mac(k.dev, other_mac, NULL), 0);
+        CU_ASSERT(net_kit_mac_is(&k, net_kit_mac));
+        CU_ASSERT_EQUAL(virtio_net_set_mac(k.dev, net_kit_other_mac, NULL), 0);
         CU_ASSERT_EQUAL(net_kit_start(&k, NULL), 0);
         k.dev->class->drain(k.dev);
         k.dev->class->stop(k.dev);
-        CU_ASSERT(mac_is(&k, other_mac));
+        CU_ASSERT(net_kit_mac_is(&k, net_kit_other_mac));
         CU_ASSERT_EQUAL(net_kit_start(&k, NULL), 0);
         net_kit_end(&k, peer);
 }
@@ -185,7 +153,7 @@ static void orders_malformed(void)
         static const struct vqguest_buf long_order[] = { { 0x40000, 4096, false },
                                                          { 0x42000, 4096, true } };
         struct net_kit k;
-        int peer = net_kit_pair(&k, ORDERS, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_ORDERS, 64, true);
         uint32_t written;
         uint16_t head;
 
@@ -213,13 +181,13 @@ static void orders_malformed(void)
 static void link_down(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, MERGE, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_MERGE, 64, true);
 
         net_kit_post(&k, 8, 2048);
         virtio_net_set_link(k.dev, false);
         CU_ASSERT_EQUAL(net_kit_status(&k), 0);
         CU_ASSERT(!net_kit_stats(&k).link_up);
-        feed(peer, 1);
+        net_kit_feed(peer, 1);
         CU_ASSERT(net_kit_settle(&k));
         send_one(&k);
         CU_ASSERT_EQUAL(net_kit_stats(&k).rx_dropped, 1);
@@ -230,9 +198,9 @@ static void link_down(void)
         CU_ASSERT_EQUAL(k.slot.config_changes, 2);
         virtio_net_set_link(k.dev, true);
         CU_ASSERT_EQUAL(k.slot.config_changes, 2);
-        feed(peer, 2);
+        net_kit_feed(peer, 2);
         CU_ASSERT(net_kit_settle(&k));
-        CU_ASSERT_EQUAL(comes(&k), 2);
+        CU_ASSERT_EQUAL(net_kit_comes(&k), 2);
         send_one(&k);
         CU_ASSERT_EQUAL(net_kit_stats(&k).tx_packets, 1);
         net_kit_end(&k, peer);
@@ -242,7 +210,7 @@ static void no_tap(void)
 {
         struct net_kit k;
 
-        net_kit_init(&k, &(struct net_kit_setup){ .tap = -1, .features = MERGE });
+        net_kit_init(&k, &(struct net_kit_setup){ .tap = -1, .features = NET_KIT_MERGE });
         CU_ASSERT_EQUAL(net_kit_status(&k), 0);
         virtio_net_set_link(k.dev, false);
         virtio_net_set_link(k.dev, true);
@@ -258,7 +226,7 @@ static void no_tap(void)
 static void tap_lost(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, MERGE, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_MERGE, 64, true);
 
         net_kit_post(&k, 8, 2048);
         close(peer);
@@ -283,7 +251,7 @@ static void tap_lost(void)
 static void announcement(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, ORDERS, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_ORDERS, 64, true);
 
         CU_ASSERT(virtio_net_announce(k.dev));
         CU_ASSERT_EQUAL(net_kit_status(&k), UP | ANNOUNCE);
@@ -314,7 +282,7 @@ static void *meddle(void *arg)
         for (unsigned i = 0; i < 2000; i++) {
                 virtio_net_set_link(k->dev, i % 2);
                 virtio_net_announce(k->dev);
-                virtio_net_set_mac(k->dev, i % 2 ? net_kit_mac : other_mac, NULL);
+                virtio_net_set_mac(k->dev, i % 2 ? net_kit_mac : net_kit_other_mac, NULL);
                 virtio_net_stats(k->dev, &s);
         }
         return NULL;
@@ -323,7 +291,7 @@ static void *meddle(void *arg)
 static void threads(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, MERGE | ORDERS, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_MERGE | NET_KIT_ORDERS, 64, true);
         uint8_t drop[128];
         pthread_t t;
 
@@ -331,10 +299,10 @@ static void threads(void)
         for (unsigned i = 0; i < 2000; i++) {
                 if (k.guest[0].nfree)
                         net_kit_post(&k, 1, 2048);
-                feed(peer, 1);
+                net_kit_feed(peer, 1);
                 send_one(&k);
                 net_kit_order(&k, 3, 0, NULL, 0);
-                while (comes(&k))
+                while (net_kit_comes(&k))
                         ;
                 while (recv(peer, drop, sizeof(drop), 0) > 0)
                         ;

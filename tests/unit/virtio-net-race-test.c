@@ -12,7 +12,6 @@
 #include "tests/unit/suite.h"
 
 #define BYTES 60u
-#define MERGE F(VIRTIO_NET_F_MRG_RXBUF)
 
 static const struct virtio_net_hdr_v1 plain;
 static uint8_t frame[NET_KIT_FRAME_MAX];
@@ -80,7 +79,7 @@ static void in_last_moment(void)
 {
         for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
                 struct net_kit k;
-                int peer = net_kit_pair(&k, MERGE, 64, event_idx);
+                int peer = net_kit_pair(&k, NET_KIT_MERGE, 64, event_idx);
 
                 net_kit_post(&k, 2, 2048);
                 for (unsigned i = 0; i < 4; i++)
@@ -105,7 +104,7 @@ static void merged_in_last_moment(void)
 {
         for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
                 struct net_kit k;
-                int peer = net_kit_pair(&k, MERGE, 64, event_idx);
+                int peer = net_kit_pair(&k, NET_KIT_MERGE, 64, event_idx);
 
                 net_kit_post(&k, 2, 1024);
                 feed(peer, 3000);

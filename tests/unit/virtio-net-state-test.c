@@ -14,40 +14,8 @@
 #include "tests/unit/net-kit.h"
 #include "tests/unit/suite.h"
 
-#define MERGE F(VIRTIO_NET_F_MRG_RXBUF)
-#define ORDERS (F(VIRTIO_NET_F_CTRL_MAC_ADDR) | F(VIRTIO_NET_F_GUEST_ANNOUNCE) | \
-                F(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
 #define UP VIRTIO_NET_S_LINK_UP
 #define ANNOUNCE VIRTIO_NET_S_ANNOUNCE
-
-static const uint8_t other_mac[VIRTIO_NET_MAC_BYTES] = { 2, 1, 2, 3, 4, 5 };
-
-static void feed(int peer, uint8_t mark)
-{
-        uint8_t data[12 + 60] = { 0 };
-
-        memset(data + 12, mark, 60);
-        CU_ASSERT_EQUAL(send(peer, data, sizeof(data), 0), sizeof(data));
-}
-
-/* The mark of the next frame that the driver sees; 0 = none. */
-static int comes(struct net_kit *k)
-{
-        struct virtio_net_hdr_v1 h;
-        uint8_t frame[2048];
-
-        return net_kit_receive(k, &h, frame) == 60 ? frame[0] : 0;
-}
-
-static bool mac_is(struct net_kit *k, const uint8_t *mac)
-{
-        bool is;
-
-        lock_acquire(&k->dev->lock);
-        is = memcmp(k->dev->config, mac, VIRTIO_NET_MAC_BYTES) == 0;
-        lock_release(&k->dev->lock);
-        return is;
-}
 
 static struct json_object *save(struct net_kit *k)
 {
@@ -71,15 +39,16 @@ static int load(struct net_kit *k, struct json_object *o, struct err *e)
 static void revert(void)
 {
         struct net_kit a, b;
-        int peer = net_kit_pair(&a, MERGE | ORDERS, 64, true), pair[2];
+        int peer = net_kit_pair(&a, NET_KIT_MERGE | NET_KIT_ORDERS, 64, true), pair[2];
 
-        net_kit_order(&a, 1, 1, other_mac, 6);
+        net_kit_order(&a, 1, 1, net_kit_other_mac, 6);
         a.dev->class->drain(a.dev);
 
         AUTO_JSON *o = save(&a);
 
         CU_ASSERT_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
-        net_kit_make(&b, &(struct net_kit_setup){ .tap = pair[0], .features = MERGE | ORDERS });
+        net_kit_make(&b, &(struct net_kit_setup){ .tap = pair[0],
+                                                  .features = NET_KIT_MERGE | NET_KIT_ORDERS });
         CU_ASSERT_EQUAL(load(&b, o, NULL), 0);
 
         /* saved again before it runs, it is the same */
@@ -87,7 +56,7 @@ static void revert(void)
 
         CU_ASSERT(json_object_equal(o, again));
         CU_ASSERT_EQUAL(net_kit_start(&b, NULL), 0);
-        CU_ASSERT(mac_is(&b, other_mac));
+        CU_ASSERT(net_kit_mac_is(&b, net_kit_other_mac));
         CU_ASSERT_EQUAL(net_kit_status(&b), UP | ANNOUNCE);
         net_kit_end(&b, pair[1]);
 
@@ -96,7 +65,7 @@ static void revert(void)
         virtio_net_set_link(a.dev, false);
         CU_ASSERT_EQUAL(load(&a, o, NULL), 0);
         a.dev->class->resume(a.dev);
-        CU_ASSERT(mac_is(&a, other_mac));
+        CU_ASSERT(net_kit_mac_is(&a, net_kit_other_mac));
         CU_ASSERT_EQUAL(net_kit_status(&a), UP | ANNOUNCE);
         net_kit_end(&a, peer);
 }
@@ -106,7 +75,7 @@ static void revert_unstarted(void)
 {
         struct net_kit k;
 
-        net_kit_make(&k, &(struct net_kit_setup){ .tap = -1, .features = ORDERS });
+        net_kit_make(&k, &(struct net_kit_setup){ .tap = -1, .features = NET_KIT_ORDERS });
         virtio_net_set_link(k.dev, false);
 
         AUTO_JSON *o = save(&k);
@@ -128,11 +97,11 @@ static void revert_unstarted(void)
 static void waiting_frame(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, MERGE, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_MERGE, 64, true);
 
         for (unsigned reverted = 0; reverted < 2; reverted++) {
                 net_kit_post(&k, 2, 24);
-                feed(peer, (uint8_t)(7 + reverted));
+                net_kit_feed(peer, (uint8_t)(7 + reverted));
                 CU_ASSERT(net_kit_settle(&k));
                 k.dev->class->drain(k.dev);
                 CU_ASSERT_EQUAL(k.dev->queue[0].s.next_avail, k.dev->queue[0].s.next_used);
@@ -146,11 +115,11 @@ static void waiting_frame(void)
                 for (unsigned q = 0; q < NET_KIT_QUEUES; q++)
                         k.dev->class->kick(k.dev, q);
                 net_kit_post(&k, 2, 2048);
-                feed(peer, 20);
+                net_kit_feed(peer, 20);
                 CU_ASSERT(net_kit_settle(&k));
                 if (!reverted)
-                        CU_ASSERT_EQUAL(comes(&k), 7);
-                CU_ASSERT_EQUAL(comes(&k), 20);
+                        CU_ASSERT_EQUAL(net_kit_comes(&k), 7);
+                CU_ASSERT_EQUAL(net_kit_comes(&k), 20);
         }
         net_kit_end(&k, peer);
 }

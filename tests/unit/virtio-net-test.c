@@ -17,7 +17,6 @@
 #include "tests/unit/suite.h"
 #include "vmm/virtio/net-header.h"
 
-#define MERGE F(VIRTIO_NET_F_MRG_RXBUF)
 #define OUT (F(VIRTIO_NET_F_CSUM) | F(VIRTIO_NET_F_HOST_TSO4) | F(VIRTIO_NET_F_HOST_TSO6))
 
 static uint8_t frame[NET_KIT_FRAME_MAX], got[NET_KIT_HEADER + NET_KIT_FRAME_MAX];
@@ -195,7 +194,7 @@ static void out_rounds(void)
 static void out_broken(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, OUT | MERGE, 256, true);
+        int peer = net_kit_pair(&k, OUT | NET_KIT_MERGE, 256, true);
         struct vqguest_buf buf[VQ_IOV_MAX + 1];
 
         net_kit_post(&k, 4, 2048);
@@ -236,7 +235,7 @@ static void in_merged(void)
         for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
                 for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
                         struct net_kit k;
-                        int peer = net_kit_pair(&k, MERGE, 256, event_idx);
+                        int peer = net_kit_pair(&k, NET_KIT_MERGE, 256, event_idx);
                         unsigned before;
 
                         feed(peer, t[i].bytes, 7);
@@ -259,7 +258,7 @@ static void in_merged(void)
 static void in_batch(void)
 {
         struct net_kit k;
-        int peer = net_kit_pair(&k, MERGE, 256, true);
+        int peer = net_kit_pair(&k, NET_KIT_MERGE, 256, true);
 
         net_kit_post(&k, 200, 2048);
         CU_ASSERT_EQUAL(net_kit_run(&k, 0), 0);
@@ -285,9 +284,9 @@ static void in_dropped(void)
                 size_t bytes;
         } t[] = {
                 { "no merging: larger than a buffer", 0, 64, 1526, 1515 },
-                { "larger than all of the ring", MERGE, 4, 500, 2000 },
-                { "larger than any frame", MERGE, 64, 4096, NET_FRAME_BYTES_MAX + 1 },
-                { "shorter than a frame", MERGE, 64, 2048, 13 },
+                { "larger than all of the ring", NET_KIT_MERGE, 4, 500, 2000 },
+                { "larger than any frame", NET_KIT_MERGE, 64, 4096, NET_FRAME_BYTES_MAX + 1 },
+                { "shorter than a frame", NET_KIT_MERGE, 64, 2048, 13 },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -311,7 +310,7 @@ static void in_bad_buffer(void)
         static const struct vqguest_buf mixed[] = { { 0x40000, 64, false },
                                                     { 0x41000, 2048, true } };
         struct net_kit k;
-        int peer = net_kit_pair(&k, MERGE, 64, true);
+        int peer = net_kit_pair(&k, NET_KIT_MERGE, 64, true);
 
         vqguest_add(&k.guest[0], &small, 1);
         net_kit_kick(&k, 0);
@@ -377,7 +376,7 @@ static void model(bool event_idx)
         static struct model m;
 
         m = (struct model){ .random = 4711 + event_idx };
-        m.peer = net_kit_pair(&m.k, MERGE | OUT, 64, event_idx);
+        m.peer = net_kit_pair(&m.k, NET_KIT_MERGE | OUT, 64, event_idx);
         for (unsigned i = 0; i < 60000; i++) {
                 model_step(&m);
                 if (i % 1000 == 0) {
