@@ -16,28 +16,9 @@ set -eu
 
 rounds=${1:-5}
 layers=${2:-50}
-vmm=$PWD/vmm/vmm
-work=$(mktemp -d "${TMPDIR:-/tmp}/snapback-bench.XXXXXX")
-export VMM_RUNTIME_DIR="$work/run"
-
-cleanup() {
-        for name in make clone; do
-                "$vmm" stop "$name" >/dev/null 2>&1 || true
-        done
-        rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-value() { sed -n "s/.*\"$1\": *\\([0-9]*\\).*/\\1/p" "$2" | head -n 1; }
-
-make_image() {
-        "$vmm" run make --demo --memory 1G --cmdline "start=1G rate=64M" \
-                --console "$work/make.txt" >/dev/null
-        timeout 300 tail -n +1 -F "$work/make.txt" 2>/dev/null | grep -q -m 1 '^verified PASS 1'
-        "$vmm" save make "$1" --stop >/dev/null
-        rm "$work/make.txt"
-}
+vms="make clone"
+# shellcheck source=tests/bench/vms.sh
+. "$(dirname "$0")/vms.sh"
 
 # increment SECONDS: one line "delta_us delta_bytes whole_us whole_bytes"
 increment() {
@@ -53,27 +34,20 @@ increment() {
         done | paste -s -d ' ' >>"$work/increments.$1"
 }
 
-# median FILE COLUMN
-median() {
-        awk -v c="$2" '{ print $c }' "$1" | sort -n | awk '{ v[NR] = $1 }
-                END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
 first_instruction() {
         "$vmm" revert "$1" --name clone --postcopy --json >"$work/report"
         "$vmm" stop clone
         echo "$(value first_instruction "$work/report") $(value own_us "$work/report")"
 }
 
-json=
-make_image "$work/base.qcow2"
+make_image "$work/base.qcow2" 1G "start=1G rate=64M" 1
 for seconds in 0.1 1.6 6.4; do
         n=0
         while [ $n -lt "$rounds" ]; do
                 increment "$seconds"
                 n=$((n + 1))
         done
-        samples=$work/increments.$seconds
+        samples=increments.$seconds
         set -- "$(median "$samples" 1)" "$(median "$samples" 2)" "$(median "$samples" 3)" \
                 "$(median "$samples" 4)"
         awk -v r="$seconds" -v dt="$1" -v db="$2" -v wt="$3" -v wb="$4" 'BEGIN {
@@ -100,8 +74,8 @@ while [ $n -lt $((rounds * 3)) ]; do
         first_instruction "$work/one.qcow2" >>"$work/one"
         n=$((n + 1))
 done
-set -- "$(median "$work/chain" 1)" "$(median "$work/one" 1)" "$(median "$work/chain" 2)" \
-        "$(median "$work/one" 2)"
+set -- "$(median chain 1)" "$(median one 1)" "$(median chain 2)" \
+        "$(median one 2)"
 awk -v l="$layers" -v a="$1" -v b="$2" -v c="$3" -v d="$4" 'BEGIN {
         printf "chain of %d: first instruction %d us, one file %d us: ratio %.3f", l, a, b, a / b
         printf "; of our own %d and %d us\n", c, d }'

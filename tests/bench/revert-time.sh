@@ -14,25 +14,9 @@
 set -eu
 
 rounds=${1:-15}
-vmm=$PWD/vmm/vmm
-work=$(mktemp -d "${TMPDIR:-/tmp}/snapback-bench.XXXXXX")
-export VMM_RUNTIME_DIR="$work/run"
-
-cleanup() {
-        for name in make sample; do
-                "$vmm" stop "$name" >/dev/null 2>&1 || true
-        done
-        rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-make_image() {
-        "$vmm" run make --demo --memory "$1" --cmdline "range=32M" \
-                --console "$work/make.txt" >/dev/null
-        timeout 60 tail -n +1 -F "$work/make.txt" 2>/dev/null | grep -q -m 1 '^verified PASS 3'
-        "$vmm" save make "$work/$1.qcow2" --stop >/dev/null
-}
+vms="make sample"
+# shellcheck source=tests/bench/vms.sh
+. "$(dirname "$0")/vms.sh"
 
 # sample SIZE HOW...: one line "first_instruction kvm own" into $work/SIZE.HOW
 sample() {
@@ -40,19 +24,13 @@ sample() {
         shift
         "$vmm" revert "$work/$size.qcow2" --name sample --json "$@" >"$work/report"
         "$vmm" stop sample
-        value() { sed -n "s/.*\"$1\": *\\([0-9]*\\).*/\\1/p" "$work/report" | head -n 1; }
-        echo "$(value first_instruction) $(value kvm_us) $(value own_us)" \
-                >>"$work/$size.${1:-whole}"
-}
-
-# median FILE COLUMN
-median() {
-        awk -v c="$2" '{ print $c }' "$1" | sort -n | awk '{ v[NR] = $1 }
-                END { print NR % 2 ? v[(NR + 1) / 2] : int((v[NR / 2] + v[NR / 2 + 1]) / 2) }'
+        for key in first_instruction kvm_us own_us; do
+                value "$key" "$work/report"
+        done | paste -s -d ' ' >>"$work/$size.${1:-whole}"
 }
 
 row() {
-        file=$work/$1.$2
+        file=$1.$2
         f=$(median "$file" 1)
         k=$(median "$file" 2)
         o=$(median "$file" 3)
@@ -62,8 +40,9 @@ row() {
         sep=', '
 }
 
-make_image 256M
-make_image 4G
+for size in 256M 4G; do
+        make_image "$work/$size.qcow2" $size "range=32M" 3
+done
 sample 256M --postcopy
 sample 4G --postcopy
 rm -f "$work"/*.--postcopy
@@ -76,7 +55,6 @@ while [ "$i" -lt "$rounds" ]; do
         i=$((i + 1))
 done
 
-json=
 sep=
 printf 'medians of %s, microseconds since the start of the command\n' "$rounds"
 printf '%-8s %-12s %12s %12s %12s\n' memory how first_instr 'KVM calls' ours
@@ -84,9 +62,9 @@ row 256M --postcopy postcopy
 row 4G --postcopy postcopy
 row 256M whole whole
 row 4G whole whole
-ratio=$(awk -v a="$(median "$work/4G.--postcopy" 1)" -v b="$(median "$work/256M.--postcopy" 1)" \
+ratio=$(awk -v a="$(median "4G.--postcopy" 1)" -v b="$(median "256M.--postcopy" 1)" \
         'BEGIN { printf "%.2f", a / b }')
-floor=$(awk -v a="$(median "$work/4G.--postcopy" 1)" -v b="$(median "$work/4G.--postcopy" 2)" \
+floor=$(awk -v a="$(median "4G.--postcopy" 1)" -v b="$(median "4G.--postcopy" 2)" \
         'BEGIN { printf "%.2f", a / b }')
 printf 'postcopy, 4 GiB against 256 MiB: %s x; against its own KVM calls: %s x\n' "$ratio" "$floor"
 {

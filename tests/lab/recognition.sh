@@ -35,11 +35,12 @@ recognition () {
 	echo "Brought up 1 node, $cpus CPUs?"
 }
 
-# recognised FILE
+# recognised FILE: all of it is there
 recognised () {
-	reason=$(recognition | while read -r pattern; do
-		grep -aqE "$pattern" "$1" || printf "no '%s'; " "$pattern"
-	done)
+	reason=$(recognition | awk '
+		NR == FNR { missing[$0]; next }
+		{ for (line in missing) if ($0 ~ line) delete missing[line] }
+		END { for (line in missing) printf "no \047%s\047; ", line }' - "$1")
 	[ -z "$reason" ]
 }
 
