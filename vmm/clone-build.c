@@ -28,6 +28,9 @@
  *
  * The memfd lives as long as one of the VMs does. Each keeps a descriptor: what RAM shows
  * of it is read there by a save and by the next clone (ramwhole.h).
+ *
+ * A disk that its guest may write is an overlay of each clone over the one file that holds the
+ * moment, which nobody writes to any more and which ends with the last of them.
  */
 struct clone_image {
         int ram_fd;
@@ -35,6 +38,7 @@ struct clone_image {
         struct section section[SECTIONS_MAX];
         size_t nsections;
         struct meta meta;
+        struct disk_files disks;
 };
 
 static int check_sealed(int fd, uint64_t *ret_bytes, struct err *e)
@@ -75,6 +79,17 @@ static int find(const struct clone_image *image, const char *name, const struct 
         return *ret ? 0 : err_msg(e, EBADMSG, "what the VM handed out has no section %s", name);
 }
 
+/* Those that were not lent are only read, and must be what they were. Whoever started the VM
+ * that is cloned has named them. */
+static int find_disks(struct clone_image *image, struct err *e)
+{
+        struct machine_config *c = &image->meta.machine;
+        const struct kept_disks_image from = { image->meta.name, image->ram_fd };
+        const struct disks_wish wish = { .present = c };
+
+        return kept_disks_find(&image->meta.disks, &from, &wish, c, &image->disks, e);
+}
+
 static int read_meta(struct clone_image *image, struct err *e)
 {
         const struct section *s;
@@ -86,6 +101,8 @@ static int read_meta(struct clone_image *image, struct err *e)
                 rc = meta_decode(s->data, s->bytes, &image->meta, e);
         machine_config_unplug(&image->meta.machine);
         if (rc == 0)
+                rc = find_disks(image, e);
+        if (rc == 0)
                 rc = ram_init(&ram, image->meta.memory_bytes, e);
         if (rc == 0)
                 rc = check_sealed(image->ram_fd, &bytes, e);
@@ -95,17 +112,18 @@ static int read_meta(struct clone_image *image, struct err *e)
         return rc;
 }
 
-int clone_image_new(int ram_fd, int state_fd, struct clone_image **ret, struct err *e)
+int clone_image_new(struct clone_lent *lent, struct clone_image **ret, struct err *e)
 {
-        AUTO_FD own_ram_fd = ram_fd;
-        AUTO_FD own_state_fd = state_fd;
+        AUTO_FD state_fd = fd_take(&lent->state_fd);
         struct clone_image *image = calloc(1, sizeof(*image));
 
         if (!image)
                 return err_msg(e, ENOMEM, "no memory for the state of a VM");
-        image->ram_fd = fd_take(&own_ram_fd);
+        image->ram_fd = fd_take(&lent->ram_fd);
+        image->disks = lent->disks;
+        disk_files_init(&lent->disks);
 
-        int rc = read_state(image, own_state_fd, e);
+        int rc = read_state(image, state_fd, e);
 
         if (rc == 0)
                 rc = read_meta(image, e);
@@ -121,6 +139,7 @@ void clone_image_free(struct clone_image *image)
         if (!image)
                 return;
         fd_close(&image->ram_fd);
+        disk_files_fini(&image->disks);
         free(image->state);
         free(image);
 }
@@ -171,7 +190,8 @@ int clone_build(struct vm *vm, void *ctx, struct err *e)
         struct clone_birth *birth = ctx;
         const struct meta *meta = &birth->image->meta;
         const struct restore from = {
-                .from = meta->name, .meta = meta, .section = give_section,
+                .from = meta->name, .meta = meta, .disk_files = &birth->image->disks,
+                .section = give_section,
                 .bring_ram = map_ram, .ctx = birth->image,
         };
 

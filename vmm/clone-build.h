@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* clone-build.h - VMs out of what a running one has handed out (clone.h): two sealed
- * memfds, which all of them share.
+ * memfds, and files with disks, which all of them share.
  */
 #ifndef VMM_CLONE_BUILD_H
 #define VMM_CLONE_BUILD_H
 
 #include "common/err.h"
+#include "vmm/clone-lent.h"
 #include "vmm/meta.h"
 
 struct clone_image;
 struct vm;
 
-/* Takes both descriptors, also when it fails. -EBADMSG: they are not what a VM hands out,
- * whole and sealed. */
-int clone_image_new(int ram_fd, int state_fd, struct clone_image **ret, struct err *e);
+/* Takes what was lent, and filled, out of lent, also when it fails. -EBADMSG: it is not what
+ * a VM hands out, whole and sealed; -ESTALE: a disk that it only reads is another by now. */
+int clone_image_new(struct clone_lent *lent, struct clone_image **ret, struct err *e);
 void clone_image_free(struct clone_image *image);
 const struct meta *clone_image_meta(const struct clone_image *image);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/auto.h"
+#include "vmm/disk/disk-file.h"
 
 static int open_process(int sock, int *ret_fd, struct err *e)
 {
@@ -61,14 +62,20 @@ bool clone_door_gone(const struct clone_door *d)
         return poll(&p, 1, 0) > 0;      /* also POLLHUP and POLLERR */
 }
 
-/* As what has not been opened (O_PATH) shows: a file in memory that has no name, and is empty. */
-static bool may_be_memfd(int fd)
+/* What follows looks at what has not been opened (O_PATH). */
+static bool is_empty_and_nameless(int fd)
 {
-        struct statfs fs;
         struct stat st;
 
-        return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && fstat(fd, &st) == 0 &&
-               S_ISREG(st.st_mode) && st.st_nlink == 0 && !st.st_size && !st.st_blocks;
+        return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 && !st.st_size &&
+               !st.st_blocks && st.st_uid == geteuid();
+}
+
+static bool is_in_memory(int fd)
+{
+        struct statfs fs;
+
+        return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
 static bool has_no_seals(int fd)
@@ -80,33 +87,53 @@ static bool has_no_seals(int fd)
         return seals >= 0 && !(seals & ~harmless);
 }
 
-static int not_lent(int number, struct err *e)
+static int not_lent(int number, const char *what, struct err *e)
 {
-        return err_msg(e, EINVAL, "descriptor %d is not an empty memfd without seals", number);
+        return err_msg(e, EINVAL, "descriptor %d is not %s", number, what);
 }
 
-int clone_door_borrow(const struct clone_door *d, int number, int *ret_fd, struct err *e)
+static int see(const struct clone_door *d, int number, int *ret_fd, struct err *e)
 {
         char path[32];
 
         snprintf(path, sizeof(path), "fd/%d", number);
+        *ret_fd = openat(d->process, path, O_PATH | O_CLOEXEC);
+        return *ret_fd < 0 ? err_set(e, errno, "open descriptor %d of who wants to clone this VM",
+                                     number) : 0;
+}
 
-        AUTO_FD seen = openat(d->process, path, O_PATH | O_CLOEXEC);
+/* The very file that was looked at, whatever the client has there by now. */
+static int open_seen(int seen, int *ret_fd, struct err *e)
+{
+        int rc = disk_file_open(seen, O_RDWR, ret_fd);
 
-        if (seen < 0)
-                return err_set(e, errno, "open descriptor %d of who wants to clone this VM",
-                               number);
-        if (!may_be_memfd(seen))
-                return not_lent(number, e);
-        /* the very file that was looked at, whatever the client has there by now */
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", seen);
+        return rc < 0 ? err_set(e, -rc, "open a file of who wants to clone this VM") : 0;
+}
 
-        AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+int clone_door_borrow(const struct clone_door *d, int number, int *ret_fd, struct err *e)
+{
+        static const char what[] = "an empty memfd without seals";
+        AUTO_FD seen = -1;
+        AUTO_FD fd = -1;
+        int rc = see(d, number, &seen, e);
 
-        if (fd < 0)
-                return err_set(e, errno, "open a memfd of who wants to clone this VM");
-        if (!has_no_seals(fd))
-                return not_lent(number, e);
-        *ret_fd = fd_take(&fd);
-        return 0;
+        if (rc == 0 && !(is_empty_and_nameless(seen) && is_in_memory(seen)))
+                rc = not_lent(number, what, e);
+        if (rc == 0)
+                rc = open_seen(seen, &fd, e);
+        if (rc == 0 && !has_no_seals(fd))
+                rc = not_lent(number, what, e);
+        if (rc == 0)
+                *ret_fd = fd_take(&fd);
+        return rc;
+}
+
+int clone_door_borrow_file(const struct clone_door *d, int number, int *ret_fd, struct err *e)
+{
+        AUTO_FD seen = -1;
+        int rc = see(d, number, &seen, e);
+
+        if (rc == 0 && !is_empty_and_nameless(seen))
+                rc = not_lent(number, "an empty file without a name", e);
+        return rc == 0 ? open_seen(seen, ret_fd, e) : rc;
 }

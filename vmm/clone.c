@@ -22,14 +22,16 @@
 #include "vmm/meta.h"
 #include "vmm/moment.h"
 #include "vmm/ramwhole.h"
+#include "vmm/save-disks.h"
 #include "vmm/vm.h"
 
 /* Theory of operation
  *
  * A moment is taken as for a save (moment.h), and RAM goes into memory instead of a file.
- * The client lends two memfds and stays connected. Whatever goes wrong, and when it goes
- * away, the guest goes on as it was, and nothing of ours holds the memory: it is gone with
- * the client's descriptors.
+ * The client lends two memfds, and a file without a name for each disk that the guest may
+ * write, and stays connected. Whatever goes wrong, and when it goes away, the guest goes on as
+ * it was, and nothing of ours holds the memory and the files: they are gone with the client's
+ * descriptors. Disks are kept as by a save (save-disks.h), beside the copy of RAM.
  *
  * INV-SEALED: what the client is told of is sealed against writing, growing and shrinking.
  *             So what many VMs map, and take their state from, never changes under them,
@@ -52,7 +54,9 @@ struct clone {
         /* its thread, until it posts */
         int ram_fd;
         int state_fd;
+        struct disk_files lent;
         struct moment *moment;
+        struct save_disks *disks;
         struct json_object *result;
         struct err err;
         /* durations */
@@ -85,18 +89,46 @@ static int copy_ram(struct clone *c, struct err *e)
         return rc;
 }
 
+static int on_standing(void *ctx, struct err *e)
+{
+        struct clone *c = ctx;
+
+        return save_disks_moment(c->disks, e);
+}
+
+static void on_disks_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+        (void)ctx, (void)done_bytes, (void)total_bytes;
+}
+
+static int prepare(struct clone *c, struct err *e)
+{
+        const struct save_disks_options disks = {
+                .lent = &c->lent, .mode = DISKS_AUTO, .cancelled = stop,
+                .progress = on_disks_progress, .ctx = c,
+        };
+        const struct moment_options moment = {
+                .live = true, .cancelled = stop, .standing = on_standing, .ctx = c,
+        };
+        int rc = save_disks_new(c->vm, &disks, &c->disks, e);
+
+        return rc == 0 ? moment_new(c->vm, &moment, &c->moment, e) : rc;
+}
+
 static int take_moment(struct clone *c, struct err *e)
 {
-        const struct moment_options o = { .live = true, .cancelled = stop, .ctx = c };
-        int rc = moment_new(c->vm, &o, &c->moment, e);
+        int rc = prepare(c, e);
 
         if (rc == 0)
                 rc = moment_take(c->moment, e);
         if (rc == 0)
-                rc = copy_ram(c, e);
+                rc = save_disks_start(c->disks, e);
         if (rc == 0)
-                moment_over(c->moment);
-        return rc;
+                rc = copy_ram(c, e);
+        if (rc < 0)
+                return rc;
+        moment_over(c->moment);
+        return save_disks_finish(c->disks, e);
 }
 
 /* ---- the state ------------------------------------------------------------------- */
@@ -129,13 +161,18 @@ static int write_state(struct clone *c, const struct moment_state *state, struct
         return rc < 0 ? err_set(e, -rc, "write the state of VM '%s'", c->vm->name) : 0;
 }
 
+/* Those that are only read are said to be what they were: the clones look for them. */
 static int put_state(struct clone *c, struct err *e)
 {
+        AUTO_FREE struct kept_disks *read_only = malloc(sizeof(*read_only));
         struct moment_state state;
-        int rc = moment_encode(c->moment, &state, e);
+        int rc = read_only ? moment_encode(c->moment, &state, e)
+                           : err_msg(e, ENOMEM, "no memory for the disks of a VM");
 
         if (rc < 0)
                 return rc;
+        save_disks_identified(c->disks, read_only);
+        kept_disks_encode(read_only, state.meta);
         rc = write_state(c, &state, e);
         moment_state_fini(&state);
         return rc;
@@ -152,12 +189,37 @@ static int seal(struct clone *c, struct err *e)
 
 /* ---- the thread ------------------------------------------------------------------ */
 
+/* -1 = none is */
+static int lent_for(const struct clone_request *r, const char *id)
+{
+        for (unsigned i = 0; i < r->ndisks; i++) {
+                if (!strcmp(r->disk[i].id, id))
+                        return r->disk[i].fd;
+        }
+        return -1;
+}
+
+static int borrow_disks(struct clone *c, struct err *e)
+{
+        const struct machine_config *m = &c->vm->machine;
+        int rc = 0;
+
+        for (unsigned i = 0; i < m->ndisks && rc == 0; i++) {
+                if (!m->disk[i].read_only)
+                        rc = clone_door_borrow_file(&c->door, lent_for(&c->request, m->disk[i].id),
+                                                    &c->lent.fd[i], e);
+        }
+        return rc;
+}
+
 static int borrow(struct clone *c, struct err *e)
 {
         int rc = clone_door_borrow(&c->door, c->request.ram_fd, &c->ram_fd, e);
 
         if (rc == 0)
                 rc = clone_door_borrow(&c->door, c->request.state_fd, &c->state_fd, e);
+        if (rc == 0)
+                rc = borrow_disks(c, e);
         if (rc == 0 && ftruncate(c->ram_fd, (off_t)ram_end_gpa(&c->vm->ram)) < 0)
                 rc = err_set(e, errno, "make a memfd as large as the guest's memory");
         return rc;
@@ -182,6 +244,7 @@ static void describe(struct clone *c)
         json_object_object_add(o, "phases", phases);
         if (moment_why_paused(c->moment))
                 json_put_str(o, "why_paused", moment_why_paused(c->moment));
+        save_disks_describe(c->disks, o);
         c->result = o;
 }
 
@@ -199,6 +262,8 @@ static int run(struct clone *c, struct err *e)
         c->total_ns = clock_now_ns() - from_ns;
         if (rc == 0)
                 describe(c);
+        /* its gate before the guest, which may wait there, is waited for */
+        save_disks_free(ptr_take(&c->disks));
         /* here, not on the event loop: it may wait for vCPUs */
         moment_free(ptr_take(&c->moment), rc == 0);
         return rc;
@@ -219,25 +284,59 @@ static void clone_free(struct clone *c)
         clone_door_close(&c->door);
         fd_close(&c->ram_fd);
         fd_close(&c->state_fd);
+        disk_files_fini(&c->lent);
         json_object_put(c->result);
         free(c);
 }
 
 /* ---- the event loop's ------------------------------------------------------------ */
 
+static int take_fd(struct json_object *o, const char *key, int *ret, struct err *e)
+{
+        uint64_t fd;
+        int rc = json_take_u64(o, key, INT_MAX, &fd, e);
+
+        if (rc == 0)
+                *ret = (int)fd;
+        return rc;
+}
+
+static int take_disks(struct json_object *o, struct clone_request *r, struct err *e)
+{
+        struct json_object *list;
+        int rc = json_take_array(o, "disks", MACHINE_DISKS_MAX, &list, e);
+
+        for (size_t i = 0; rc == 0 && i < json_object_array_length(list); i++) {
+                struct json_object *one = json_object_array_get_idx(list, i);
+                struct clone_lent_disk *d = &r->disk[r->ndisks++];
+                const char *id;
+
+                rc = json_take_str(one, "id", &id, e);
+                if (rc == 0 && strlen(id) > MACHINE_ID_MAX)
+                        rc = err_msg(e, EINVAL, "'%.40s' is no id of a disk", id);
+                if (rc == 0)
+                        rc = take_fd(one, "fd", &d->fd, e);
+                if (rc == 0)
+                        strcpy(d->id, id);
+        }
+        return rc;
+}
+
 int clone_request_parse(const char *text, size_t bytes, struct clone_request *ret,
                         struct err *e)
 {
         AUTO_JSON *o = NULL;
-        uint64_t ram_fd, state_fd;
+        struct clone_request r = { .ndisks = 0 };
         int rc = json_parse(text, bytes, &o, e);
 
         if (rc == 0)
-                rc = json_take_u64(o, "ram_fd", INT_MAX, &ram_fd, e);
+                rc = take_fd(o, "ram_fd", &r.ram_fd, e);
         if (rc == 0)
-                rc = json_take_u64(o, "state_fd", INT_MAX, &state_fd, e);
+                rc = take_fd(o, "state_fd", &r.state_fd, e);
+        if (rc == 0 && json_object_object_get_ex(o, "disks", NULL))
+                rc = take_disks(o, &r, e);
         if (rc == 0)
-                *ret = (struct clone_request){ (int)ram_fd, (int)state_fd };
+                *ret = r;
         return rc;
 }
 
@@ -261,10 +360,12 @@ int clone_start(struct vm *vm, int sock, const struct clone_request *request,
         if (vm->problem[0])
                 return err_msg(e, EINVAL, "VM '%s' cannot be cloned: %s", vm->name, vm->problem);
         for (unsigned i = 0; i < vm->machine.ndisks; i++) {
-                if (!vm->machine.disk[i].read_only)
-                        return err_msg(e, EINVAL, "VM '%s' cannot be cloned: it writes to %s; "
-                                       "save it, and revert the image as often as you like",
-                                       vm->name, vm->machine.disk[i].id);
+                const struct disk_config *d = &vm->machine.disk[i];
+
+                if (!d->read_only && lent_for(request, d->id) < 0)
+                        return err_msg(e, EINVAL, "VM '%s' cannot be cloned: no file is lent for "
+                                       "what it has on %s: use a 'vmm clone' of this version",
+                                       vm->name, d->id);
         }
 
         struct clone *c = calloc(1, sizeof(*c));
@@ -275,6 +376,7 @@ int clone_start(struct vm *vm, int sock, const struct clone_request *request,
                 .vm = vm, .request = *request, .door = { -1, -1 }, .done = done, .done_ctx = ctx,
                 .ram_fd = -1, .state_fd = -1,
         };
+        disk_files_init(&c->lent);
         rc = start(c, sock, e);
         if (rc < 0)
                 clone_free(c);
@@ -293,6 +395,7 @@ void clone_finish(struct vm *vm)
         /* before it is told: the client's are the only ones then */
         fd_close(&c->ram_fd);
         fd_close(&c->state_fd);
+        disk_files_fini(&c->lent);
         c->done(c->done_ctx, c->result, c->result ? NULL : &c->err);
         clone_free(c);
 }

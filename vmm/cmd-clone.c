@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/auto.h"
@@ -17,6 +16,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/clone-build.h"
+#include "vmm/clone-lent.h"
 #include "vmm/gate.h"
 #include "vmm/httpc.h"
 #include "vmm/launch.h"
@@ -132,29 +132,33 @@ static int parse(int argc, char **argv, struct clone_cmd *o, struct err *e)
         return check_names(o, e);
 }
 
-static int new_memfd(const char *name, int *ret_fd, struct err *e)
+static int ask_machine(const struct clone_cmd *o, struct machine_config *ret, struct err *e)
 {
-        *ret_fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        return *ret_fd < 0 ? err_set(e, errno, "create a memfd") : 0;
+        AUTO_JSON *doc = NULL;
+        int rc = httpc_request(o->parent, "GET", "/machine-config", NULL, &doc, e);
+
+        return rc == 0 ? machine_config_decode(doc, ret, e) : rc;
 }
 
-/* The VM fills two memfds of ours; we keep them open until it has answered. */
+/* The VM fills what we lend; we keep it open until it has answered. */
 static int take(struct clone_cmd *o, struct json_object **ret_result, struct err *e)
 {
-        AUTO_JSON *body = json_object_new_object();
-        AUTO_FD ram_fd = -1;
-        AUTO_FD state_fd = -1;
-        int rc = new_memfd("clone-ram", &ram_fd, e);
+        AUTO_FREE struct machine_config *machine = calloc(1, sizeof(*machine));
+        struct clone_lent lent;
+        int rc = machine ? ask_machine(o, machine, e)
+                         : err_msg(e, ENOMEM, "no memory to clone VM '%s'", o->parent);
 
         if (rc == 0)
-                rc = new_memfd("clone-state", &state_fd, e);
+                rc = clone_lent_init(&lent, machine, e);
         if (rc < 0)
                 return rc;
-        json_put_u64(body, "ram_fd", (uint64_t)ram_fd);
-        json_put_u64(body, "state_fd", (uint64_t)state_fd);
+
+        AUTO_JSON *body = clone_lent_encode(&lent, machine);
+
         rc = httpc_request(o->parent, "PUT", "/clone", body, ret_result, e);
         if (rc == 0)
-                rc = clone_image_new(fd_take(&ram_fd), fd_take(&state_fd), &o->birth.image, e);
+                rc = clone_image_new(&lent, &o->birth.image, e);
+        clone_lent_fini(&lent);
         return rc;
 }
 

@@ -254,6 +254,11 @@ static int find_file(struct search *s, const char *id, struct found *ret, struct
 
 static int find_one(struct search *s, struct disk_config *d, int *ret_fd, struct err *e)
 {
+        if (*ret_fd >= 0) {             /* lent */
+                d->overlay = true;
+                return 0;
+        }
+
         struct found f = { NULL, -1 };
         int rc = find_file(s, d->id, &f, e);
 

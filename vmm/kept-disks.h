@@ -53,7 +53,8 @@ struct kept_disks_image {
 
 /* Finds the files of c's disks, saved in image, and sets their paths and overlays. Each is the
  * one that was saved, or -ESTALE; unless it is trusted. -EACCES: it has to be named by whoever
- * reverts, as the image may be anybody's (kept-disks-find.c). ret is initialised. */
+ * reverts, as the image may be anybody's (kept-disks-find.c). ret is initialised; a file that
+ * it has already is a lent one, which an overlay is put over. */
 int kept_disks_find(const struct kept_disks *k, const struct kept_disks_image *image,
                     const struct disks_wish *w, struct machine_config *c,
                     struct disk_files *ret, struct err *e);

@@ -76,18 +76,31 @@ static void on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
         s->o.progress(s->o.ctx, s->done_bytes + done_bytes, s->total_bytes);
 }
 
+/* What it is called that is kept. */
+static char *path_of(const struct save_disks *s, const struct saved_disk *d, const char *id,
+                     uint32_t number)
+{
+        char *path = NULL;
+
+        if (s->o.lent)
+                return strdup(disk_path(d->disk));
+        return asprintf(&path, "%s-%08x.%s", s->o.image, number, id) < 0 ? NULL : path;
+}
+
 static int keep(struct save_disks *s, struct saved_disk *d, const char *id, uint32_t number,
                 struct err *e)
 {
+        unsigned i = (unsigned)(d - s->disk);
         struct disk_keep_options o = {
                 .mode = s->o.mode, .cancelled = is_cancelled, .progress = on_progress, .ctx = s,
         };
 
-        if (asprintf(&d->path, "%s-%08x.%s", s->o.image, number, id) < 0) {
-                d->path = NULL;
+        d->path = path_of(s, d, id, number);
+        if (!d->path)
                 return err_msg(e, ENOMEM, "no memory to keep a disk");
-        }
         o.target_path = d->path;
+        o.target_fd = disk_files_at(s->o.lent, i);
+        ASSERT(o.target_fd || !s->o.lent);
         s->total_bytes += disk_bytes(d->disk);
         return disk_keep_new(d->disk, &o, &d->keep, e);
 }
@@ -226,6 +239,15 @@ int save_disks_publish(struct save_disks *s, struct err *e)
 const struct kept_disks *save_disks_kept(const struct save_disks *s)
 {
         return &s->kept;
+}
+
+void save_disks_identified(const struct save_disks *s, struct kept_disks *ret)
+{
+        ret->n = 0;
+        for (unsigned i = 0; i < s->kept.n; i++) {
+                if (!s->kept.disk[i].kept)
+                        ret->disk[ret->n++] = s->kept.disk[i];
+        }
 }
 
 void save_disks_retract(struct save_disks *s)

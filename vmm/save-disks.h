@@ -25,6 +25,9 @@ struct vm;
 
 struct save_disks_options {
         const char *image;              /* files are named IMAGE-xxxxxxxx.ID */
+        /* instead: empty files that were lent for the disks that the guest may write, in the
+         * order of its disks; they outlive this, and are not published. NULL = none were */
+        const struct disk_files *lent;
         enum disks_mode mode;
         bool (*cancelled)(void *ctx);
         /* of all that are kept together; from any thread */
@@ -40,6 +43,8 @@ int save_disks_finish(struct save_disks *s, struct err *e);
 int save_disks_publish(struct save_disks *s, struct err *e);
 /* What the image is to say of them; from publish on. */
 const struct kept_disks *save_disks_kept(const struct save_disks *s);
+/* Those of them that were not kept; from finish on. */
+void save_disks_identified(const struct save_disks *s, struct kept_disks *ret);
 void save_disks_retract(struct save_disks *s);
 void save_disks_free(struct save_disks *s);
 

@@ -106,6 +106,46 @@ static const struct {
         { "a socket", lend_socket, -EINVAL },
 };
 
+static int lend_filled_file(void)
+{
+        int fd = lend_file();
+
+        CU_ASSERT_EQUAL(write(fd, "x", 1), 1);
+        return fd;
+}
+
+static int lend_named_file(void)
+{
+        int fd = open("clone-test.file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+        CU_ASSERT(fd >= 0);
+        return fd;
+}
+
+/* by root, of whom anyone may borrow */
+static int lend_anothers_file(void)
+{
+        int fd = lend_file();
+
+        CU_ASSERT_EQUAL(fchown(fd, 12345, 0), 0);
+        return fd;
+}
+
+static const struct {
+        const char *what;
+        int (*lend)(void);
+        bool root;                      /* needed */
+        int rc;
+} lent_files[] = {
+        { "an empty file without a name", lend_file, false, 0 },
+        { "one that holds something", lend_filled_file, false, -EINVAL },
+        { "one with a name", lend_named_file, false, -EINVAL },
+        { "another user's", lend_anothers_file, true, -EINVAL },
+        { "a device", lend_device, false, -EINVAL },
+        { "a folder", lend_folder, false, -EINVAL },
+        { "a socket", lend_socket, false, -EINVAL },
+};
+
 static void open_door(int pair[2], struct clone_door *d)
 {
         CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -156,6 +196,33 @@ static void what_is_no_memory_is_not_opened(void)
         clone_door_close(&d);
         close(pair[0]);
         close(pair[1]);
+}
+
+static void borrowing_files(void)
+{
+        unsigned fds = expect_open_fds();
+        struct clone_door d;
+        int pair[2];
+
+        open_door(pair, &d);
+        for (size_t i = 0; i < ARRAY_SIZE(lent_files); i++) {
+                if (lent_files[i].root && geteuid() != 0)
+                        continue;
+
+                AUTO_FD fd = lent_files[i].lend();
+                AUTO_FD got = -1;
+                struct err e = { 0 };
+
+                EXPECT_EQUAL(lent_files[i].what, clone_door_borrow_file(&d, fd, &got, &e),
+                             lent_files[i].rc);
+                EXPECT_EQUAL(lent_files[i].what, got >= 0, lent_files[i].rc == 0);
+                EXPECT_EQUAL(lent_files[i].what, e.text[0] != '\0', lent_files[i].rc != 0);
+        }
+        unlink("clone-test.file");
+        clone_door_close(&d);
+        close(pair[0]);
+        close(pair[1]);
+        CU_ASSERT_EQUAL(expect_open_fds(), fds);
 }
 
 /* what is borrowed is the client's memory, by a descriptor of our own */
@@ -221,10 +288,19 @@ static void requests(void)
                 { "{\"ram_fd\":3,\"state_fd\":2147483648}", "state_fd" },
                 { "{\"ram_fd\":\"3\",\"state_fd\":4}", "ram_fd" },
                 { "", "JSON" },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[]}", NULL },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":"
+                  "[{\"id\":\"disk0\",\"fd\":5}]}", NULL },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":{}}", "disks" },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[5]}", "id" },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[{\"id\":\"disk0\"}]}", "fd" },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":"
+                  "[{\"id\":\"disk0disk0disk0disk0\",\"fd\":5}]}", "no id of a disk" },
+                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[1,2,3,4,5,6,7]}", "disks" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-                struct clone_request r = { -7, -7 };
+                struct clone_request r = { .ram_fd = -7 };
                 struct err e = { 0 };
                 int rc = clone_request_parse(table[i].text, strlen(table[i].text), &r, &e);
 
@@ -303,7 +379,11 @@ static void handed_out(void)
                 const struct handed *h = &images[i].handed;
                 struct clone_image *image = NULL;
                 struct err e = { 0 };
-                int rc = clone_image_new(make_ram(h), make_state(h), &image, &e);
+                struct clone_lent from = { make_ram(h), make_state(h), { { 0 } } };
+
+                disk_files_init(&from.disks);
+
+                int rc = clone_image_new(&from, &image, &e);
 
                 EXPECT_EQUAL(images[i].what, rc, images[i].rc);
                 EXPECT_EQUAL(images[i].what, image != NULL, rc == 0);
@@ -317,15 +397,18 @@ static void handed_out(void)
 
 static void handed_out_files(void)
 {
+        struct clone_lent from = { lend_file(), lend_file(), { { 0 } } };
         struct clone_image *image = NULL;
 
-        CU_ASSERT_EQUAL(clone_image_new(lend_file(), lend_file(), &image, NULL), -EBADMSG);
+        disk_files_init(&from.disks);
+        CU_ASSERT_EQUAL(clone_image_new(&from, &image, NULL), -EBADMSG);
         CU_ASSERT_PTR_NULL(image);
 }
 
 static const CU_TestInfo cases[] = {
         { "what may be borrowed", borrowing },
         { "what is no memory is not opened", what_is_no_memory_is_not_opened },
+        { "what files may be borrowed", borrowing_files },
         { "what is borrowed is the client's", the_same_memory },
         { "a client that goes", client_gone },
         { "no client at all", no_client },

@@ -177,6 +177,39 @@ static void the_moment_is_kept(void)
         }
 }
 
+/* For a clone: a file that has no name, before or after. */
+static void into_a_file_that_was_lent(void)
+{
+        static const bool overlays[] = { false, true };
+
+        for (unsigned i = 0; i < ARRAY_SIZE(overlays); i++) {
+                struct bench b;
+
+                start(&b, overlays[i]);
+
+                AUTO_FD lent = open(b.kit.dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+                AUTO_FREE uint8_t *got = malloc(BYTES + 1);
+                const struct disk_keep_options o = {
+                        .target_fd = &lent, .mode = DISKS_AUTO, .progress = on_progress, .ctx = &b,
+                };
+                struct disk_keep *k = NULL;
+
+                CU_ASSERT_EQUAL(write_some(&b, 30), 0);
+                CU_ASSERT_EQUAL_FATAL(disk_keep_new(b.disk, &o, &k, NULL), 0);
+                freeze(&b, k);
+                if (!k->reflinked)
+                        CU_ASSERT_EQUAL(write_some(&b, 10), 0);
+                CU_ASSERT_EQUAL(disk_keep_run(k, NULL), 0);
+                disk_keep_free(k);
+                CU_ASSERT_EQUAL(write_some(&b, 30), 0);
+                CU_ASSERT_EQUAL(pread(lent, got, BYTES + 1, 0), BYTES);
+                CU_ASSERT(memcmp(got, b.moment, BYTES) == 0);
+                CU_ASSERT(reads_as(b.disk, b.kit.model));
+                CU_ASSERT_EQUAL(disk_kit_files(&b.kit), 1);
+                end(&b);
+        }
+}
+
 static void holes_stay_holes(void)
 {
         struct bench b;
@@ -398,6 +431,7 @@ static void reflinks_that_cannot_be(void)
 
 static CU_TestInfo cases[] = {
         { "the moment is kept", the_moment_is_kept },
+        { "into a file that was lent", into_a_file_that_was_lent },
         { "holes stay holes", holes_stay_holes },
         { "a cancelled one leaves nothing", a_cancelled_one_leaves_nothing },
         { "no room for the copy harms no write", a_full_disk_does_not_harm_writes },

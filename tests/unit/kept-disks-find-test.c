@@ -299,10 +299,33 @@ static void what_was_wished(void)
         place_end(&p);
 }
 
+/* Of a clone: nothing else is looked for, and it is never written. */
+static void what_was_lent_is_taken(void)
+{
+        struct disk_files files;
+        struct place p;
+
+        place_begin(&p, true);
+        p.kept->n = 0;
+        p.wish.in_place = true;
+        disk_files_init(&files);
+        files.fd[0] = dup(p.image_fd);
+
+        const struct kept_disks_image image = { p.image, p.image_fd };
+        int lent = files.fd[0];
+
+        CU_ASSERT_EQUAL(kept_disks_find(p.kept, &image, &p.wish, p.machine, &files, NULL), 0);
+        CU_ASSERT_EQUAL(files.fd[0], lent);
+        CU_ASSERT_TRUE(p.machine->disk[0].overlay);
+        disk_files_fini(&files);
+        place_end(&p);
+}
+
 static CU_TestInfo cases[] = {
         { "whose files are shown to a guest", who_says_so },
         { "what was found is opened", what_was_found_is_opened },
         { "what was wished is opened", what_was_wished },
+        { "what was lent is taken", what_was_lent_is_taken },
         CU_TEST_INFO_NULL,
 };
 

@@ -41,8 +41,8 @@ int keep_copy_init(struct disk_keep *k, struct err *e)
         if (rc < 0)
                 return rc;
         k->in_kernel = k->source >= 0;
-        if (ftruncate(publish_fd(k->target), (off_t)k->disk->bytes) < 0)
-                return publish_write_error(k->target, -errno, e);
+        if (ftruncate(k->fd, (off_t)k->disk->bytes) < 0)
+                return keep_write_error(k, -errno, e);
         return 0;
 }
 
@@ -80,7 +80,7 @@ static int write_kept(struct disk_keep *k, const char *buf, uint64_t offset, uin
                 size_t part = MIN(bytes - at, KEEP_BLOCK_BYTES);
 
                 if (!is_zero(buf + at, part))
-                        rc = io_pwrite_full(publish_fd(k->target), buf + at, part, offset + at);
+                        rc = io_pwrite_full(k->fd, buf + at, part, offset + at);
         }
         return rc;
 }
@@ -97,7 +97,7 @@ static int copy_by_hand(struct disk_keep *k, uint64_t offset, uint64_t bytes, st
         if (rc < 0)
                 return read_error(k, rc, e);
         rc = write_kept(k, buf, offset, bytes);
-        return rc < 0 ? publish_write_error(k->target, rc, e) : 0;
+        return rc < 0 ? keep_write_error(k, rc, e) : 0;
 }
 
 /* False: it does not work here, or not any more; the rest is to be copied by hand, and any
@@ -106,7 +106,7 @@ static bool copy_in_kernel(struct disk_keep *k, uint64_t *offset, uint64_t *byte
 {
         while (*bytes > 0) {
                 off_t in = (off_t)*offset, out = in;
-                ssize_t n = copy_file_range(k->source, &in, publish_fd(k->target), &out, *bytes,
+                ssize_t n = copy_file_range(k->source, &in, k->fd, &out, *bytes,
                                             0);
 
                 if (n < 0 && errno == EINTR)
@@ -210,7 +210,7 @@ static int copy_next(struct disk_keep *k, uint64_t *block, uint64_t end, bool as
         if (rc < 0 || r.n == 0)
                 return rc;
         /* what is written early need not be waited for at the end */
-        (void)sync_file_range(publish_fd(k->target), (off_t)run_offset(r),
+        (void)sync_file_range(k->fd, (off_t)run_offset(r),
                               (off_t)run_bytes(k, r), SYNC_FILE_RANGE_WRITE);
         *(aside ? &k->aside_bytes : &k->copied_bytes) += run_bytes(k, r);
         set_done(k, r);

@@ -51,7 +51,8 @@ struct disk_keep {
         /* constant after new */
         struct disk *disk;
         struct disk_keep_options options;       /* its path is target's */
-        struct publish *target;
+        struct publish *target;         /* NULL = a file that was lent */
+        int fd;                         /* of the target */
         int source;                     /* a file that holds all of the disk; -1 = none such */
 
         /* whoever saves */
@@ -87,6 +88,7 @@ void keep_copy_aside(struct disk_keep *k, uint64_t offset, uint64_t bytes);
 /* All blocks; or the copy is over. */
 void keep_copy_all(struct disk_keep *k);
 
+int keep_write_error(const struct disk_keep *k, int rc, struct err *e);
 /* The copy is over, and has failed unless that is known already. */
 void keep_fail(struct disk_keep *k, const struct err *why);
 

@@ -70,6 +70,14 @@ void keep_before_write(struct disk_keep *k, uint64_t offset, uint64_t bytes)
                 keep_copy_aside(k, offset, bytes);
 }
 
+int keep_write_error(const struct disk_keep *k, int rc, struct err *e)
+{
+        if (k->target)
+                return publish_write_error(k->target, rc, e);
+        return err_set(e, -rc, "write a copy of disk '%s'%s", k->disk->path,
+                       rc == -ENOSPC || rc == -EDQUOT ? " (free some space beside it)" : "");
+}
+
 static int no_reflink(const struct disk_keep *k, int errnum, struct err *e)
 {
         const char *path = k->disk->path;
@@ -78,13 +86,13 @@ static int no_reflink(const struct disk_keep *k, int errnum, struct err *e)
                 return err_msg(e, EOPNOTSUPP, "disk '%s' is an overlay that is not a reflink "
                                "itself: use --disks copy", path);
         return err_set(e, errnum, "keep disk '%s' by a reflink to '%s' (needs both on one XFS or "
-                       "Btrfs: use --disks copy elsewhere)", path, publish_path(k->target));
+                       "Btrfs: use --disks copy elsewhere)", path,
+                       k->target ? publish_path(k->target) : "a file that was lent");
 }
 
 /* One block is shared, to see whether it can be, and given back. */
 static int probe_reflink(const struct disk_keep *k)
 {
-        int target = publish_fd(k->target);
         struct statvfs fs;
         struct stat st;
 
@@ -98,7 +106,7 @@ static int probe_reflink(const struct disk_keep *k)
                 .src_length = (uint64_t)st.st_size > fs.f_bsize ? fs.f_bsize : 0,
         };
 
-        if (ioctl(target, FICLONERANGE, &range) < 0 || ftruncate(target, 0) < 0)
+        if (ioctl(k->fd, FICLONERANGE, &range) < 0 || ftruncate(k->fd, 0) < 0)
                 return -errno;
         return 0;
 }
@@ -118,6 +126,15 @@ static int choose(struct disk_keep *k, struct err *e)
         return 0;
 }
 
+static int open_target(struct disk_keep *k, const struct disk_keep_options *o, struct err *e)
+{
+        int rc = o->target_fd ? 0 : publish_new(o->target_path, false, &k->target, e);
+
+        if (rc == 0)
+                k->fd = o->target_fd ? *o->target_fd : publish_fd(k->target);
+        return rc;
+}
+
 int disk_keep_new(struct disk *d, const struct disk_keep_options *o, struct disk_keep **ret,
                   struct err *e)
 {
@@ -129,11 +146,12 @@ int disk_keep_new(struct disk *d, const struct disk_keep_options *o, struct disk
         k->disk = d;
         k->options = *o;
         k->options.target_path = NULL;
+        k->options.target_fd = NULL;
         k->source = d->overlay ? overlay_whole_fd(d->overlay) : d->fd;
         lock_init(&k->lock);
         cond_init(&k->changed);
 
-        int rc = publish_new(o->target_path, false, &k->target, e);
+        int rc = open_target(k, o, e);
 
         if (rc == 0)
                 rc = choose(k, e);
@@ -158,7 +176,7 @@ static bool reflink(struct disk_keep *k)
 {
         struct err e;
 
-        if (ioctl(publish_fd(k->target), FICLONE, k->source) == 0)
+        if (ioctl(k->fd, FICLONE, k->source) == 0)
                 return true;
         (void)no_reflink(k, errno, &e);
         k->reflinked = false;
@@ -190,14 +208,12 @@ static int leave_alone(struct disk_keep *k, struct err *e)
 /* As long as the disk, which a file behind a reflink need not be; whole on the disk. */
 static int settle(struct disk_keep *k, struct err *e)
 {
-        int fd = publish_fd(k->target);
-
-        if (ftruncate(fd, (off_t)k->disk->bytes) < 0)
-                return publish_write_error(k->target, -errno, e);
-        if (fchmod(fd, MODE_KEPT) < 0)
-                return err_set(e, errno, "protect '%s' from being written",
-                               publish_path(k->target));
-        return publish_settle(k->target, e);
+        if (ftruncate(k->fd, (off_t)k->disk->bytes) < 0)
+                return keep_write_error(k, -errno, e);
+        if (fchmod(k->fd, MODE_KEPT) < 0)
+                return err_set(e, errno, "protect what is kept of disk '%s' from being written",
+                               k->disk->path);
+        return k->target ? publish_settle(k->target, e) : 0;
 }
 
 void disk_keep_share(struct disk_keep *k)
@@ -229,14 +245,15 @@ int disk_keep_run(struct disk_keep *k, struct err *e)
 
 int disk_keep_publish(struct disk_keep *k, struct disk_identity *ret, struct err *e)
 {
+        ASSERT(k->whole && k->target);
+
         const char *path = publish_path(k->target), *slash = strrchr(path, '/');
         struct disk_identity id;
         int rc;
 
-        ASSERT(k->whole);
         rc = publish_commit(k->target, e);
         if (rc == 0)
-                rc = disk_identity_of(publish_fd(k->target), path, &id, e);
+                rc = disk_identity_of(k->fd, path, &id, e);
         if (rc == 0)
                 rc = disk_identity_name(&id, slash ? slash + 1 : path, e);
         if (rc < 0) {
@@ -249,6 +266,7 @@ int disk_keep_publish(struct disk_keep *k, struct disk_identity *ret, struct err
 
 void disk_keep_retract(struct disk_keep *k)
 {
+        ASSERT(k->target);
         publish_retract(k->target);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* keep.h - keeps a moment of a disk in a file of its own, while the guest goes on.
  *
- * new     while the guest runs: makes a file without a name in the target's folder.
+ * new     while the guest runs: makes a file without a name in the target's folder, or takes one.
  * freeze  at the moment: the device is drained. Takes microseconds, allocates nothing.
  * share   from a thread of the save's, soon: the reflink, which writes of the guest wait for.
  *         Nothing, where it is to be a copy.
@@ -44,6 +44,8 @@ struct disk_identity {
 
 struct disk_keep_options {
         const char *target_path;
+        const int *target_fd;           /* an empty file that was lent, instead: it outlives this,
+                                         * is not published and need not be durable */
         enum disks_mode mode;           /* not NONE */
         bool (*cancelled)(void *ctx);
         void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
