@@ -7,22 +7,8 @@
 #         a link that leads elsewhere.
 # shellcheck source=tests/flow/lib.sh
 . "$(dirname "$0")/lib.sh"
-need_kvm
-need_uffd
-need_program curl jq
-
-start_serve() {
-        : >"$work/serve.txt"
-        "$vmm" serve "$@" 2>"$work/serve.txt" &
-        serve=$!
-        daemon_pids="$daemon_pids $serve"
-        wait_for "$work/serve.txt" listening 30
-}
-curl_serve() { curl -s -S -m 120 --unix-socket "$VMM_RUNTIME_DIR/serve.sock" "$@"; }
-metric() { curl_serve http://localhost/metrics | sed -n "s/^snapback_serve_$1 //p"; }
-# shellcheck disable=SC2317 # called by within
-ready_is() { [ "$(metric pool_ready)" = "$1" ]; }
-ready() { within 60 ready_is "$1" || die "the pool has $(metric pool_ready), not $1"; }
+# shellcheck source=tests/flow/serve-lib.sh
+. "$(dirname "$0")/serve-lib.sh"
 
 # create NAME IMAGE CONDITION [MORE]
 create() {
