@@ -1,182 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* make-filters - writes sandbox-filters.c to its standard output.
- *
- * Runs once, when the page server is built. Other kernels than this one will load the
- * programs, so libseccomp is told what they can do (FILTER_API) and does not look here.
- */
-#include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include "common/auto.h"
+/* make-filters - writes the page server's sandbox-filters.c to its standard output. */
 #include "common/check.h"
-#include "common/err.h"
-#include "common/io.h"
+#include "common/filter-make.h"
 #include "pageserver/sandbox-calls.h"
-#include "pageserver/sandbox-filters.h"
 
-/* libseccomp's level of kernels that can log a call and kill a whole process: 4.14 */
-#define FILTER_API 3
-#define STEPS_A_LINE 3
-
-struct program {
-        struct sock_filter *step;
-        size_t steps;
+static const struct filter_group *const worker[] = { filter_living, sandbox_every, NULL };
+static const struct filter_group *const main_thread[] = {
+        filter_living, sandbox_every, sandbox_main, NULL,
 };
+static const struct filter_group *const deadly[] = { filter_programs, filter_deadly, NULL };
 
-static const struct wanted {
-        const char *index;              /* of sandbox_filters, in C */
-        enum sandbox_mode mode;
-        enum sandbox_role role;
-} wanted[] = {
-        { "[SANDBOX_LOG][SANDBOX_WORKER]", SANDBOX_LOG, SANDBOX_WORKER },
-        { "[SANDBOX_LOG][SANDBOX_MAIN]", SANDBOX_LOG, SANDBOX_MAIN },
-        { "[SANDBOX_ON][SANDBOX_WORKER]", SANDBOX_ON, SANDBOX_WORKER },
-        { "[SANDBOX_ON][SANDBOX_MAIN]", SANDBOX_ON, SANDBOX_MAIN },
+static const struct filter_wanted wanted[] = {
+        { "[SANDBOX_LOG][SANDBOX_WORKER]", true, worker, deadly },
+        { "[SANDBOX_LOG][SANDBOX_MAIN]", true, main_thread, deadly },
+        { "[SANDBOX_ON][SANDBOX_WORKER]", false, worker, deadly },
+        { "[SANDBOX_ON][SANDBOX_MAIN]", false, main_thread, deadly },
 };
-
-/* ---- by libseccomp ------------------------------------------------------------------ */
-
-static int add_groups(scmp_filter_ctx filter, uint32_t action, const struct sandbox_group *group)
-{
-        for (; group->reason; group++) {
-                for (size_t i = 0; i < group->n; i++) {
-                        const struct sandbox_call *c = &group->call[i];
-                        int rc = seccomp_rule_add_array(filter, action, c->number, c->limits,
-                                                        c->limit);
-
-                        if (rc < 0)
-                                return rc;
-                }
-        }
-        return 0;
-}
-
-static int fill(scmp_filter_ctx filter, const struct wanted *w)
-{
-        int rc = add_groups(filter, SCMP_ACT_ALLOW, sandbox_every);
-
-        if (rc == 0 && w->role == SANDBOX_MAIN)
-                rc = add_groups(filter, SCMP_ACT_ALLOW, sandbox_main);
-        if (rc == 0 && w->mode == SANDBOX_ON)
-                rc = add_groups(filter, SCMP_ACT_KILL_PROCESS, sandbox_deadly);
-        return rc;
-}
-
-/* Binary search instead of a list of comparisons, which kernels before 5.11 walk at
- * every call, and all of them for every number when it is loaded. */
-static int tune(scmp_filter_ctx filter)
-{
-        int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-
-        return rc < 0 ? rc : seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
-                                              SCMP_ACT_KILL_PROCESS);
-}
-
-static int export(scmp_filter_ctx filter, struct program *ret)
-{
-        AUTO_FD fd = memfd_create("filter", MFD_CLOEXEC);
-        int rc = fd < 0 ? -errno : seccomp_export_bpf(filter, fd);
-        off_t bytes = rc < 0 ? 0 : lseek(fd, 0, SEEK_END);
-        AUTO_FREE struct sock_filter *step = bytes > 0 ? malloc((size_t)bytes) : NULL;
-
-        if (rc < 0 || !step)
-                return rc < 0 ? rc : -ENOMEM;
-        rc = io_pread_full(fd, step, (size_t)bytes, 0);
-        if (rc < 0)
-                return rc;
-        ret->steps = (size_t)bytes / sizeof(*step);
-        ret->step = ptr_take(&step);
-        return 0;
-}
-
-static int make(const struct wanted *w, struct program *ret, struct err *e)
-{
-        scmp_filter_ctx filter = seccomp_init(w->mode == SANDBOX_ON ? SCMP_ACT_ERRNO(ENOSYS)
-                                                                    : SCMP_ACT_LOG);
-        int rc = filter ? tune(filter) : -ENOMEM;
-
-        if (rc == 0)
-                rc = fill(filter, w);
-        if (rc == 0)
-                rc = export(filter, ret);
-        if (filter)
-                seccomp_release(filter);
-        return rc < 0 ? err_set(e, -rc, "libseccomp makes no filter%s", w->index) : 0;
-}
-
-/* ---- as C ----------------------------------------------------------------------------- */
-
-/* The one step that compares with the process's number. */
-static int find_pid(const struct program *p, size_t *ret, struct err *e)
-{
-        size_t found = 0;
-
-        for (size_t i = 0; i < p->steps; i++) {
-                if (p->step[i].k != SANDBOX_PID)
-                        continue;
-                if (found || p->step[i].code != (BPF_JMP | BPF_JEQ | BPF_K))
-                        return err_msg(e, EINVAL, "SANDBOX_PID is not in one comparison");
-                found = i;
-        }
-        if (!found)
-                return err_msg(e, EINVAL, "SANDBOX_PID is in no comparison");
-        *ret = found;
-        return 0;
-}
-
-static int print(const struct wanted *w, const struct program *p, struct err *e)
-{
-        size_t pid_step = 0;
-        int rc = find_pid(p, &pid_step, e);
-
-        if (rc < 0)
-                return rc;
-        printf("        %s = { %zu, %zu, (const struct sock_filter[]){", w->index, p->steps,
-               pid_step);
-        for (size_t i = 0; i < p->steps; i++) {
-                const struct sock_filter *s = &p->step[i];
-
-                printf("%s{ 0x%02x,%3u,%3u, 0x%08x },",
-                       i % STEPS_A_LINE ? " " : "\n        ", s->code, s->jt, s->jf, s->k);
-        }
-        puts("\n        } },");
-        return 0;
-}
-
-static int print_all(struct err *e)
-{
-        puts("/* SPDX-License-Identifier: Apache-2.0 */\n"
-             "/* Written by pageserver/make-filters: change sandbox-calls.c instead. */\n"
-             "#include \"pageserver/sandbox-filters.h\"\n\n"
-             "const struct sandbox_filter sandbox_filters[SANDBOX_MODES][SANDBOX_ROLES] = {");
-        for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
-                struct program p = { 0 };
-                int rc = make(&wanted[i], &p, e);
-
-                if (rc == 0)
-                        rc = print(&wanted[i], &p, e);
-                free(p.step);
-                if (rc < 0)
-                        return rc;
-        }
-        puts("};");
-        return fflush(stdout) || ferror(stdout) ? err_set(e, EIO, "cannot write") : 0;
-}
 
 int main(void)
 {
-        struct err e;
-        int rc = seccomp_api_set(FILTER_API);
-
-        if (rc < 0)
-                err_set(&e, -rc, "libseccomp lacks level %d", FILTER_API);
-        else
-                rc = print_all(&e);
-        if (rc < 0)
-                err_print("make-filters", &e);
-        return rc < 0;
+        return filter_make(&(struct filter_file){
+                .header = "pageserver/sandbox-filters.h",
+                .array = "const struct filter sandbox_filters[SANDBOX_MODES][SANDBOX_ROLES]",
+                .wanted = wanted, .n = ARRAY_SIZE(wanted),
+        });
 }

@@ -2,13 +2,10 @@
 #include "pageserver/sandbox.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,7 +20,6 @@
 
 /* what to do about it is the same */
 #define CANNOT_FILES "cannot give up files (--sandbox off does without)"
-#define CANNOT_CALLS "cannot limit system calls (--sandbox off does without)"
 
 struct sandbox {
         enum sandbox_mode mode;
@@ -74,45 +70,14 @@ static int deny_files(const struct sandbox *s, struct err *e)
 
 /* ---- system calls ------------------------------------------------------------------- */
 
+static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
+{
 #if FILTERS
-
-/* A copy of what was made when this was built, with the number of this process in it. */
-static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
-{
-        const struct sandbox_filter *made = &sandbox_filters[s->mode][role];
-        struct sock_filter *step = calloc(made->steps, sizeof(*step));
-
-        if (!step)
-                return err_set(e, ENOMEM, CANNOT_CALLS);
-        ASSERT(made->step[made->pid_step].k == SANDBOX_PID);
-        memcpy(step, made->step, made->steps * sizeof(*step));
-        step[made->pid_step].k = (uint32_t)getpid();
-        s->filter[role] = (struct sock_fprog){ .len = made->steps, .filter = step };
-        return 0;
-}
-
+        return filter_copy(&sandbox_filters[s->mode][role], &s->filter[role], e);
 #else
-
-static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
-{
-        (void)s;
-        (void)role;
-        (void)e;
+        (void)s, (void)role, (void)e;
         return 0;
-}
-
 #endif
-
-/* No mitigation against code of ours that speculates past stores: it would slow down
- * decompression on kernels before 5.16, and we run nobody's code. */
-static int limit_calls(const struct sandbox *s, enum sandbox_role role, struct err *e)
-{
-        const struct sock_fprog *filter = &s->filter[role];
-
-        if (filter->len > 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                                       SECCOMP_FILTER_FLAG_SPEC_ALLOW, filter) < 0)
-                return err_set(e, errno, CANNOT_CALLS);
-        return 0;
 }
 
 /* ---- the whole ---------------------------------------------------------------------- */
@@ -163,12 +128,12 @@ int sandbox_enter(const struct sandbox *s, enum sandbox_role role, struct err *e
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return err_set(e, errno, "cannot give up new privileges");
         rc = deny_files(s, e);
-        return rc < 0 ? rc : limit_calls(s, role, e);
+        return rc < 0 ? rc : filter_load(&s->filter[role], e);
 }
 
 int sandbox_narrow(const struct sandbox *s, struct err *e)
 {
-        return limit_calls(s, SANDBOX_WORKER, e);
+        return filter_load(&s->filter[SANDBOX_WORKER], e);
 }
 
 const char *sandbox_lacks(void)

@@ -105,10 +105,10 @@ static uint64_t wanted_of(const struct scmp_arg_cmp *l)
 {
         if (l->op == SCMP_CMP_MASKED_EQ)
                 return l->datum_b;
-        return l->datum_a == SANDBOX_PID ? PID : l->datum_a;
+        return l->datum_a == FILTER_PID ? PID : l->datum_a;
 }
 
-static bool applies(const struct sandbox_call *c, const struct seccomp_data *d)
+static bool applies(const struct filter_call *c, const struct seccomp_data *d)
 {
         if (d->nr != c->number)
                 return false;
@@ -119,7 +119,7 @@ static bool applies(const struct sandbox_call *c, const struct seccomp_data *d)
         return true;
 }
 
-static bool listed(const struct sandbox_group *group, const struct seccomp_data *d)
+static bool listed(const struct filter_group *group, const struct seccomp_data *d)
 {
         for (; group->reason; group++) {
                 for (size_t i = 0; i < group->n; i++) {
@@ -136,11 +136,13 @@ static uint32_t expected(const struct row *row, const struct seccomp_data *d)
 
         if (d->arch != AUDIT_ARCH_X86_64 || (number >= X32_FIRST && number != NUMBER_NONE))
                 return SECCOMP_RET_KILL_PROCESS;
-        if (listed(sandbox_every, d) || (row->role == SANDBOX_MAIN && listed(sandbox_main, d)))
+        if (listed(filter_living, d) || listed(sandbox_every, d) ||
+            (row->role == SANDBOX_MAIN && listed(sandbox_main, d)))
                 return SECCOMP_RET_ALLOW;
         if (row->mode == SANDBOX_LOG)
                 return SECCOMP_RET_LOG;
-        return listed(sandbox_deadly, d) ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | ENOSYS;
+        return listed(filter_programs, d) || listed(filter_deadly, d) ?
+               SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | ENOSYS;
 }
 
 /* ---- what is tried --------------------------------------------------------------- */
@@ -166,7 +168,7 @@ static void try_numbers(struct trial *t, struct seccomp_data *d)
 }
 
 /* With the arguments of the row, and with each bit of each turned. */
-static void try_row(struct trial *t, const struct sandbox_call *c)
+static void try_row(struct trial *t, const struct filter_call *c)
 {
         struct seccomp_data d = { .nr = c->number, .arch = AUDIT_ARCH_X86_64 };
 
@@ -182,12 +184,12 @@ static void try_row(struct trial *t, const struct sandbox_call *c)
 
 static void try_lists(struct trial *t)
 {
-        static const struct sandbox_group *const lists[] = {
-                sandbox_every, sandbox_main, sandbox_deadly,
+        static const struct filter_group *const lists[] = {
+                filter_living, sandbox_every, sandbox_main, filter_programs, filter_deadly,
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-                for (const struct sandbox_group *g = lists[i]; g->reason; g++) {
+                for (const struct filter_group *g = lists[i]; g->reason; g++) {
                         for (size_t j = 0; j < g->n; j++)
                                 try_row(t, &g->call[j]);
                 }
@@ -213,7 +215,7 @@ static void try_all(struct trial *t)
 static void verdicts(void)
 {
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                const struct sandbox_filter *made = &sandbox_filters[rows[i].mode][rows[i].role];
+                const struct filter *made = &sandbox_filters[rows[i].mode][rows[i].role];
                 AUTO_FREE struct sock_filter *step = calloc(made->steps, sizeof(*step));
                 struct trial t = { .row = &rows[i], .step = step, .steps = made->steps };
 
@@ -229,13 +231,13 @@ static void verdicts(void)
 static void process_number(void)
 {
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                const struct sandbox_filter *made = &sandbox_filters[rows[i].mode][rows[i].role];
+                const struct filter *made = &sandbox_filters[rows[i].mode][rows[i].role];
                 unsigned places = 0;
 
                 for (size_t j = 0; j < made->steps; j++)
-                        places += made->step[j].k == SANDBOX_PID;
+                        places += made->step[j].k == FILTER_PID;
                 EXPECT_EQUAL(rows[i].name, places, 1);
-                EXPECT_EQUAL(rows[i].name, made->step[made->pid_step].k, SANDBOX_PID);
+                EXPECT_EQUAL(rows[i].name, made->step[made->pid_step].k, FILTER_PID);
                 EXPECT_EQUAL(rows[i].name, made->step[made->pid_step].code,
                              BPF_JMP | BPF_JEQ | BPF_K);
         }
