@@ -47,7 +47,11 @@ static const struct filter_call programs[] = {
 };
 
 static const struct filter_call privileges[] = {
-        CALL(capset), CALL(kill),
+        CALL(capset),
+};
+
+static const struct filter_call lives[] = {
+        CALL(kill),
 };
 
 static const struct filter_call others[] = {
@@ -70,7 +74,12 @@ static const struct filter_call identity[] = {
 
 const struct filter_group filter_programs[] = {
         GROUP("another program", programs),
-        GROUP("what one gives up when it starts, and how it is ended", privileges),
+        GROUP("what one gives up when it starts", privileges),
+        GROUPS_END,
+};
+
+const struct filter_group filter_kills[] = {
+        GROUP("other processes' lives", lives),
         GROUPS_END,
 };
 

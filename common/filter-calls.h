@@ -41,7 +41,8 @@ struct filter_group {
 extern const struct filter_group filter_living[];
 /* what kills: no libc makes it by itself, and an intruder wants it first */
 extern const struct filter_group filter_deadly[];
-/* and who starts programs may; deadly for the others */
+/* deadly for who starts no programs; and for who ends none */
 extern const struct filter_group filter_programs[];
+extern const struct filter_group filter_kills[];
 
 #endif

@@ -94,7 +94,7 @@ static int make(const struct filter_wanted *w, struct program *ret, struct err *
 
 /* ---- as C ----------------------------------------------------------------------------- */
 
-/* The one step that compares with the process's number. */
+/* The one step that compares with the process's number; 0 = none does. */
 static int find_pid(const struct program *p, size_t *ret, struct err *e)
 {
         size_t found = 0;
@@ -106,8 +106,6 @@ static int find_pid(const struct program *p, size_t *ret, struct err *e)
                         return err_msg(e, EINVAL, "FILTER_PID is not in one comparison");
                 found = i;
         }
-        if (!found)
-                return err_msg(e, EINVAL, "FILTER_PID is in no comparison");
         *ret = found;
         return 0;
 }

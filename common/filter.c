@@ -23,9 +23,11 @@ int filter_copy(const struct filter *made, struct sock_fprog *ret, struct err *e
 
         if (!step)
                 return err_set(e, ENOMEM, CANNOT);
-        ASSERT(made->step[made->pid_step].k == FILTER_PID);
         memcpy(step, made->step, made->steps * sizeof(*step));
-        step[made->pid_step].k = (uint32_t)getpid();
+        if (made->pid_step) {
+                ASSERT(step[made->pid_step].k == FILTER_PID);
+                step[made->pid_step].k = (uint32_t)getpid();
+        }
         *ret = (struct sock_fprog){ .len = made->steps, .filter = step };
         return 0;
 }

@@ -21,7 +21,7 @@
 
 struct filter {
         unsigned short steps;           /* 0: calls are not limited */
-        unsigned short pid_step;        /* the one whose .k is FILTER_PID */
+        unsigned short pid_step;        /* the one whose .k is FILTER_PID; 0 = none */
         const struct sock_filter *step;
 };
 

@@ -8,7 +8,9 @@ static const struct filter_group *const worker[] = { filter_living, sandbox_ever
 static const struct filter_group *const main_thread[] = {
         filter_living, sandbox_every, sandbox_main, NULL,
 };
-static const struct filter_group *const deadly[] = { filter_programs, filter_deadly, NULL };
+static const struct filter_group *const deadly[] = {
+        filter_programs, filter_kills, filter_deadly, NULL,
+};
 
 static const struct filter_wanted wanted[] = {
         { "[SANDBOX_LOG][SANDBOX_WORKER]", true, worker, deadly },

@@ -18,6 +18,19 @@
 #include "vmm/launch.h"
 #include "vmm/prepared.h"
 #include "vmm/revert.h"
+#include "vmm/starter.h"
+
+/* what is made before the order comes */
+struct blank {
+        struct prepared *prepared;
+        struct starter *starter;
+};
+
+static void blank_free(struct blank *b)
+{
+        prepared_free(b->prepared);
+        starter_free(b->starter);
+}
 
 static int say(int sock, struct json_object *o)
 {
@@ -97,10 +110,11 @@ static int take_order(const char *text, size_t bytes, struct launch_options *lau
 }
 
 /* The life of the VM. */
-static int become(int *sock, struct prepared *prepared, const char *text, size_t bytes,
-                  struct err *e)
+static int become(int *sock, struct blank *b, const char *text, size_t bytes, struct err *e)
 {
-        struct launch_options launch = { .order_ns = clock_now_ns(), .prepared = prepared };
+        struct launch_options launch = {
+                .order_ns = clock_now_ns(), .prepared = b->prepared, .starter = b->starter,
+        };
         AUTO_FREE struct create_request *request = malloc(sizeof(*request));
         int rc = request ? 0 : err_msg(e, ENOMEM, "no memory for a VM");
 
@@ -108,7 +122,7 @@ static int become(int *sock, struct prepared *prepared, const char *text, size_t
                 rc = take_order(text, bytes, &launch, request, e);
         if (rc < 0) {
                 say_error(*sock, e);
-                prepared_free(prepared);
+                blank_free(b);
                 return rc;
         }
         return launch_here(&launch, fd_take(sock), create_build, request, e);
@@ -145,34 +159,37 @@ static int prepare(int sock, struct shape *shape, const struct create_request *e
         return say_ready(sock) < 0 ? -EPIPE : 0;
 }
 
-static int serve(int *sock, struct shape *shape, const struct create_request *expected,
-                 struct err *e)
+static int serve(int *sock, struct shape *shape, enum sandbox_mode mode,
+                 const struct create_request *expected, struct err *e)
 {
         AUTO_FREE char *order = malloc(BLANK_ORDER_BYTES_MAX);
-        struct prepared *prepared = NULL;
+        struct blank b = { NULL, NULL };
         size_t bytes = 0;
-        int rc = order ? 0 : err_msg(e, ENOMEM, "no memory for an order");
+        int rc = order ? starter_new(mode, &b.starter, e)
+                       : err_msg(e, ENOMEM, "no memory for an order");
 
         if (rc == 0 && shape->cpus)
-                rc = prepare(*sock, shape, expected, &prepared, e);
+                rc = prepare(*sock, shape, expected, &b.prepared, e);
         if (rc == 0)
                 rc = read_order(*sock, order, BLANK_ORDER_BYTES_MAX, &bytes, e);
         if (rc < 0 || bytes == 0) {
-                prepared_free(prepared);
+                blank_free(&b);
                 return rc;
         }
-        return become(sock, prepared, order, bytes, e);
+        return become(sock, &b, order, bytes, e);
 }
 
 int blank_main(int argc, char **argv)
 {
         AUTO_FD sock = BLANK_SOCK;
         struct shape shape = { 0 };
+        enum sandbox_mode mode;
         struct err e = { 0 };
         int type;
         socklen_t room = sizeof(type);
 
-        if (argc < 3 || argc > 4 || getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &room) < 0 ||
+        if (argc != 5 || sandbox_mode_parse(argv[3], &mode, NULL) < 0 ||
+            getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &room) < 0 ||
             fcntl(sock, F_SETFD, FD_CLOEXEC) < 0) {
                 fprintf(stderr, "vmm: 'vmm " BLANK_COMMAND "' is started by 'vmm serve' only\n");
                 return 1;
@@ -180,9 +197,9 @@ int blank_main(int argc, char **argv)
         shape.cpus = (unsigned)strtoul(argv[1], NULL, 10);
         shape.memory_bytes = strtoull(argv[2], NULL, 10);
 
-        AUTO_FREE struct create_request *expected = argc > 3 ? malloc(sizeof(*expected)) : NULL;
+        AUTO_FREE struct create_request *expected = argv[4][0] ? malloc(sizeof(*expected)) : NULL;
 
-        if (expected && create_request_parse(argv[3], strlen(argv[3]), expected, NULL) < 0)
+        if (expected && create_request_parse(argv[4], strlen(argv[4]), expected, NULL) < 0)
                 free(ptr_take(&expected));
-        return serve(&sock, &shape, expected, &e) < 0 ? 1 : 0;
+        return serve(&sock, &shape, mode, expected, &e) < 0 ? 1 : 0;
 }

@@ -13,6 +13,7 @@
 #include "common/io.h"
 #include "common/size.h"
 #include "vmm/memroom.h"
+#include "vmm/starter.h"
 
 /* Theory of operation
  *
@@ -173,8 +174,11 @@ static int run(struct copy *c, struct copy_thread *threads, unsigned n, struct e
 
         while (started < n) {
                 struct copy_thread *t = &threads[started];
+                const struct starter_thread thread = {
+                        .role = SANDBOX_COPY, .name = "copy", .run = thread_main, .ctx = t,
+                };
 
-                if (pthread_create(&t->thread, NULL, thread_main, t))
+                if (starter_start(c->o->starter, &thread, &t->thread))
                         break;
                 started++;
         }

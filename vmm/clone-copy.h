@@ -12,6 +12,8 @@
 #include "qcowstore/store.h"
 #include "vmm/ram.h"
 
+struct starter;
+
 /* Asked before each MiB, from any thread; true ends the copy with -ECANCELED. */
 typedef bool clone_stop_fn(void *ctx);
 
@@ -19,6 +21,7 @@ struct clone_copy_options {
         const struct ram *ram;          /* what of the address space is RAM */
         struct qs_ram_source source;    /* one that leaves nothing to a parent */
         int fd;                         /* as large as the address space, and empty */
+        struct starter *starter;        /* of the threads beside the caller's; may be NULL */
         clone_stop_fn *stop;
         void *stop_ctx;
 };

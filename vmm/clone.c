@@ -23,6 +23,7 @@
 #include "vmm/moment.h"
 #include "vmm/ramwhole.h"
 #include "vmm/save-disks.h"
+#include "vmm/starter.h"
 #include "vmm/vm.h"
 
 /* Theory of operation
@@ -82,7 +83,7 @@ static int copy_ram(struct clone *c, struct err *e)
                 return rc;
         rc = clone_copy(&(struct clone_copy_options){
                 .ram = &c->vm->ram, .source = ramwhole_source(whole), .fd = c->ram_fd,
-                .stop = stop, .stop_ctx = c,
+                .stop = stop, .stop_ctx = c, .starter = c->vm->starter,
         }, e);
         ramwhole_free(whole);
         c->copy_ns = clock_now_ns() - from_ns;
@@ -346,7 +347,9 @@ static int start(struct clone *c, int sock, struct err *e)
 
         if (rc < 0)
                 return rc;
-        rc = pthread_create(&c->thread, NULL, clone_thread, c);
+        rc = starter_start(c->vm->starter, &(struct starter_thread){
+                .role = SANDBOX_JOB, .name = "clone", .run = clone_thread, .ctx = c,
+        }, &c->thread);
         return rc ? err_set(e, rc, "start a thread to clone VM '%s'", c->vm->name) : 0;
 }
 

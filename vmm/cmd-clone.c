@@ -35,6 +35,9 @@ static const char help[] =
         "  --paused          do not let the clones run yet\n"
         "  --console FILE    write the clone's serial console to FILE; with --count, to FILE-1\n"
         "                    to FILE-N\n"
+        "  --sandbox on|off|log\n"
+        "                    limit the system calls of the clones' threads: on (default), off,\n"
+        "                    or have the kernel log what on would refuse\n"
         "  --json            print names, times and sizes as JSON\n"
         "  --help            show this\n";
 
@@ -44,6 +47,7 @@ struct clone_cmd {
         unsigned count;                 /* 0 = one, named just so */
         bool paused;
         const char *console_file;
+        enum sandbox_mode sandbox;
         bool json;
         bool help;
         uint64_t start_ns;
@@ -62,10 +66,18 @@ static int read_count(void *command, const char *value, struct err *e)
         return rc;
 }
 
+static int read_sandbox(void *command, const char *value, struct err *e)
+{
+        struct clone_cmd *o = command;
+
+        return sandbox_mode_parse(value, &o->sandbox, e);
+}
+
 static const struct option_row options[] = {
         OPTION_READ("count", read_count),
         OPTION_FLAG("paused", struct clone_cmd, paused),
         OPTION_TEXT("console", struct clone_cmd, console_file),
+        OPTION_READ("sandbox", read_sandbox),
         OPTION_FLAG("json", struct clone_cmd, json),
         OPTION_FLAG("help", struct clone_cmd, help),
         OPTION_END,
@@ -164,7 +176,9 @@ static int take(struct clone_cmd *o, struct json_object **ret_result, struct err
 
 static int launch_one(struct clone_cmd *o, struct err *e)
 {
-        struct launch_options l = { .paused = true, .start_ns = o->start_ns };
+        struct launch_options l = {
+                .paused = true, .start_ns = o->start_ns, .sandbox = o->sandbox,
+        };
         char console_file[PATH_MAX];
         AUTO_JSON *report = NULL;
         int rc = name_of(o, o->launched, l.name, e);
@@ -272,7 +286,10 @@ static void print_text(const struct clone_cmd *o, struct json_object *result)
 
 int cmd_clone(const struct cli *cli, int argc, char **argv, struct err *e)
 {
-        struct clone_cmd o = { .birth = { .gate = { -1, -1 } }, .start_ns = cli->start_ns };
+        struct clone_cmd o = {
+                .birth = { .gate = { -1, -1 } }, .start_ns = cli->start_ns,
+                .sandbox = SANDBOX_ON,
+        };
         AUTO_JSON *result = NULL;
 
         if (parse(argc, argv, &o, e) < 0)

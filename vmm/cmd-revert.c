@@ -37,6 +37,8 @@ static const char help[] =
         "                        or write to the disks\n"
         "  --paused              do not let the guest run yet\n"
         "  --console FILE        write the serial console to FILE\n"
+        "  --sandbox on|off|log  limit the system calls of the VM's threads: on (default), off,\n"
+        "                        or have the kernel log what on would refuse\n"
         "  --foreground          stay, with the console on this terminal; Ctrl-] ends the VM\n"
         "  --wait                return only when all memory is loaded\n"
         "  --trace               print when each phase of the start was reached\n"
@@ -154,6 +156,13 @@ static int read_name(void *command, const char *value, struct err *e)
         return rc;
 }
 
+static int read_sandbox(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
+
+        return sandbox_mode_parse(value, &o->launch.sandbox, e);
+}
+
 static const struct option_row options[] = {
         OPTION_TEXT("tag", struct revert_cmd, revert.tag),
         OPTION_TEXT("allow-parent", struct revert_cmd, revert.allow_parent),
@@ -170,6 +179,7 @@ static const struct option_row options[] = {
         OPTION_READ("disks", read_disks),
         OPTION_FLAG("paused", struct revert_cmd, launch.paused),
         OPTION_TEXT("console", struct revert_cmd, launch.console_file),
+        OPTION_READ("sandbox", read_sandbox),
         OPTION_FLAG("foreground", struct revert_cmd, launch.foreground),
         OPTION_FLAG("wait", struct revert_cmd, launch.wait_resident),
         OPTION_FLAG("trace", struct revert_cmd, launch.trace),
@@ -265,7 +275,7 @@ int cmd_revert(const struct cli *cli, int argc, char **argv, struct err *e)
 {
         struct revert_cmd o = {
                 .revert = { .lane = PS_LANE_AUTO, .prefetch_rate = PS_PREFETCH_UNLIMITED },
-                .launch = { .start_ns = cli->start_ns },
+                .launch = { .start_ns = cli->start_ns, .sandbox = SANDBOX_ON },
         };
         AUTO_JSON *report = NULL;
         struct revert *r;

@@ -33,6 +33,9 @@ static const char help[] =
         "                    sockets between guest and host (virtio-vsock), at unix socket PATH\n"
         "  --balloon         memory that can be taken back while the guest runs\n"
         "  --console FILE    write the serial console to FILE\n"
+        "  --sandbox on|off|log\n"
+        "                    limit the system calls of the VM's threads: on (default), off, or\n"
+        "                    have the kernel log what on would refuse\n"
         "  --foreground      stay, with the console on this terminal; Ctrl-] ends the VM\n"
         "  --trace           print when each phase of the start was reached\n"
         "  --json            print what was started as JSON\n"
@@ -89,6 +92,13 @@ static int read_vsock(void *command, const char *value, struct err *e)
         return machine_config_set_vsock(&o->boot.machine, value, e);
 }
 
+static int read_sandbox(void *command, const char *value, struct err *e)
+{
+        struct run_options *o = command;
+
+        return sandbox_mode_parse(value, &o->launch.sandbox, e);
+}
+
 static const struct option_row options[] = {
         OPTION_FLAG("demo", struct run_options, boot.demo),
         OPTION_FLAG("empty", struct run_options, empty),
@@ -103,6 +113,7 @@ static const struct option_row options[] = {
         OPTION_READ("vsock", read_vsock),
         OPTION_FLAG("balloon", struct run_options, boot.machine.balloon),
         OPTION_TEXT("console", struct run_options, launch.console_file),
+        OPTION_READ("sandbox", read_sandbox),
         OPTION_FLAG("foreground", struct run_options, launch.foreground),
         OPTION_FLAG("trace", struct run_options, launch.trace),
         OPTION_FLAG("json", struct run_options, json),
@@ -154,7 +165,7 @@ int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
                 /* every guest has entropy, and can learn that it is a copy */
                 .boot = { .memory_bytes = MEMORY_DEFAULT, .cpus = 1,
                           .machine = { .rng = true, .vmgenid = true } },
-                .launch = { .start_ns = cli->start_ns },
+                .launch = { .start_ns = cli->start_ns, .sandbox = SANDBOX_ON },
         };
         AUTO_JSON *report = NULL;
 

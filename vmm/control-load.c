@@ -9,6 +9,7 @@
 #include "vmm/control-priv.h"
 #include "vmm/create.h"
 #include "vmm/prepared.h"
+#include "vmm/starter.h"
 #include "vmm/vm.h"
 
 static int load(struct vm *vm, struct create_request *q, struct err *e)
@@ -19,6 +20,8 @@ static int load(struct vm *vm, struct create_request *q, struct err *e)
 
         if (rc == 0)
                 rc = vm_started(vm, !q->resume, e);
+        if (rc == 0)
+                rc = starter_enter(vm->starter, SANDBOX_LOOP, e);
         prepared_free(ptr_take(&vm->prepared));
         return rc;
 }

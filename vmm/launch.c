@@ -14,6 +14,7 @@
 #include "common/io.h"
 #include "common/json.h"
 #include "vmm/prepared.h"
+#include "vmm/starter.h"
 #include "vmm/trace.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
@@ -39,6 +40,16 @@ static int build_and_start(struct vm *vm, const struct launch_options *o, launch
         return vm_started(vm, o->paused, e);
 }
 
+/* Only now: the guest did not wait for it. */
+static void enter_loop(struct vm *vm)
+{
+        struct err e;
+        bool empty = vm->state == VM_EMPTY;
+
+        if (starter_enter(vm->starter, empty ? SANDBOX_STARTER : SANDBOX_LOOP, &e) < 0)
+                vm_give_up(vm, e.text);
+}
+
 /* The whole life of the VM, in its own process. */
 static int live(const struct launch_options *o, int report_fd, launch_build_fn *build, void *ctx,
                 struct err *e)
@@ -47,13 +58,17 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 .kvm = { .dev_fd = -1, .vm_fd = -1 }, .flat_fd = -1, .wake_fd = -1,
                 .report_fd = report_fd, .want_resident_report = o->wait_resident,
                 .prepared = o->prepared,
+                .starter = o->starter,
                 .phases = { .start_ns = o->start_ns, .order_ns = o->order_ns },
         };
         AUTO_FD lock = -1;
         int rc = rundir_claim(o->name, &lock, e);
 
+        if (rc == 0 && !vm.starter)
+                rc = starter_new(o->sandbox, &vm.starter, e);
         if (rc < 0) {
                 prepared_free(vm.prepared);
+                starter_free(vm.starter);
                 report_failure(&vm, e);
                 return rc;
         }
@@ -68,6 +83,7 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 /* what was prepared in vain: nobody waits for its end */
                 if (vm.state != VM_EMPTY)
                         prepared_free(ptr_take(&vm.prepared));
+                enter_loop(&vm);
                 vm_loop(&vm);
         } else {
                 vm.report_fd = -1;      /* told below, when the name is free again */

@@ -14,7 +14,10 @@
 
 #include "common/err.h"
 #include "vmm/rundir.h"
+#include "vmm/sandbox.h"
 #include "vmm/vm.h"
+
+struct starter;
 
 struct launch_options {
         char name[VM_NAME_MAX + 1];
@@ -26,6 +29,8 @@ struct launch_options {
         uint64_t start_ns;              /* clock_now_ns() at the start of the command */
         uint64_t order_ns;              /* vm_phases; 0 = nobody waited */
         struct prepared *prepared;      /* taken; NULL = nothing is */
+        enum sandbox_mode sandbox;
+        struct starter *starter;        /* taken; NULL: made, for `sandbox` */
 };
 
 /* Builds RAM, KVM and state into vm (initialised, no machine yet) up to

@@ -10,6 +10,7 @@
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "vmm/starter.h"
 
 /* Threads take runs of clusters by a shared counter; whole clusters are read
  * in place, those that stick out of RAM go by a buffer. The first error wins
@@ -20,6 +21,7 @@
 struct load {
         struct qs_image *image;
         const struct ram_slot *slot;
+        struct starter *starter;
         unsigned cluster_bits;
         uint64_t first;                 /* cluster */
         uint64_t end;
@@ -134,9 +136,12 @@ static int load_slot(struct load *l, struct err *e)
 
         while (started < n) {
                 struct load_thread *t = &threads[started];
+                const struct starter_thread thread = {
+                        .role = SANDBOX_COPY, .name = "load", .run = thread_main, .ctx = t,
+                };
 
                 *t = (struct load_thread){ .load = l };
-                if (pthread_create(&t->thread, NULL, thread_main, t))
+                if (starter_start(l->starter, &thread, &t->thread))
                         break;
                 started++;
         }
@@ -152,7 +157,8 @@ static int load_slot(struct load *l, struct err *e)
         return rc;
 }
 
-int load_ram(struct qs_image *image, const struct ram *ram, struct err *e)
+int load_ram(struct qs_image *image, const struct ram *ram, struct starter *starter,
+             struct err *e)
 {
         const struct qs_image_info *info = qs_image_info(image);
         struct err own;
@@ -163,7 +169,8 @@ int load_ram(struct qs_image *image, const struct ram *ram, struct err *e)
         for (unsigned i = 0; i < ram->nslots && rc == 0; i++) {
                 const struct ram_slot *slot = &ram->slots[i];
                 struct load l = {
-                        .image = image, .slot = slot, .cluster_bits = info->cluster_bits,
+                        .image = image, .slot = slot, .starter = starter,
+                        .cluster_bits = info->cluster_bits,
                         .first = slot->gpa >> info->cluster_bits,
                         .end = DIV_ROUND_UP(slot->gpa + slot->bytes, 1ull << info->cluster_bits),
                         .run = MAX(RUN_BYTES >> info->cluster_bits, 1u),

@@ -7,7 +7,11 @@
 #include "qcowstore/store.h"
 #include "vmm/ram.h"
 
-/* ram is mapped, untouched and writable: zero clusters are left untouched. */
-int load_ram(struct qs_image *image, const struct ram *ram, struct err *e);
+struct starter;
+
+/* ram is mapped, untouched and writable: zero clusters are left untouched. starter, of the
+ * threads, may be NULL. */
+int load_ram(struct qs_image *image, const struct ram *ram, struct starter *starter,
+             struct err *e);
 
 #endif

@@ -49,6 +49,7 @@ static int make_guard(struct moment *m, struct err *e)
         const struct ramguard_options o = {
                 .ram = &vm->ram, .pager = vm->pager, .parent = vm->parent, .cpus = vm->kvm.cpus,
                 .staging_bytes = m->o.staging_bytes, .cancelled = m->o.cancelled, .ctx = m->o.ctx,
+                .starter = vm->starter,
         };
         int rc = ramguard_new(&o, &m->guard, e);
 

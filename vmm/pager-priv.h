@@ -21,7 +21,8 @@ struct pager {
         char *socket;
         bool given;                     /* the first server was started by another */
         unsigned hold_percent;
-        pager_notify_fn *notify;        /* of whoever adopted it, with ctx */
+        struct starter *starter;        /* of whoever adopted it, as the next two */
+        pager_notify_fn *notify;
         void *ctx;
         struct stripes stripes;
         int wake_fd;

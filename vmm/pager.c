@@ -13,6 +13,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "vmm/pager-priv.h"
+#include "vmm/starter.h"
 
 /* Theory of operation
  *
@@ -103,6 +104,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
                 return err_msg(e, ENOMEM, "no memory for the pager");
         }
         p->greeting.cache_fd = p->greeting.filled_fd = p->greeting.map_fd = p->wake_fd = -1;
+        p->starter = options->starter;
         p->notify = notify;
         p->ctx = ctx;
         lock_init(&p->lock);
@@ -190,13 +192,17 @@ int pager_serve(struct pager *p, struct ram *ram, struct err *e)
         return rc == 0 ? pager_server_attach(p, p->client, false, e) : rc;
 }
 
-int pager_adopt(struct pager *p, pager_notify_fn *notify, void *ctx, struct err *e)
+int pager_adopt(struct pager *p, struct starter *starter, pager_notify_fn *notify, void *ctx,
+                struct err *e)
 {
         ASSERT(!p->watching);
+        p->starter = starter;
         p->notify = notify;
         p->ctx = ctx;
 
-        int why = pthread_create(&p->watch, NULL, watch_thread, p);
+        int why = starter_start(p->starter, &(struct starter_thread){
+                .role = SANDBOX_STARTER, .name = "pager", .run = watch_thread, .ctx = p,
+        }, &p->watch);
 
         if (why)
                 return err_set(e, why, "start the pager's thread");
@@ -208,7 +214,7 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e)
 {
         int rc = pager_serve(p, ram, e);
 
-        return rc == 0 ? pager_adopt(p, p->notify, p->ctx, e) : rc;
+        return rc == 0 ? pager_adopt(p, p->starter, p->notify, p->ctx, e) : rc;
 }
 
 static void post_news(struct pager *p)

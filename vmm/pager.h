@@ -21,6 +21,7 @@
 #include "vmm/stripes.h"
 
 struct pager;
+struct starter;
 
 struct pager_options {
         const struct qs_image *image;   /* files and tag are taken from it */
@@ -30,6 +31,7 @@ struct pager_options {
         uint64_t prefetch_rate;
         unsigned hold_percent;
         bool hugepages;                 /* RAM is of hugetlbfs; the copy lane */
+        struct starter *starter;        /* of the watch thread; may be NULL */
         bool record;                    /* first touches are noted; the copy lane */
         struct ps_client *server;       /* taken: a private one that was started; if it has
                                            died another is. NULL = start it */
@@ -59,7 +61,8 @@ int pager_start(struct pager *p, struct ram *ram, struct err *e);
 /* The same in two steps, for who waits in between, and touches no RAM: notify and ctx of
  * pager_new() are not used, and a server that has died is replaced in the second step. */
 int pager_serve(struct pager *p, struct ram *ram, struct err *e);
-int pager_adopt(struct pager *p, pager_notify_fn *notify, void *ctx, struct err *e);
+int pager_adopt(struct pager *p, struct starter *starter, pager_notify_fn *notify, void *ctx,
+                struct err *e);
 /* A page of RAM that is not there yet gets this content instead of the image's, without the
  * server. False: it is there, or must be stored to the ordinary way, which may wait for the
  * server (huge pages come whole). */

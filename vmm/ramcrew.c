@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "vmm/starter.h"
 
 /* memory is not faster with more */
 #define THREADS_MAX 16
@@ -90,9 +91,12 @@ int ramcrew_run(const struct ram *ram, const struct ramcrew_work *work, struct e
 
         while (started < n) {
                 struct member *m = &members[started];
+                const struct starter_thread thread = {
+                        .role = SANDBOX_COPY, .name = "crew", .run = member_main, .ctx = m,
+                };
 
                 *m = (struct member){ .crew = &c };
-                if (pthread_create(&m->thread, NULL, member_main, m))
+                if (starter_start(work->starter, &thread, &m->thread))
                         break;
                 started++;
         }

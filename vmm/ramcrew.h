@@ -15,12 +15,15 @@
 
 #define RAMCREW_CHUNK_BYTES RAM_HUGE_BYTES
 
+struct starter;
+
 struct ramcrew_work {
         /* What one thread has for itself; NULL = nothing is needed. */
         int (*begin)(void *ctx, void **ret_own, struct err *e);
         void (*end)(void *own);
         int (*chunk)(void *ctx, void *own, unsigned slot, uint64_t offset, struct err *e);
         void *ctx;
+        struct starter *starter;        /* of the threads; may be NULL */
         /* Set by anyone: -ECANCELED soon; NULL = by nobody. */
         const _Atomic bool *cancelled;
 };

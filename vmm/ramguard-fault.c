@@ -11,6 +11,7 @@
 #include "pageserver/uffd.h"
 #include "vmm/pager.h"
 #include "vmm/ramguard-priv.h"
+#include "vmm/starter.h"
 #include "vmm/stripes.h"
 
 /* The guard's threads: they answer writes into what is protected, hand the page server
@@ -128,12 +129,16 @@ static void *fault_thread(void *ctx)
 
 int guard_threads_start(struct ramguard *g, unsigned wanted, struct err *e)
 {
+        const struct starter_thread thread = {
+                .role = SANDBOX_GUARD, .name = "guard", .run = fault_thread, .ctx = g,
+        };
+
         g->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
         g->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (g->kick_fd < 0 || g->stop_fd < 0)
                 return err_set(e, errno, "create an eventfd");
         for (; g->nthreads < wanted; g->nthreads++) {
-                int why = pthread_create(&g->thread[g->nthreads], NULL, fault_thread, g);
+                int why = starter_start(g->starter, &thread, &g->thread[g->nthreads]);
 
                 if (why)
                         return err_set(e, why, "start a thread that guards guest memory");

@@ -60,6 +60,7 @@ struct ramguard {
         /* constant after ramguard_new() */
         const struct ram *ram;
         struct pager *pager;
+        struct starter *starter;
         struct protection *protection;
         struct qs_image *parent;        /* of pages that are not the guest's own */
         struct staging *staging;

@@ -17,11 +17,13 @@
 
 struct pager;
 struct ramguard;
+struct starter;
 
 struct ramguard_options {
         const struct ram *ram;
         struct pager *pager;            /* NULL = nobody serves RAM */
         struct qs_image *parent;        /* where pages that RAM has not got are; NULL = zeros */
+        struct starter *starter;        /* of its threads; may be NULL */
         unsigned cpus;                  /* of the guest: so many faults at a time */
         uint64_t staging_bytes;         /* for pages that are copied aside; 0 = an eighth of
                                            RAM, within RAMGUARD_STAGING_MIN and _MAX, but at

@@ -11,6 +11,7 @@
 #include "common/auto.h"
 #include "common/json.h"
 #include "vmm/pager.h"
+#include "vmm/starter.h"
 #include "vmm/vm.h"
 
 struct recorder {
@@ -108,7 +109,9 @@ int recorder_store(struct recorder *r, recorder_done_fn *done, void *ctx, struct
                 return err_msg(e, EBUSY, "the working set of VM '%s' is being stored just now",
                                r->vm->name);
 
-        int rc = pthread_create(&r->thread, NULL, store_thread, r);
+        int rc = starter_start(r->vm->starter, &(struct starter_thread){
+                .role = SANDBOX_JOB, .name = "recorder", .run = store_thread, .ctx = r,
+        }, &r->thread);
 
         if (rc)
                 return err_set(e, rc, "start a thread to store the working set");

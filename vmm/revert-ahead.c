@@ -60,7 +60,7 @@ int revert_ahead(struct revert *r, const struct kvm *kvm, struct ram *ram,
 
         ASSERT(kvm->cpus == r->meta.cpus && ram->bytes == r->meta.memory_bytes);
 
-        int rc = revert_new_pager(r, server, NULL, NULL, &r->pager, e);
+        int rc = revert_new_pager(r, server, NULL, &r->pager, e);
 
         if (rc == 0)
                 rc = restore_read(&from, kvm, &r->docs, e);

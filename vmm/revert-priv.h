@@ -27,9 +27,9 @@ struct revert {
 int revert_look(const struct revert_options *options, struct revert **ret, struct err *e);
 /* and what becomes of its machine here. */
 int revert_change_machine(struct revert *r, struct err *e);
-/* server is taken. */
-int revert_new_pager(struct revert *r, struct ps_client *server, pager_notify_fn *notify,
-                     void *ctx, struct pager **ret, struct err *e);
+/* server is taken. vm: NULL = there is none yet, pager_adopt() will say whose it is. */
+int revert_new_pager(struct revert *r, struct ps_client *server, struct vm *vm,
+                     struct pager **ret, struct err *e);
 /* ctx is the struct revert */
 int revert_section(void *ctx, const char *name, void **ret_data, size_t *ret_bytes,
                    struct err *e);

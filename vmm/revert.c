@@ -180,8 +180,8 @@ static void on_pager_news(void *ctx)
         vm_post(vm, VM_POST_PAGER);
 }
 
-int revert_new_pager(struct revert *r, struct ps_client *server, pager_notify_fn *notify,
-                     void *ctx, struct pager **ret, struct err *e)
+int revert_new_pager(struct revert *r, struct ps_client *server, struct vm *vm,
+                     struct pager **ret, struct err *e)
 {
         struct pager_options options = {
                 .image = r->image, .image_path = r->options.image_path,
@@ -189,9 +189,10 @@ int revert_new_pager(struct revert *r, struct ps_client *server, pager_notify_fn
                 .prefetch_rate = r->options.prefetch_rate,
                 .hold_percent = r->options.hold_percent, .hugepages = r->options.hugepages,
                 .record = r->options.record, .server = server,
+                .starter = vm ? vm->starter : NULL,
         };
 
-        return pager_new(&options, notify, ctx, ret, e);
+        return pager_new(&options, vm ? on_pager_news : NULL, vm, ret, e);
 }
 
 static int start_pager(void *ctx, struct vm *vm, struct err *e)
@@ -201,15 +202,14 @@ static int start_pager(void *ctx, struct vm *vm, struct err *e)
         if (r->pager)                   /* RAM is served already */
                 return 0;
         return revert_new_pager(r, r->options.pageserver ? NULL :
-                                prepared_give_server(vm->prepared), on_pager_news, vm,
-                                &vm->pager, e);
+                                prepared_give_server(vm->prepared), vm, &vm->pager, e);
 }
 
 static int adopt_pager(struct revert *r, struct vm *vm, struct err *e)
 {
         vm->pager = ptr_take(&r->pager);
         vm->was_foreseen = true;
-        return pager_adopt(vm->pager, on_pager_news, vm, e);
+        return pager_adopt(vm->pager, vm->starter, on_pager_news, vm, e);
 }
 
 static int bring_ram(void *ctx, struct vm *vm, struct err *e)
@@ -230,7 +230,7 @@ static int bring_ram(void *ctx, struct vm *vm, struct err *e)
                 rc = ram_map_anonymous(&vm->ram, false,
                                        r->options.hugepages ? RAM_HUGETLB : RAM_THP, e);
         if (rc == 0)
-                rc = load_ram(r->image, &vm->ram, e);
+                rc = load_ram(r->image, &vm->ram, vm->starter, e);
         if (rc == 0)
                 vm->phases.resident_ns = clock_now_ns();
         return rc;

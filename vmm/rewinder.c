@@ -387,6 +387,7 @@ static int run(struct rewinder *r, int (*chunk)(void *, void *, unsigned, uint64
                 .begin = r->gives_back ? NULL : hand_begin,
                 .end = r->gives_back ? NULL : hand_end,
                 .chunk = chunk, .ctx = r, .cancelled = cancelled,
+                .starter = r->options.starter,
         };
 
         return ramcrew_run(r->options.ram, &work, e);

@@ -23,6 +23,7 @@
 
 struct pager;
 struct rewinder;
+struct starter;
 
 struct rewinder_options {
         const struct ram *ram;
@@ -30,6 +31,7 @@ struct rewinder_options {
         int flat_fd;                    /* or what this memfd has, as vm.h says; -1 = none */
         struct qs_image *target;        /* covers RAM */
         struct pager *pager;            /* serves what is missing; NULL = nothing ever is */
+        struct starter *starter;        /* of the threads that compare; may be NULL */
         bool shared;                    /* RAM is a private mapping of the parent's cache */
         const _Atomic bool *cancelled;  /* by others, before apply; NULL = never */
 };

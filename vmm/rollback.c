@@ -16,6 +16,7 @@
 #include "vmm/rewinder.h"
 #include "vmm/rollback-disks.h"
 #include "vmm/standstill.h"
+#include "vmm/starter.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
@@ -171,6 +172,7 @@ static int prepare(struct rollback *b, struct err *e)
                 .ram = &vm->ram, .parent = vm->parent, .flat_fd = vm->flat_fd,
                 .target = b->image, .pager = vm->pager,
                 .shared = vm->backing == VM_BACKING_SHARED, .cancelled = &b->cancelled,
+                .starter = vm->starter,
         };
 
         if (rc == 0 && vm->parent)
@@ -297,7 +299,9 @@ int rollback_start(struct vm *vm, const struct rollback_request *request,
         b->start_ns = clock_now_ns();
         vm->ends_unless_rolled_back = false;
         vm->rollback = b;
-        rc = pthread_create(&b->thread, NULL, rollback_thread, b);
+        rc = starter_start(vm->starter, &(struct starter_thread){
+                .role = SANDBOX_JOB, .name = "rollback", .run = rollback_thread, .ctx = b,
+        }, &b->thread);
         if (rc) {
                 vm->rollback = NULL;
                 free(b);

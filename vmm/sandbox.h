@@ -8,14 +8,17 @@
  * start nothing; they work on descriptors.
  *
  * INV-ROLE: no byte of a guest's is looked at by a thread that has not entered, and no
- * thread has another role than its work needs.
+ * thread has another role than its work needs. Threads that only make things before
+ * there is a guest (KVM's part of a VM, a pool's) need not enter, and end before it runs;
+ * nor does what reads an image and builds a VM out of it, which then enters.
  *
  * A call that is not on the list fails with ENOSYS, as on an older kernel; those that
- * only an intruder makes kill the process. The lists are in sandbox-calls-ROLE.c.
+ * only an intruder makes kill the process. The lists are in sandbox-calls-*.c.
  *
  * Threads: a sandbox is constant once made; entering concerns the calling thread. A thread
- * inherits what its starter has entered and can only narrow it, so the event loop's is the
- * widest, and who starts programs (sandbox_role SANDBOX_STARTER) is started before it.
+ * inherits what its starter has entered and can only narrow it. So whoever has entered
+ * starts none: starter.h does it, in SANDBOX_STARTER, which is the widest. A process that
+ * waits, empty, to be told what to load has its loop in that too, until it is a VM.
  */
 #ifndef VMM_SANDBOX_H
 #define VMM_SANDBOX_H
@@ -34,12 +37,16 @@ enum sandbox_role {
         SANDBOX_DISK,                   /* reads, writes and flushes disks that are open */
         SANDBOX_GUARD,                  /* userfaultfd: sets pages aside, lends them */
         SANDBOX_COPY,                   /* crews that scan, copy and compress RAM */
-        SANDBOX_JOB,                    /* save, clone, rollback, load: makes files */
+        SANDBOX_JOB,                    /* save, clone, rollback: makes files */
         SANDBOX_LOOP,                   /* the event loop: control socket, console */
-        SANDBOX_STARTER,                /* starts page servers, and sees them end */
+        SANDBOX_STARTER,                /* starts threads and page servers, builds VMs */
 };
 
 struct sandbox;
+
+/* "on", "off", "log" */
+int sandbox_mode_parse(const char *text, enum sandbox_mode *ret, struct err *e);
+const char *sandbox_mode_name(enum sandbox_mode mode);
 
 /* In the process whose threads enter it. */
 int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e);

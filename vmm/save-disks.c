@@ -11,6 +11,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/json.h"
+#include "vmm/starter.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/bus.h"
 #include "vmm/vm.h"
@@ -33,6 +34,7 @@ struct saved_disk {
 
 struct save_disks {
         struct save_disks_options o;
+        struct starter *starter;
         struct saved_disk disk[MACHINE_DISKS_MAX];
         struct kept_disks kept;
         uint64_t total_bytes;           /* of those that are kept */
@@ -131,6 +133,7 @@ int save_disks_new(struct vm *vm, const struct save_disks_options *o, struct sav
         if (!s)
                 return err_msg(e, ENOMEM, "no memory to save the disks of VM '%s'", vm->name);
         s->o = *o;
+        s->starter = vm->starter;
         if (getrandom(&number, sizeof(number), 0) != sizeof(number))
                 rc = err_set(e, errno, "make a name for a disk");
         for (unsigned i = 0; i < c->ndisks && rc == 0; i++)
@@ -203,7 +206,9 @@ int save_disks_start(struct save_disks *s, struct err *e)
 
         if (s->kept.n == 0)
                 return 0;
-        rc = pthread_create(&s->thread, NULL, run_thread, s);
+        rc = starter_start(s->starter, &(struct starter_thread){
+                .role = SANDBOX_JOB, .name = "save-disks", .run = run_thread, .ctx = s,
+        }, &s->thread);
         s->running = rc == 0;
         return rc ? err_set(e, rc, "start a thread to keep disks") : 0;
 }

@@ -14,6 +14,7 @@
 #include "vmm/meta.h"
 #include "vmm/moment.h"
 #include "vmm/save-disks.h"
+#include "vmm/starter.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
@@ -335,7 +336,9 @@ int save_start(struct vm *vm, const struct save_request *request, save_done_fn *
         s->total_bytes = vm->ram.bytes;
         vm->save = s;
 
-        rc = pthread_create(&s->thread, NULL, save_thread, s);
+        rc = starter_start(vm->starter, &(struct starter_thread){
+                .role = SANDBOX_JOB, .name = "save", .run = save_thread, .ctx = s,
+        }, &s->thread);
 
         if (rc) {
                 vm->save = NULL;

@@ -13,6 +13,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/lock.h"
+#include "vmm/starter.h"
 #include "vmm/vcpu-exit.h"
 
 /* Theory of operation
@@ -287,15 +288,19 @@ static void on_kick(int sig)
 /* The new thread takes no signal but the kick: the others are for the event loop. */
 static int start_thread_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock)
 {
-        sigset_t mask, before;
         char name[16];
+        const struct starter_thread thread = {
+                .role = SANDBOX_VCPU, .name = name, .run = vcpu_main, .ctx = c,
+        };
+        sigset_t mask, before;
 
+        snprintf(name, sizeof(name), "vcpu%u", c->index);
         sigfillset(&mask);
         sigdelset(&mask, kick_signal());
         pthread_sigmask(SIG_SETMASK, &mask, &before);
         move_locked(v, c, VCPU_PARKED);
 
-        int rc = pthread_create(&c->thread, NULL, vcpu_main, c);
+        int rc = starter_start(v->ops.starter, &thread, &c->thread);
 
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (rc != 0) {
@@ -303,8 +308,6 @@ static int start_thread_locked(struct vcpus *v, struct vcpu *c) REQUIRES(v->lock
                 return rc;
         }
         c->joinable = true;
-        snprintf(name, sizeof(name), "vcpu%u", c->index);
-        pthread_setname_np(c->thread, name);
         return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "vmm/kvm.h"
 #include "vmm/platform.h"
 
+struct starter;
 struct vcpus;
 
 enum vcpus_end {
@@ -29,6 +30,7 @@ struct vcpus_ops {
         /* Once, from the vCPU's thread; the guest stands still afterwards. */
         void (*ended)(void *ctx, enum vcpus_end why, const char *text);
         void *ctx;
+        struct starter *starter;        /* of their threads; may be NULL */
 };
 
 int vcpus_new(struct kvm *kvm, struct platform *platform, const struct vcpus_ops *ops,

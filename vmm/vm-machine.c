@@ -45,7 +45,9 @@ static void on_broken(void *ctx, const char *name, const char *why)
 
 static int add_devices(struct vm *vm, struct err *e)
 {
-        const struct virtio_bus_ops ops = { .broken = on_broken, .ctx = vm };
+        const struct virtio_bus_ops ops = {
+                .broken = on_broken, .ctx = vm, .starter = vm->starter,
+        };
         int rc = vm->machine.balloon ? giveback_new(&vm->ram, &vm->giveback, e) : 0;
         const struct devices_host host = {
                 .kvm = &vm->kvm, .ram = &vm->ram, .giveback = vm->giveback,
@@ -61,7 +63,7 @@ int vm_add_machine(struct vm *vm, struct err *e)
                 .console_out = on_console_out, .request = on_request,
                 .input_room = on_input_room, .ctx = vm,
         };
-        const struct vcpus_ops vcpus_ops = { .ended = on_ended, .ctx = vm };
+        const struct vcpus_ops vcpus_ops = { .ended = on_ended, .ctx = vm, .starter = vm->starter };
         int rc = platform_new(&vm->kvm, &platform_ops, &vm->platform, e);
 
         if (rc == 0)

@@ -27,6 +27,7 @@
 #include "vmm/rundir.h"
 #include "vmm/save.h"
 #include "vmm/standstill.h"
+#include "vmm/starter.h"
 #include "vmm/state.h"
 #include "vmm/virtio/bus.h"
 
@@ -486,6 +487,7 @@ void vm_fini(struct vm *vm)
         json_object_put(vm->cpu_differences);
         fd_close(&vm->flat_fd);
         free_events(vm);
+        starter_free(vm->starter);
         fd_close(&vm->wake_fd);
         fd_close(&vm->report_fd);
 }

@@ -81,6 +81,7 @@ struct prepared;
 struct recorder;
 struct rollback;
 struct save;
+struct starter;
 struct virtio_bus;
 
 struct vm {
@@ -103,6 +104,8 @@ struct vm {
         struct cpu_model saved_cpu;     /* reverted: what its guest was shown */
         bool was_prepared;              /* KVM's part was there before it was asked for */
         bool was_foreseen;              /* so was all that its image decides */
+
+        struct starter *starter;        /* of all its threads */
 
         /* until it runs, and was told of */
         struct prepared *prepared;      /* NULL = nothing */

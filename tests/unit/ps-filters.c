@@ -141,7 +141,7 @@ static uint32_t expected(const struct row *row, const struct seccomp_data *d)
                 return SECCOMP_RET_ALLOW;
         if (row->mode == SANDBOX_LOG)
                 return SECCOMP_RET_LOG;
-        return listed(filter_programs, d) || listed(filter_deadly, d) ?
+        return listed(filter_programs, d) || listed(filter_kills, d) || listed(filter_deadly, d) ?
                SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | ENOSYS;
 }
 
@@ -185,7 +185,8 @@ static void try_row(struct trial *t, const struct filter_call *c)
 static void try_lists(struct trial *t)
 {
         static const struct filter_group *const lists[] = {
-                filter_living, sandbox_every, sandbox_main, filter_programs, filter_deadly,
+                filter_living, sandbox_every, sandbox_main, filter_programs, filter_kills,
+                filter_deadly,
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {

@@ -102,18 +102,22 @@ static int open_pidfd(pid_t pid)
         return fd_take(&fd);
 }
 
-static int spawn(const struct guess *guess, int sock, int *ret_pidfd)
+static int spawn(const struct child_kind *kind, int sock, int *ret_pidfd)
 {
+        const struct shape *shape = &kind->guess.shape;
         char cpus[16], memory[24];
-        char *argv[] = { (char *)"vmm", (char *)BLANK_COMMAND, cpus, memory, guess->expected,
-                         NULL };
+        char *argv[] = {
+                (char *)"vmm", (char *)BLANK_COMMAND, cpus, memory,
+                (char *)sandbox_mode_name(kind->sandbox),
+                kind->guess.expected ? kind->guess.expected : (char *)"", NULL,
+        };
         posix_spawn_file_actions_t files;
         posix_spawnattr_t attr;
         sigset_t none, all;
         pid_t pid;
 
-        snprintf(cpus, sizeof(cpus), "%u", guess->shape.cpus);
-        snprintf(memory, sizeof(memory), "%llu", (unsigned long long)guess->shape.memory_bytes);
+        snprintf(cpus, sizeof(cpus), "%u", shape->cpus);
+        snprintf(memory, sizeof(memory), "%llu", (unsigned long long)shape->memory_bytes);
         sigemptyset(&none);
         sigfillset(&all);
         posix_spawn_file_actions_init(&files);
@@ -137,7 +141,7 @@ static int spawn(const struct guess *guess, int sock, int *ret_pidfd)
         return rc;
 }
 
-static int start(struct child *c, struct event_base *base, const struct guess *guess,
+static int start(struct child *c, struct event_base *base, const struct child_kind *kind,
                  struct err *e)
 {
         int pair[2];
@@ -153,7 +157,7 @@ static int start(struct child *c, struct event_base *base, const struct guess *g
         if (theirs < 0 || evutil_make_socket_nonblocking(ours) < 0)
                 return err_set(e, errno, "set up a pair of sockets");
 
-        int rc = spawn(guess, theirs, &c->pidfd);
+        int rc = spawn(kind, theirs, &c->pidfd);
 
         if (rc)
                 return err_set(e, rc, "start a process for a VM");
@@ -166,8 +170,8 @@ static int start(struct child *c, struct event_base *base, const struct guess *g
         return 0;
 }
 
-int child_new(struct event_base *base, const struct guess *guess, const struct child_ops *ops,
-              void *ctx, struct child **ret, struct err *e)
+int child_new(struct event_base *base, const struct child_kind *kind,
+              const struct child_ops *ops, void *ctx, struct child **ret, struct err *e)
 {
         struct child *c = calloc(1, sizeof(*c));
 
@@ -176,7 +180,7 @@ int child_new(struct event_base *base, const struct guess *guess, const struct c
         c->pidfd = -1;
         child_hand_over(c, ops, ctx);
 
-        int rc = start(c, base, guess, e);
+        int rc = start(c, base, kind, e);
 
         if (rc < 0)
                 child_free(c);

@@ -13,6 +13,7 @@
 
 #include "common/err.h"
 #include "vmm/prepared.h"
+#include "vmm/sandbox.h"
 
 struct child;
 
@@ -30,9 +31,15 @@ struct guess {
         char *expected;                 /* expect_of(); NULL = no image */
 };
 
+/* What a process is to be from its start on. */
+struct child_kind {
+        struct guess guess;             /* borrowed */
+        enum sandbox_mode sandbox;
+};
+
 /* Starts a process. ops are borrowed. */
-int child_new(struct event_base *base, const struct guess *guess, const struct child_ops *ops,
-              void *ctx, struct child **ret, struct err *e);
+int child_new(struct event_base *base, const struct child_kind *kind,
+              const struct child_ops *ops, void *ctx, struct child **ret, struct err *e);
 /* Who is told from now on. */
 void child_hand_over(struct child *c, const struct child_ops *ops, void *ctx);
 /* Once. request: a body that create_request_decode() took. */

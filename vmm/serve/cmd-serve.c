@@ -34,6 +34,9 @@ static const char help[] =
         "  --max-creates N     machines that are made at a time (default 8)\n"
         "  --create-timeout N  end one that is not made in N seconds (default 300)\n"
         "  --rate N            requests a second (default 100)\n"
+        "  --sandbox on|off|log\n"
+        "                      limit the system calls of the machines' threads: on (default),\n"
+        "                      off, or have the kernel log what on would refuse\n"
         "  --help              show this\n";
 
 struct serve_cmd {
@@ -120,6 +123,13 @@ static int read_rate(void *command, const char *value, struct err *e)
         return read_unsigned(value, 1, RATE_MAX, "number of requests", &o->serve.rate, e);
 }
 
+static int read_sandbox(void *command, const char *value, struct err *e)
+{
+        struct serve_cmd *o = command;
+
+        return sandbox_mode_parse(value, &o->serve.sandbox, e);
+}
+
 static const struct option_row options[] = {
         OPTION_TEXT("socket", struct serve_cmd, serve.socket_path),
         OPTION_TEXT("listen", struct serve_cmd, serve.listen),
@@ -132,6 +142,7 @@ static const struct option_row options[] = {
         OPTION_READ("max-creates", read_max_creates),
         OPTION_READ("create-timeout", read_create_timeout),
         OPTION_READ("rate", read_rate),
+        OPTION_READ("sandbox", read_sandbox),
         OPTION_FLAG("help", struct serve_cmd, help),
         OPTION_END,
 };
@@ -155,7 +166,7 @@ int cmd_serve(const struct cli *cli, int argc, char **argv, struct err *e)
                 .serve = {
                         .rate = RATE_DEFAULT, .creates_max = CREATES_DEFAULT,
                         .create_seconds = CREATE_SECONDS_DEFAULT,
-                        .pool_shape.cpus = 1,
+                        .pool_shape.cpus = 1, .sandbox = SANDBOX_ON,
                 },
         };
         struct rundir_path path;

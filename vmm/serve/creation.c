@@ -98,8 +98,8 @@ static int order(struct creation *c, struct err *e)
 
 static int hire_new(struct creation *c, struct err *e)
 {
-        const struct guess none = { .expected = NULL };
-        int rc = child_new(c->server->base, &none, &ops, c, &c->child, e);
+        const struct child_kind blank = { .sandbox = c->server->options->sandbox };
+        int rc = child_new(c->server->base, &blank, &ops, c, &c->child, e);
 
         return rc == 0 ? order(c, e) : rc;
 }

@@ -144,7 +144,10 @@ static void on_fill(evutil_socket_t fd, short what, void *ctx)
         if (!empty)
                 return;
         empty->guess = p->guesses;
-        if (child_new(p->options.base, &p->guess, &ops, empty, &empty->child, &e) < 0)
+
+        const struct child_kind kind = { .guess = p->guess, .sandbox = p->options.sandbox };
+
+        if (child_new(p->options.base, &kind, &ops, empty, &empty->child, &e) < 0)
                 trouble(p, &e);
 }
 

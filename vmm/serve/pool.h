@@ -30,6 +30,7 @@ struct pool_options {
         bool fixed;                     /* it stays that */
         const char *expected;           /* the same of the image, expect_of(); NULL = none */
         bool expected_fixed;
+        enum sandbox_mode sandbox;
 };
 
 struct pool;

@@ -27,6 +27,7 @@ struct serve_options {
         struct shape pool_shape;
         bool pool_shape_fixed;
         const char *pool_image;         /* NULL = the last one */
+        enum sandbox_mode sandbox;      /* of the VMs */
 };
 
 /* Until SIGTERM or SIGINT. */

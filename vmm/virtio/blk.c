@@ -27,6 +27,7 @@
 
 #include "common/check.h"
 #include "common/json.h"
+#include "vmm/starter.h"
 #include "vmm/virtio/blk-serve.h"
 
 /* What a disk is given at a time. More gain little where the page cache answers, and each
@@ -205,21 +206,21 @@ static void *worker_main(void *ctx)
  * not SIGXFSZ. */
 static int start_worker(struct blk *b, struct worker *w)
 {
-        sigset_t all, before;
         char name[16];
+        const struct starter_thread thread = {
+                .role = SANDBOX_DISK, .name = name, .run = worker_main, .ctx = w,
+        };
+        sigset_t all, before;
 
         w->blk = b;
+        snprintf(name, sizeof(name), "%.11s-io%u", b->dev.name, (unsigned)(w - b->worker));
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
 
-        int rc = pthread_create(&w->thread, NULL, worker_main, w);
+        int rc = starter_start(b->dev.starter, &thread, &w->thread);
 
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (rc != 0)
-                return -rc;
-        snprintf(name, sizeof(name), "%.11s-io%u", b->dev.name, (unsigned)(w - b->worker));
-        pthread_setname_np(w->thread, name);
-        return 0;
+        return -rc;
 }
 
 static void end_workers(struct blk *b)

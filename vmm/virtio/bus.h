@@ -24,6 +24,7 @@
 #include "vmm/virtio/device.h"
 #include "vmm/virtio/slots.h"
 
+struct starter;
 struct virtio_bus;
 
 struct virtio_bus_ops {
@@ -31,6 +32,7 @@ struct virtio_bus_ops {
          * it. May be NULL. Must not block. */
         void (*broken)(void *ctx, const char *name, const char *why);
         void *ctx;
+        struct starter *starter;        /* of the devices' threads; may be NULL */
 };
 
 /* ram is mapped when the first device starts, not before. */

@@ -39,6 +39,7 @@
 /* of a class's own plain state */
 #define VIRTIO_STATE_BYTES_MAX 4096
 
+struct starter;
 struct virtio_device;
 struct virtio_loop;
 struct virtio_slot;
@@ -92,6 +93,7 @@ struct virtio_device {
         struct virtio_slot *slot;
         struct virtio_loop *loop;       /* from start on */
         const struct ram *ram;
+        struct starter *starter;        /* of threads beside the loop's */
         uint64_t features;              /* negotiated; constant between start and stop */
         struct virtqueue queue[VIRTIO_QUEUES_MAX];      /* the device thread's, between start and
                                                            stop but not while drained */

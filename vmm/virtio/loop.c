@@ -12,6 +12,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/io.h"
+#include "vmm/starter.h"
 
 /* Theory of operation
  *
@@ -71,7 +72,7 @@ static int set_up(struct virtio_loop *l, struct err *e)
         return 0;
 }
 
-int virtio_loop_new(const char *thread_name, virtio_watch_fn *rung, void *ctx,
+int virtio_loop_new(struct starter *starter, const char *thread_name, virtio_watch_fn *rung, void *ctx,
                     struct virtio_loop **ret, struct err *e)
 {
         struct virtio_loop *l = calloc(1, sizeof(*l));
@@ -82,10 +83,13 @@ int virtio_loop_new(const char *thread_name, virtio_watch_fn *rung, void *ctx,
         l->rung = rung;
         l->ctx = ctx;
 
+        const struct starter_thread thread = {
+                .role = SANDBOX_DEVICE, .name = thread_name, .run = loop_thread, .ctx = l,
+        };
         int rc = set_up(l, e);
 
         if (rc == 0) {
-                rc = -pthread_create(&l->thread, NULL, loop_thread, l);
+                rc = -starter_start(starter, &thread, &l->thread);
                 if (rc < 0)
                         err_set(e, -rc, "start the thread of a device");
         }
@@ -94,7 +98,6 @@ int virtio_loop_new(const char *thread_name, virtio_watch_fn *rung, void *ctx,
                 return rc;
         }
         l->runs = true;
-        pthread_setname_np(l->thread, thread_name);
         *ret = l;
         return 0;
 }

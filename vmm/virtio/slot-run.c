@@ -342,7 +342,7 @@ static int ensure_thread_locked(struct virtio_slot *s, struct err *e) REQUIRES(s
                 return 0;
         snprintf(name, sizeof(name), "%.15s", s->dev->name);
 
-        int rc = virtio_loop_new(name, slot_sync, s, &loop, e);
+        int rc = virtio_loop_new(s->bus->ops.starter, name, slot_sync, s, &loop, e);
 
         if (rc < 0)
                 return rc;

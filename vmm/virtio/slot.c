@@ -325,6 +325,7 @@ int slot_new(struct virtio_bus *bus, unsigned index, struct virtio_device *dev,
         }
         dev->slot = s;
         dev->ram = bus->ram;
+        dev->starter = bus->ops.starter;
         dev->host_features |= 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX |
                               1ull << VIRTIO_RING_F_INDIRECT_DESC;
         *ret = s;
