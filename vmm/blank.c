@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,8 @@ int blank_main(int argc, char **argv)
                 fprintf(stderr, "vmm: 'vmm " BLANK_COMMAND "' is started by 'vmm serve' only\n");
                 return 1;
         }
+        /* was started by another name (child.c) */
+        pthread_setname_np(pthread_self(), "vmm");
         shape.cpus = (unsigned)strtoul(argv[1], NULL, 10);
         shape.memory_bytes = strtoull(argv[2], NULL, 10);
 

@@ -58,7 +58,7 @@ int pager_new(const struct pager_options *options, pager_notify_fn *notify, void
               struct pager **ret, struct err *e);
 /* Maps ram (initialised, not mapped), registers it and has it served. */
 int pager_start(struct pager *p, struct ram *ram, struct err *e);
-/* The same in two steps, for who waits in between, and touches no RAM: notify and ctx of
+/* The same in two steps, for who waits in between, and touches no RAM: starter, notify and ctx of
  * pager_new() are not used, and a server that has died is replaced in the second step. */
 int pager_serve(struct pager *p, struct ram *ram, struct err *e);
 int pager_adopt(struct pager *p, struct starter *starter, pager_notify_fn *notify, void *ctx,

@@ -91,6 +91,8 @@ static const struct filter_call state[] = {
         CALL_WHEN(ioctl, 1, KVM_HAS_DEVICE_ATTR),
         CALL_WHEN(ioctl, 1, KVM_GET_MSR_INDEX_LIST),
         CALL_WHEN(ioctl, 1, KVM_GET_SUPPORTED_CPUID),
+        /* a rollback takes RAM from KVM and gives it back */
+        CALL_WHEN(ioctl, 1, KVM_SET_USER_MEMORY_REGION),
 };
 
 static const struct filter_call vcpu_state[] = {
@@ -167,7 +169,8 @@ static const struct filter_call programs[] = {
         CALL(close_range), CALL(dup), CALL(dup2), CALL(dup3), CALL(chdir), CALL(prlimit64),
         CALL(setpriority), CALL(getpgrp), CALL(getpgid), CALL(setpgid), CALL(fcntl),
         CALL(pidfd_open), CALL(pidfd_send_signal), CALL(inotify_init1), CALL(inotify_add_watch),
-        CALL(chmod), CALL(tgkill), CALL_WHEN(kill, 1, SIGKILL), NUMBER(SYS_LANDLOCK_CREATE_RULESET), NUMBER(SYS_LANDLOCK_ADD_RULE),
+        CALL(chmod), CALL(tgkill), CALL_WHEN(kill, 1, SIGKILL),
+        NUMBER(SYS_LANDLOCK_CREATE_RULESET), NUMBER(SYS_LANDLOCK_ADD_RULE),
 };
 
 static const struct filter_call machine[] = {
@@ -175,7 +178,7 @@ static const struct filter_call machine[] = {
         CALL_WHEN(ioctl, 1, KVM_GET_VCPU_MMAP_SIZE), CALL_WHEN(ioctl, 1, KVM_CREATE_IRQCHIP),
         CALL_WHEN(ioctl, 1, KVM_CREATE_PIT2), CALL_WHEN(ioctl, 1, KVM_CREATE_VCPU),
         CALL_WHEN(ioctl, 1, KVM_SET_TSS_ADDR), CALL_WHEN(ioctl, 1, KVM_SET_IDENTITY_MAP_ADDR),
-        CALL_WHEN(ioctl, 1, KVM_SET_USER_MEMORY_REGION), CALL_WHEN(ioctl, 1, TUNSETIFF),
+        CALL_WHEN(ioctl, 1, TUNSETIFF),
 };
 
 const struct filter_group sandbox_starter[] = {

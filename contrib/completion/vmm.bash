@@ -7,15 +7,16 @@ _vmm_options() {
 
 	case $1 in
 	run)     echo "--kernel --empty --initrd --cmdline --demo --memory --hugepages --cpus" \
-			"--disk --net --vsock --balloon --console --foreground --trace --json" ;;
+			"--disk --net --vsock --balloon --console --sandbox --foreground --trace" \
+			"--json" ;;
 	save)    echo "$format --tag --stop --paused --staging --disks --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
 			"--record --pageserver --net --vsock --disk --disks --paused --console" \
-			"--foreground --trace --wait --json" ;;
-	clone)   echo "--count --paused --console --json" ;;
+			"--sandbox --foreground --trace --wait --json" ;;
+	clone)   echo "--count --paused --console --sandbox --json" ;;
 	serve)   echo "--socket --listen --token-file --pool --pool-image --pool-cpus" \
-			"--pool-memory --max-vms --max-creates --create-timeout --rate" ;;
+			"--pool-memory --max-vms --max-creates --create-timeout --rate --sandbox" ;;
 	list | workingset | doctor) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
@@ -48,6 +49,7 @@ _vmm_argument() {
 		revert) compgen -W "overlay inplace" -- "$2" ;;
 		*) compgen -W "auto reflink copy none" -- "$2" ;;
 		esac ;;
+	--sandbox)  compgen -W "on off log" -- "$2" ;;
 	--layout)   compgen -W "v1.0 v1.13" -- "$2" ;;
 	--lane)     compgen -W "shared copy" -- "$2" ;;
 	--prefetch) compgen -W "on off" -- "$2" ;;

@@ -1,247 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: the programs that were made when the page server was built say of every call what
  *       the lists say that they were made from.
- * Method: each program is run step by step as the kernel would, against a walk over the
- *       lists: all numbers that there are and the edges of the ranges; for each row what
- *       it wants of the arguments, and that with each single bit turned.
- */
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/seccomp.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "common/auto.h"
+ * Method: filter-verdicts.h. */
 #include "common/check.h"
 #include "pageserver/sandbox-calls.h"
 #include "pageserver/sandbox-filters.h"
 #include "tests/unit/expect.h"
+#include "tests/unit/filter-verdicts.h"
 #include "tests/unit/suite.h"
 
-#define NUMBERS_MAX 1024                /* twice what kernels have */
-#define X32_FIRST 0x40000000u
-#define NUMBER_NONE UINT32_MAX          /* a tracer has cancelled the call */
-#define BROKEN 0xdeadbeefu              /* no verdict of the kernel's */
-#define PID 4711
-
-static const struct row {
-        const char *name;
-        enum sandbox_mode mode;
-        enum sandbox_role role;
-} rows[] = {
-        { "log, worker", SANDBOX_LOG, SANDBOX_WORKER },
-        { "log, main", SANDBOX_LOG, SANDBOX_MAIN },
-        { "on, worker", SANDBOX_ON, SANDBOX_WORKER },
-        { "on, main", SANDBOX_ON, SANDBOX_MAIN },
+static const struct filter_group *const worker[] = { filter_living, sandbox_every, NULL };
+static const struct filter_group *const main_thread[] = {
+        filter_living, sandbox_every, sandbox_main, NULL,
+};
+static const struct filter_group *const deadly[] = {
+        filter_programs, filter_kills, filter_deadly, NULL,
 };
 
-struct trial {
-        const struct row *row;
-        struct sock_filter *step;       /* the row's program, as this process loads it */
-        size_t steps;
-        unsigned differences;
+static const struct filter_row rows[] = {
+        { "log, worker", &sandbox_filters[SANDBOX_LOG][SANDBOX_WORKER], true, worker, deadly },
+        { "log, main", &sandbox_filters[SANDBOX_LOG][SANDBOX_MAIN], true, main_thread, deadly },
+        { "on, worker", &sandbox_filters[SANDBOX_ON][SANDBOX_WORKER], false, worker, deadly },
+        { "on, main", &sandbox_filters[SANDBOX_ON][SANDBOX_MAIN], false, main_thread, deadly },
 };
-
-/* ---- the kernel's part --------------------------------------------------------- */
-
-static bool word_at(const struct seccomp_data *d, uint32_t offset, uint32_t *ret)
-{
-        if (offset % sizeof(*ret) != 0 || offset > sizeof(*d) - sizeof(*ret))
-                return false;
-        memcpy(ret, (const char *)d + offset, sizeof(*ret));
-        return true;
-}
-
-static bool jumps(const struct sock_filter *s, uint32_t a)
-{
-        switch (BPF_OP(s->code)) {
-        case BPF_JEQ: return a == s->k;
-        case BPF_JGT: return a > s->k;
-        default:      return a >= s->k;
-        }
-}
-
-static uint32_t run(const struct sock_filter *step, size_t n, const struct seccomp_data *d)
-{
-        uint32_t a = 0;
-
-        for (size_t pc = 0; pc < n; pc++) {
-                const struct sock_filter *s = &step[pc];
-
-                switch (s->code) {
-                case BPF_LD | BPF_W | BPF_ABS:
-                        if (!word_at(d, s->k, &a))
-                                return BROKEN;
-                        break;
-                case BPF_ALU | BPF_AND | BPF_K:
-                        a &= s->k;
-                        break;
-                case BPF_JMP | BPF_JA:
-                        pc += s->k;
-                        break;
-                case BPF_JMP | BPF_JEQ | BPF_K:
-                case BPF_JMP | BPF_JGT | BPF_K:
-                case BPF_JMP | BPF_JGE | BPF_K:
-                        pc += jumps(s, a) ? s->jt : s->jf;
-                        break;
-                case BPF_RET | BPF_K:
-                        return s->k;
-                default:
-                        return BROKEN;
-                }
-        }
-        return BROKEN;
-}
-
-/* ---- the lists' part ------------------------------------------------------------- */
-
-static uint64_t mask_of(const struct scmp_arg_cmp *l)
-{
-        return l->op == SCMP_CMP_MASKED_EQ ? l->datum_a : UINT64_MAX;
-}
-
-static uint64_t wanted_of(const struct scmp_arg_cmp *l)
-{
-        if (l->op == SCMP_CMP_MASKED_EQ)
-                return l->datum_b;
-        return l->datum_a == FILTER_PID ? PID : l->datum_a;
-}
-
-static bool applies(const struct filter_call *c, const struct seccomp_data *d)
-{
-        if (d->nr != c->number)
-                return false;
-        for (unsigned i = 0; i < c->limits; i++) {
-                if ((d->args[c->limit[i].arg] & mask_of(&c->limit[i])) != wanted_of(&c->limit[i]))
-                        return false;
-        }
-        return true;
-}
-
-static bool listed(const struct filter_group *group, const struct seccomp_data *d)
-{
-        for (; group->reason; group++) {
-                for (size_t i = 0; i < group->n; i++) {
-                        if (applies(&group->call[i], d))
-                                return true;
-                }
-        }
-        return false;
-}
-
-static uint32_t expected(const struct row *row, const struct seccomp_data *d)
-{
-        uint32_t number = (uint32_t)d->nr;
-
-        if (d->arch != AUDIT_ARCH_X86_64 || (number >= X32_FIRST && number != NUMBER_NONE))
-                return SECCOMP_RET_KILL_PROCESS;
-        if (listed(filter_living, d) || listed(sandbox_every, d) ||
-            (row->role == SANDBOX_MAIN && listed(sandbox_main, d)))
-                return SECCOMP_RET_ALLOW;
-        if (row->mode == SANDBOX_LOG)
-                return SECCOMP_RET_LOG;
-        return listed(filter_programs, d) || listed(filter_kills, d) || listed(filter_deadly, d) ?
-               SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | ENOSYS;
-}
-
-/* ---- what is tried --------------------------------------------------------------- */
-
-static void try_call(struct trial *t, const struct seccomp_data *d)
-{
-        t->differences += run(t->step, t->steps, d) != expected(t->row, d);
-}
-
-static void try_numbers(struct trial *t, struct seccomp_data *d)
-{
-        static const uint32_t edges[] = {
-                X32_FIRST - 1, X32_FIRST, X32_FIRST + 1, 0x7fffffff, 0x80000000, NUMBER_NONE - 1,
-                NUMBER_NONE,
-        };
-
-        for (d->nr = 0; d->nr < NUMBERS_MAX; d->nr++)
-                try_call(t, d);
-        for (size_t i = 0; i < ARRAY_SIZE(edges); i++) {
-                d->nr = (int)edges[i];
-                try_call(t, d);
-        }
-}
-
-/* With the arguments of the row, and with each bit of each turned. */
-static void try_row(struct trial *t, const struct filter_call *c)
-{
-        struct seccomp_data d = { .nr = c->number, .arch = AUDIT_ARCH_X86_64 };
-
-        for (unsigned i = 0; i < c->limits; i++)
-                d.args[c->limit[i].arg] = wanted_of(&c->limit[i]);
-        try_call(t, &d);
-        for (unsigned bit = 0; bit < 64 * ARRAY_SIZE(d.args); bit++) {
-                d.args[bit / 64] ^= 1ull << bit % 64;
-                try_call(t, &d);
-                d.args[bit / 64] ^= 1ull << bit % 64;
-        }
-}
-
-static void try_lists(struct trial *t)
-{
-        static const struct filter_group *const lists[] = {
-                filter_living, sandbox_every, sandbox_main, filter_programs, filter_kills,
-                filter_deadly,
-        };
-
-        for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-                for (const struct filter_group *g = lists[i]; g->reason; g++) {
-                        for (size_t j = 0; j < g->n; j++)
-                                try_row(t, &g->call[j]);
-                }
-        }
-}
-
-static void try_all(struct trial *t)
-{
-        static const uint32_t archs[] = { AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64 };
-
-        for (size_t i = 0; i < ARRAY_SIZE(archs); i++) {
-                struct seccomp_data d = { .arch = archs[i] };
-
-                try_numbers(t, &d);
-                memset(d.args, 0xff, sizeof(d.args));
-                try_numbers(t, &d);
-        }
-        try_lists(t);
-}
-
-/* ---- cases --------------------------------------------------------------------------- */
 
 static void verdicts(void)
 {
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                const struct filter *made = &sandbox_filters[rows[i].mode][rows[i].role];
-                AUTO_FREE struct sock_filter *step = calloc(made->steps, sizeof(*step));
-                struct trial t = { .row = &rows[i], .step = step, .steps = made->steps };
-
-                CU_ASSERT_FATAL(step && made->pid_step < made->steps);
-                memcpy(step, made->step, made->steps * sizeof(*step));
-                step[made->pid_step].k = PID;
-                try_all(&t);
-                EXPECT_EQUAL(rows[i].name, t.differences, 0);
-        }
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                filter_verdicts(&rows[i]);
 }
 
-/* so that one that is loaded as it is lets nobody be signalled */
 static void process_number(void)
 {
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                const struct filter *made = &sandbox_filters[rows[i].mode][rows[i].role];
-                unsigned places = 0;
-
-                for (size_t j = 0; j < made->steps; j++)
-                        places += made->step[j].k == FILTER_PID;
-                EXPECT_EQUAL(rows[i].name, places, 1);
-                EXPECT_EQUAL(rows[i].name, made->step[made->pid_step].k, FILTER_PID);
-                EXPECT_EQUAL(rows[i].name, made->step[made->pid_step].code,
-                             BPF_JMP | BPF_JEQ | BPF_K);
-        }
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                filter_process_number(&rows[i]);
 }
 
 static void without(void)

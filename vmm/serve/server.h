@@ -13,6 +13,7 @@
 
 #include "common/err.h"
 #include "vmm/prepared.h"
+#include "vmm/sandbox.h"
 #include "vmm/serve/token.h"
 
 struct serve_options {

@@ -72,8 +72,8 @@ static int set_up(struct virtio_loop *l, struct err *e)
         return 0;
 }
 
-int virtio_loop_new(struct starter *starter, const char *thread_name, virtio_watch_fn *rung, void *ctx,
-                    struct virtio_loop **ret, struct err *e)
+int virtio_loop_new(struct starter *starter, const char *thread_name, virtio_watch_fn *rung,
+                    void *ctx, struct virtio_loop **ret, struct err *e)
 {
         struct virtio_loop *l = calloc(1, sizeof(*l));
 

@@ -21,8 +21,8 @@ struct virtio_watch;                    /* one descriptor or one timer */
 typedef void virtio_watch_fn(void *ctx);
 
 /* rung(ctx) runs on the thread some time after each virtio_loop_ring(). starter may be NULL. */
-int virtio_loop_new(struct starter *starter, const char *thread_name, virtio_watch_fn *rung, void *ctx,
-                    struct virtio_loop **ret, struct err *e);
+int virtio_loop_new(struct starter *starter, const char *thread_name, virtio_watch_fn *rung,
+                    void *ctx, struct virtio_loop **ret, struct err *e);
 void virtio_loop_ring(struct virtio_loop *l);
 /* Ends the thread once its present callback has returned; watches have been freed by
  * their owners (class->stop). */
