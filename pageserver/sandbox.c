@@ -2,16 +2,12 @@
 #include "pageserver/sandbox.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "common/auto.h"
 #include "common/check.h"
+#include "common/landlock.h"
 #include "pageserver/isolate.h"
 #include "pageserver/sandbox-filters.h"
 
@@ -23,49 +19,31 @@
 
 struct sandbox {
         enum sandbox_mode mode;
-        int ruleset_fd;                         /* Landlock's; -1 = files are not limited */
+        struct landlock files;
         struct sock_fprog filter[SANDBOX_ROLES]; /* len 0 = calls are not limited */
 };
 
 /* ---- files by name ---------------------------------------------------------------- */
 
-/* linux/landlock.h is younger than the kernels that we build on */
-struct ruleset {
-        uint64_t handled_access_fs;
-};
+/* All that Landlock had from the start, without REMOVE_*: the server removes its socket. A
+ * ruleset without rules: nothing may be opened, run or made. Sanitizers read /proc. */
+#define NAMED_FILES (LANDLOCK_EXECUTE | LANDLOCK_WRITE_FILE | LANDLOCK_READ_FILE | \
+                     LANDLOCK_READ_DIR | LANDLOCK_MAKE_CHAR | LANDLOCK_MAKE_DIR | \
+                     LANDLOCK_MAKE_REG | LANDLOCK_MAKE_SOCK | LANDLOCK_MAKE_FIFO | \
+                     LANDLOCK_MAKE_BLOCK | LANDLOCK_MAKE_SYM)
 
-#ifndef SYS_landlock_create_ruleset
-#define SYS_landlock_create_ruleset 444
-#define SYS_landlock_restrict_self 446
-#endif
-#define LANDLOCK_VERSION_ONLY 1u
-/* EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, MAKE_*: the bits of version 1 without
- * REMOVE_*, because the server removes its socket */
-#define NAMED_FILES 0x1fcfu
-
-static bool has_landlock(void)
+static int make_ruleset(struct landlock *ret, struct err *e)
 {
-        return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION_ONLY) > 0;
-}
+        int rc = SANITIZED ? 0 : landlock_new(NAMED_FILES, false, ret, e);
 
-/* A ruleset without rules: nothing may be opened, run or made. Sanitizers read /proc.
- * -1 = not here. */
-static int make_ruleset(int *ret_fd, struct err *e)
-{
-        const struct ruleset none = { .handled_access_fs = NAMED_FILES };
-
-        *ret_fd = -1;
-        if (SANITIZED || !has_landlock())
-                return 0;
-        *ret_fd = (int)syscall(SYS_landlock_create_ruleset, &none, sizeof(none), 0);
-        return *ret_fd < 0 ? err_set(e, errno, CANNOT_FILES) : 0;
+        return rc < 0 ? err_in(e, rc, CANNOT_FILES) : 0;
 }
 
 static int deny_files(const struct sandbox *s, struct err *e)
 {
-        if (s->ruleset_fd >= 0 && syscall(SYS_landlock_restrict_self, s->ruleset_fd, 0) < 0)
-                return err_set(e, errno, CANNOT_FILES);
-        return 0;
+        int rc = landlock_enter(&s->files, e);
+
+        return rc < 0 ? err_in(e, rc, CANNOT_FILES) : 0;
 }
 
 /* ---- system calls ------------------------------------------------------------------- */
@@ -90,9 +68,9 @@ int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e)
         if (!s)
                 return err_set(e, ENOMEM, "sandbox");
         s->mode = mode;
-        s->ruleset_fd = -1;
+        s->files = LANDLOCK_NONE;
         if (mode == SANDBOX_ON)
-                rc = make_ruleset(&s->ruleset_fd, e);
+                rc = make_ruleset(&s->files, e);
         if (rc == 0 && mode >= SANDBOX_LOG)
                 rc = make_filter(s, SANDBOX_WORKER, e);
         if (rc == 0 && mode >= SANDBOX_LOG)
@@ -111,7 +89,7 @@ void sandbox_free(struct sandbox *s)
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(s->filter); i++)
                 free(s->filter[i].filter);
-        fd_close(&s->ruleset_fd);
+        landlock_close(&s->files);
         free(s);
 }
 
@@ -143,7 +121,7 @@ const char *sandbox_lacks(void)
                        "sanitizers, which need others";
         if (!FILTERS)
                 return "system calls are not limited: this build lacks libseccomp";
-        if (!has_landlock())
+        if (!landlock_abi())
                 return "files are not out of reach: this kernel lacks Landlock";
         return NULL;
 }
