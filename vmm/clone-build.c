@@ -79,7 +79,7 @@ static int find(const struct clone_image *image, const char *name, const struct 
         return *ret ? 0 : err_msg(e, EBADMSG, "what the VM handed out has no section %s", name);
 }
 
-/* Those that were not lent are only read, and must be what they were. Whoever started the VM
+/* Those without a file here are only read, and must be what they were. Whoever started the VM
  * that is cloned has named them. */
 static int find_disks(struct clone_image *image, struct err *e)
 {
@@ -112,16 +112,16 @@ static int read_meta(struct clone_image *image, struct err *e)
         return rc;
 }
 
-int clone_image_new(struct clone_lent *lent, struct clone_image **ret, struct err *e)
+int clone_image_new(struct clone_parts *parts, struct clone_image **ret, struct err *e)
 {
-        AUTO_FD state_fd = fd_take(&lent->state_fd);
+        AUTO_FD state_fd = fd_take(&parts->state_fd);
         struct clone_image *image = calloc(1, sizeof(*image));
 
         if (!image)
                 return err_msg(e, ENOMEM, "no memory for the state of a VM");
-        image->ram_fd = fd_take(&lent->ram_fd);
-        image->disks = lent->disks;
-        disk_files_init(&lent->disks);
+        image->ram_fd = fd_take(&parts->ram_fd);
+        image->disks = parts->disks;
+        disk_files_init(&parts->disks);
 
         int rc = read_state(image, state_fd, e);
 

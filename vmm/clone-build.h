@@ -6,15 +6,15 @@
 #define VMM_CLONE_BUILD_H
 
 #include "common/err.h"
-#include "vmm/clone-lent.h"
+#include "vmm/clone-parts.h"
 #include "vmm/meta.h"
 
 struct clone_image;
 struct vm;
 
-/* Takes what was lent, and filled, out of lent, also when it fails. -EBADMSG: it is not what
+/* Takes what the VM handed out out of parts, also when it fails. -EBADMSG: it is not what
  * a VM hands out, whole and sealed; -ESTALE: a disk that it only reads is another by now. */
-int clone_image_new(struct clone_lent *lent, struct clone_image **ret, struct err *e);
+int clone_image_new(struct clone_parts *parts, struct clone_image **ret, struct err *e);
 void clone_image_free(struct clone_image *image);
 const struct meta *clone_image_meta(const struct clone_image *image);
 

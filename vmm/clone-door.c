@@ -3,56 +3,58 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/auto.h"
-#include "vmm/disk/disk-file.h"
+#include "common/fdpass.h"
+#include "vmm/rundir.h"
+#include "vmm/unixsock.h"
 
-static int open_process(int sock, int *ret_fd, struct err *e)
+#define SUFFIX "clone"
+/* A message: this byte, and one for each file with a disk, which of the machine's it is. Its
+ * descriptors: RAM, state, the files in the same order. */
+#define WORD 'c'
+#define WORDS_MAX (1 + MACHINE_DISKS_MAX)
+#define MEMFDS 2
+#define PARTS_MAX (MEMFDS + MACHINE_DISKS_MAX)
+
+/* ---- the VM's side --------------------------------------------------------------- */
+
+static int peer_of(int sock, struct ucred *ret, struct err *e)
 {
-        struct ucred peer;
-        socklen_t bytes = sizeof(peer);
-        char path[32];
+        socklen_t bytes = sizeof(*ret);
 
-        if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
+        if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, ret, &bytes) < 0)
                 return err_set(e, errno, "ask who wants to clone this VM");
-        if (peer.uid != geteuid())
+        if (ret->uid != geteuid())
                 return err_msg(e, EPERM, "only the user of this VM can clone it: that is user "
-                               "%u, not %u", geteuid(), peer.uid);
-        if (peer.pid == 0)
-                return err_msg(e, EPERM, "who wants to clone this VM cannot be seen from here: "
-                               "it must run in the same PID namespace");
-        snprintf(path, sizeof(path), "/proc/%d", (int)peer.pid);
-        *ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return *ret_fd < 0 ? err_set(e, errno, "open '%s' of who wants to clone this VM", path)
-                           : 0;
+                               "%u, not %u", geteuid(), ret->uid);
+        return 0;
 }
 
 int clone_door_open(int sock, struct clone_door *ret, struct err *e)
 {
-        struct clone_door d = { .sock = fcntl(sock, F_DUPFD_CLOEXEC, 0), .process = -1 };
-        int rc = d.sock < 0 ? err_set(e, errno, "keep the connection")
-                            : open_process(sock, &d.process, e);
+        struct clone_door d = { .sock = fcntl(sock, F_DUPFD_CLOEXEC, 0), .to = -1 };
+        struct ucred peer;
+        int rc = d.sock < 0 ? err_set(e, errno, "keep the connection") : peer_of(sock, &peer, e);
 
         if (rc == 0 && clone_door_gone(&d))
                 rc = err_msg(e, ECANCELED, "who wanted to clone this VM is gone");
-        if (rc < 0)
+        if (rc < 0) {
                 clone_door_close(&d);
-        else
-                *ret = d;
-        return rc;
+                return rc;
+        }
+        d.pid = peer.pid;
+        *ret = d;
+        return 0;
 }
 
 void clone_door_close(struct clone_door *d)
 {
         fd_close(&d->sock);
-        fd_close(&d->process);
+        fd_close(&d->to);
 }
 
 bool clone_door_gone(const struct clone_door *d)
@@ -62,78 +64,98 @@ bool clone_door_gone(const struct clone_door *d)
         return poll(&p, 1, 0) > 0;      /* also POLLHUP and POLLERR */
 }
 
-/* What follows looks at what has not been opened (O_PATH). */
-static bool is_empty_and_nameless(int fd)
+int clone_door_connect(struct clone_door *d, const char *name, struct err *e)
 {
-        struct stat st;
-
-        return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 && !st.st_size &&
-               !st.st_blocks && st.st_uid == geteuid();
-}
-
-static bool is_in_memory(int fd)
-{
-        struct statfs fs;
-
-        return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
-}
-
-static bool has_no_seals(int fd)
-{
-        /* set at birth by newer kernels, and about execution only */
-        const int harmless = 0x20;      /* F_SEAL_EXEC */
-        int seals = fcntl(fd, F_GET_SEALS);
-
-        return seals >= 0 && !(seals & ~harmless);
-}
-
-static int not_lent(int number, const char *what, struct err *e)
-{
-        return err_msg(e, EINVAL, "descriptor %d is not %s", number, what);
-}
-
-static int see(const struct clone_door *d, int number, int *ret_fd, struct err *e)
-{
-        char path[32];
-
-        snprintf(path, sizeof(path), "fd/%d", number);
-        *ret_fd = openat(d->process, path, O_PATH | O_CLOEXEC);
-        return *ret_fd < 0 ? err_set(e, errno, "open descriptor %d of who wants to clone this VM",
-                                     number) : 0;
-}
-
-/* The very file that was looked at, whatever the client has there by now. */
-static int open_seen(int seen, int *ret_fd, struct err *e)
-{
-        int rc = disk_file_open(seen, O_RDWR, ret_fd);
-
-        return rc < 0 ? err_set(e, -rc, "open a file of who wants to clone this VM") : 0;
-}
-
-int clone_door_borrow(const struct clone_door *d, int number, int *ret_fd, struct err *e)
-{
-        static const char what[] = "an empty memfd without seals";
-        AUTO_FD seen = -1;
+        struct rundir_path path;
+        struct ucred peer;
         AUTO_FD fd = -1;
-        int rc = see(d, number, &seen, e);
+        int rc = rundir_check_name(name, e);
 
-        if (rc == 0 && !(is_empty_and_nameless(seen) && is_in_memory(seen)))
-                rc = not_lent(number, what, e);
         if (rc == 0)
-                rc = open_seen(seen, &fd, e);
-        if (rc == 0 && !has_no_seals(fd))
-                rc = not_lent(number, what, e);
+                rc = rundir_path(&path, name, SUFFIX, e);
         if (rc == 0)
-                *ret_fd = fd_take(&fd);
+                rc = unixsock_connect(path.text, SOCK_SEQPACKET | SOCK_NONBLOCK, &fd, e);
+        if (rc == 0)
+                rc = peer_of(fd, &peer, e);
+        if (rc == 0 && peer.pid != d->pid)
+                rc = err_msg(e, EPERM, "at '%s' another process listens than the one that wants "
+                             "to clone this VM", path.text);
+        if (rc == 0)
+                d->to = fd_take(&fd);
         return rc;
 }
 
-int clone_door_borrow_file(const struct clone_door *d, int number, int *ret_fd, struct err *e)
+int clone_door_give(const struct clone_door *d, const struct clone_parts *parts, struct err *e)
 {
-        AUTO_FD seen = -1;
-        int rc = see(d, number, &seen, e);
+        int fds[PARTS_MAX] = { parts->ram_fd, parts->state_fd };
+        char words[WORDS_MAX] = { WORD };
+        size_t n = MEMFDS, bytes = 1;
 
-        if (rc == 0 && !is_empty_and_nameless(seen))
-                rc = not_lent(number, "an empty file without a name", e);
-        return rc == 0 ? open_seen(seen, ret_fd, e) : rc;
+        for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++) {
+                if (parts->disks.fd[i] < 0)
+                        continue;
+                fds[n++] = parts->disks.fd[i];
+                words[bytes++] = (char)i;
+        }
+
+        int rc = fdpass_send(d->to, words, bytes, fds, n);
+
+        return rc < 0 ? err_set(e, -rc, "hand out a copy of this VM") : 0;
+}
+
+/* ---- the client's ---------------------------------------------------------------- */
+
+int clone_door_listen(const char *name, int *ret_fd, struct err *e)
+{
+        struct rundir_path path;
+        int rc = rundir_path(&path, name, SUFFIX, e);
+
+        if (rc < 0)
+                return rc;
+        unlink(path.text);              /* of a command that was killed */
+        return unixsock_listen(path.text, SOCK_SEQPACKET, ret_fd, e);
+}
+
+/* Each descriptor is given to the one part that it is, or stays. */
+static bool sort_out(const char *words, size_t bytes, int *fds, size_t n, struct clone_parts *ret)
+{
+        if (bytes == 0 || words[0] != WORD || n != MEMFDS + bytes - 1)
+                return false;
+        for (size_t i = 1; i < bytes; i++) {
+                unsigned disk = (unsigned char)words[i];
+
+                if (disk >= MACHINE_DISKS_MAX || ret->disks.fd[disk] >= 0)
+                        return false;
+                ret->disks.fd[disk] = fd_take(&fds[MEMFDS + i - 1]);
+        }
+        ret->ram_fd = fd_take(&fds[0]);
+        ret->state_fd = fd_take(&fds[1]);
+        return true;
+}
+
+int clone_door_take(int fd, struct clone_parts *ret, struct err *e)
+{
+        AUTO_FD from = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fds[PARTS_MAX];
+        char words[WORDS_MAX];
+        size_t n = 0;
+        ssize_t got = from < 0 ? -errno
+                               : fdpass_recv(from, words, sizeof(words), fds, PARTS_MAX, &n);
+
+        clone_parts_init(ret);
+        if (got > 0 && sort_out(words, (size_t)got, fds, n, ret))
+                return 0;
+        while (got > 0 && n > 0)
+                fd_close(&fds[--n]);
+        clone_parts_fini(ret);
+        return err_msg(e, EBADMSG, "the VM answers, and hands out nothing");
+}
+
+void clone_door_end(const char *name, int *fd)
+{
+        struct rundir_path path;
+
+        if (*fd >= 0 && rundir_path(&path, name, SUFFIX, NULL) == 0)
+                unlink(path.text);
+        fd_close(fd);
 }

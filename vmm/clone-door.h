@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clone-door.h - memfds and files that the client of a control socket lends to the VM.
+/* clone-door.h - how what a VM is cloned into gets to the client of its control socket.
  *
- * HTTP carries no descriptors, so the client names numbers of its own, and the VM opens
- * them in /proc of that very process. Which process that is, is what the kernel says of
- * the connection (SO_PEERCRED), not what the client says; and as the connection is still
- * there after its folder in /proc was opened, no other has got its number meanwhile.
+ * HTTP carries no descriptors, so the client listens at a socket of its own in the runtime
+ * folder, NAME.clone, and says NAME; the VM connects there, and what it sends waits for the
+ * client, which looks when the answer to its request has come. (Opening the client's in
+ * /proc, or a VM's there, is refused to who is in a sandbox.)
  *
- * What is lent is checked here, once: a memfd, empty, without any seal; or an empty file
- * that has no name. So a file of somebody else's, a device or memory that others may change
- * under us is not written to; and what is neither is not even opened, which some things would
- * notice.
+ * That the one who listens is the client is what the kernel says of both connections
+ * (SO_PEERCRED), not what the client says.
  *
  * Ownership: in place. Threads: one at a time.
  */
@@ -17,22 +15,36 @@
 #define VMM_CLONE_DOOR_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "common/err.h"
+#include "vmm/clone-parts.h"
+
+/* ---- the VM's side --------------------------------------------------------------- */
 
 struct clone_door {
         int sock;                       /* a duplicate: the connection ends elsewhere */
-        int process;                    /* /proc/PID of the client */
+        int to;                         /* where descriptors go; -1 = not connected */
+        pid_t pid;                      /* of the client, as it is seen from here */
 };
 
-/* Opens no file of the client's. -EPERM: it is another user's. */
+/* sock: of the request. -EPERM: it is another user's. */
 int clone_door_open(int sock, struct clone_door *ret, struct err *e);
 void clone_door_close(struct clone_door *d);
 /* The client has hung up or has died. */
 bool clone_door_gone(const struct clone_door *d);
-/* The client's descriptor `number`, opened anew: a memfd. */
-int clone_door_borrow(const struct clone_door *d, int number, int *ret_fd, struct err *e);
-/* The same: a file without a name. */
-int clone_door_borrow_file(const struct clone_door *d, int number, int *ret_fd, struct err *e);
+/* name is untrusted. -EPERM: another than the client listens there. */
+int clone_door_connect(struct clone_door *d, const char *name, struct err *e);
+/* Connected. Does not wait for the client to take them. */
+int clone_door_give(const struct clone_door *d, const struct clone_parts *parts, struct err *e);
+
+/* ---- the client's ---------------------------------------------------------------- */
+
+/* Before the request. */
+int clone_door_listen(const char *name, int *ret_fd, struct err *e);
+/* After the answer. -EBADMSG: nothing was sent, or something else. */
+int clone_door_take(int fd, struct clone_parts *ret, struct err *e);
+/* Nobody shall find it any more; closes fd. */
+void clone_door_end(const char *name, int *fd);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "common/wire/sections.h"
 #include "vmm/clone-copy.h"
 #include "vmm/clone-door.h"
+#include "vmm/clone-parts.h"
 #include "vmm/meta.h"
 #include "vmm/moment.h"
 #include "vmm/ramwhole.h"
@@ -29,12 +29,13 @@
 /* Theory of operation
  *
  * A moment is taken as for a save (moment.h), and RAM goes into memory instead of a file.
- * The client lends two memfds, and a file without a name for each disk that the guest may
- * write, and stays connected. Whatever goes wrong, and when it goes away, the guest goes on as
- * it was, and nothing of ours holds the memory and the files: they are gone with the client's
- * descriptors. Disks are kept as by a save (save-disks.h), beside the copy of RAM.
+ * That is two memfds, and a file without a name for each disk that the guest may write; the
+ * client gets them when they are whole, and stays connected until then. Whatever goes wrong, and
+ * when it goes away, the guest goes on as it was, and nothing of ours holds the memory and the
+ * files: they are gone with the last descriptor. Disks are kept as by a save (save-disks.h),
+ * beside the copy of RAM.
  *
- * INV-SEALED: what the client is told of is sealed against writing, growing and shrinking.
+ * INV-SEALED: what the client gets is sealed against writing, growing and shrinking.
  *             So what many VMs map, and take their state from, never changes under them,
  *             neither by us nor by each other.
  *
@@ -53,9 +54,7 @@ struct clone {
         _Atomic bool cancelled;
 
         /* its thread, until it posts */
-        int ram_fd;
-        int state_fd;
-        struct disk_files lent;
+        struct clone_parts parts;
         struct moment *moment;
         struct save_disks *disks;
         struct json_object *result;
@@ -82,7 +81,7 @@ static int copy_ram(struct clone *c, struct err *e)
         if (rc < 0)
                 return rc;
         rc = clone_copy(&(struct clone_copy_options){
-                .ram = &c->vm->ram, .source = ramwhole_source(whole), .fd = c->ram_fd,
+                .ram = &c->vm->ram, .source = ramwhole_source(whole), .fd = c->parts.ram_fd,
                 .stop = stop, .stop_ctx = c, .starter = c->vm->starter,
         }, e);
         ramwhole_free(whole);
@@ -105,7 +104,7 @@ static void on_disks_progress(void *ctx, uint64_t done_bytes, uint64_t total_byt
 static int prepare(struct clone *c, struct err *e)
 {
         const struct save_disks_options disks = {
-                .lent = &c->lent, .mode = DISKS_AUTO, .cancelled = stop,
+                .files = &c->parts.disks, .mode = DISKS_AUTO, .cancelled = stop,
                 .progress = on_disks_progress, .ctx = c,
         };
         const struct moment_options moment = {
@@ -157,7 +156,7 @@ static int write_state(struct clone *c, const struct moment_state *state, struct
                 return err_msg(e, ENOMEM, "no memory for the state of VM '%s'", c->vm->name);
         sections_encode(s, ARRAY_SIZE(s), buf);
 
-        int rc = io_pwrite_full(c->state_fd, buf, bytes, 0);
+        int rc = io_pwrite_full(c->parts.state_fd, buf, bytes, 0);
 
         return rc < 0 ? err_set(e, -rc, "write the state of VM '%s'", c->vm->name) : 0;
 }
@@ -182,46 +181,19 @@ static int put_state(struct clone *c, struct err *e)
 /* INV-SEALED */
 static int seal(struct clone *c, struct err *e)
 {
-        if (fcntl(c->ram_fd, F_ADD_SEALS, CLONE_SEALS) < 0 ||
-            fcntl(c->state_fd, F_ADD_SEALS, CLONE_SEALS) < 0)
+        if (fcntl(c->parts.ram_fd, F_ADD_SEALS, CLONE_SEALS) < 0 ||
+            fcntl(c->parts.state_fd, F_ADD_SEALS, CLONE_SEALS) < 0)
                 return err_set(e, errno, "seal the memfds: they must not be mapped");
         return 0;
 }
 
 /* ---- the thread ------------------------------------------------------------------ */
 
-/* -1 = none is */
-static int lent_for(const struct clone_request *r, const char *id)
+static int make_parts(struct clone *c, struct err *e)
 {
-        for (unsigned i = 0; i < r->ndisks; i++) {
-                if (!strcmp(r->disk[i].id, id))
-                        return r->disk[i].fd;
-        }
-        return -1;
-}
+        int rc = clone_parts_make(&c->parts, &c->vm->machine, e);
 
-static int borrow_disks(struct clone *c, struct err *e)
-{
-        const struct machine_config *m = &c->vm->machine;
-        int rc = 0;
-
-        for (unsigned i = 0; i < m->ndisks && rc == 0; i++) {
-                if (!m->disk[i].read_only)
-                        rc = clone_door_borrow_file(&c->door, lent_for(&c->request, m->disk[i].id),
-                                                    &c->lent.fd[i], e);
-        }
-        return rc;
-}
-
-static int borrow(struct clone *c, struct err *e)
-{
-        int rc = clone_door_borrow(&c->door, c->request.ram_fd, &c->ram_fd, e);
-
-        if (rc == 0)
-                rc = clone_door_borrow(&c->door, c->request.state_fd, &c->state_fd, e);
-        if (rc == 0)
-                rc = borrow_disks(c, e);
-        if (rc == 0 && ftruncate(c->ram_fd, (off_t)ram_end_gpa(&c->vm->ram)) < 0)
+        if (rc == 0 && ftruncate(c->parts.ram_fd, (off_t)ram_end_gpa(&c->vm->ram)) < 0)
                 rc = err_set(e, errno, "make a memfd as large as the guest's memory");
         return rc;
 }
@@ -233,7 +205,7 @@ static void describe(struct clone *c)
         struct moment_times times = moment_times(c->moment);
         struct stat st = { 0 };
 
-        (void)fstat(c->ram_fd, &st);
+        (void)fstat(c->parts.ram_fd, &st);
         json_put_str(o, "name", c->vm->name);
         json_put_u64(o, "shared_bytes", (uint64_t)st.st_blocks * 512);
         json_put_u64(phases, "stop", times.stop_ns / NS_PER_US);
@@ -252,14 +224,18 @@ static void describe(struct clone *c)
 static int run(struct clone *c, struct err *e)
 {
         uint64_t from_ns = clock_now_ns();
-        int rc = borrow(c, e);
+        int rc = clone_door_connect(&c->door, c->request.to, e);
 
+        if (rc == 0)
+                rc = make_parts(c, e);
         if (rc == 0)
                 rc = take_moment(c, e);
         if (rc == 0)
                 rc = put_state(c, e);
         if (rc == 0)
                 rc = seal(c, e);
+        if (rc == 0)
+                rc = clone_door_give(&c->door, &c->parts, e);
         c->total_ns = clock_now_ns() - from_ns;
         if (rc == 0)
                 describe(c);
@@ -283,61 +259,26 @@ static void *clone_thread(void *ctx)
 static void clone_free(struct clone *c)
 {
         clone_door_close(&c->door);
-        fd_close(&c->ram_fd);
-        fd_close(&c->state_fd);
-        disk_files_fini(&c->lent);
+        clone_parts_fini(&c->parts);
         json_object_put(c->result);
         free(c);
 }
 
 /* ---- the event loop's ------------------------------------------------------------ */
 
-static int take_fd(struct json_object *o, const char *key, int *ret, struct err *e)
-{
-        uint64_t fd;
-        int rc = json_take_u64(o, key, INT_MAX, &fd, e);
-
-        if (rc == 0)
-                *ret = (int)fd;
-        return rc;
-}
-
-static int take_disks(struct json_object *o, struct clone_request *r, struct err *e)
-{
-        struct json_object *list;
-        int rc = json_take_array(o, "disks", MACHINE_DISKS_MAX, &list, e);
-
-        for (size_t i = 0; rc == 0 && i < json_object_array_length(list); i++) {
-                struct json_object *one = json_object_array_get_idx(list, i);
-                struct clone_lent_disk *d = &r->disk[r->ndisks++];
-                const char *id;
-
-                rc = json_take_str(one, "id", &id, e);
-                if (rc == 0 && strlen(id) > MACHINE_ID_MAX)
-                        rc = err_msg(e, EINVAL, "'%.40s' is no id of a disk", id);
-                if (rc == 0)
-                        rc = take_fd(one, "fd", &d->fd, e);
-                if (rc == 0)
-                        strcpy(d->id, id);
-        }
-        return rc;
-}
-
 int clone_request_parse(const char *text, size_t bytes, struct clone_request *ret,
                         struct err *e)
 {
         AUTO_JSON *o = NULL;
-        struct clone_request r = { .ndisks = 0 };
+        const char *to;
         int rc = json_parse(text, bytes, &o, e);
 
         if (rc == 0)
-                rc = take_fd(o, "ram_fd", &r.ram_fd, e);
+                rc = json_take_str(o, "to", &to, e);
         if (rc == 0)
-                rc = take_fd(o, "state_fd", &r.state_fd, e);
-        if (rc == 0 && json_object_object_get_ex(o, "disks", NULL))
-                rc = take_disks(o, &r, e);
+                rc = rundir_check_name(to, e);
         if (rc == 0)
-                *ret = r;
+                snprintf(ret->to, sizeof(ret->to), "%s", to);
         return rc;
 }
 
@@ -362,24 +303,16 @@ int clone_start(struct vm *vm, int sock, const struct clone_request *request,
                 return rc;
         if (vm->problem[0])
                 return err_msg(e, EINVAL, "VM '%s' cannot be cloned: %s", vm->name, vm->problem);
-        for (unsigned i = 0; i < vm->machine.ndisks; i++) {
-                const struct disk_config *d = &vm->machine.disk[i];
-
-                if (!d->read_only && lent_for(request, d->id) < 0)
-                        return err_msg(e, EINVAL, "VM '%s' cannot be cloned: no file is lent for "
-                                       "what it has on %s: use a 'vmm clone' of this version",
-                                       vm->name, d->id);
-        }
 
         struct clone *c = calloc(1, sizeof(*c));
 
         if (!c)
                 return err_msg(e, ENOMEM, "no memory to clone VM '%s'", vm->name);
         *c = (struct clone){
-                .vm = vm, .request = *request, .door = { -1, -1 }, .done = done, .done_ctx = ctx,
-                .ram_fd = -1, .state_fd = -1,
+                .vm = vm, .request = *request, .door = { .sock = -1, .to = -1 },
+                .done = done, .done_ctx = ctx,
         };
-        disk_files_init(&c->lent);
+        clone_parts_init(&c->parts);
         rc = start(c, sock, e);
         if (rc < 0)
                 clone_free(c);
@@ -396,9 +329,7 @@ void clone_finish(struct vm *vm)
                 return;
         pthread_join(c->thread, NULL);
         /* before it is told: the client's are the only ones then */
-        fd_close(&c->ram_fd);
-        fd_close(&c->state_fd);
-        disk_files_fini(&c->lent);
+        clone_parts_fini(&c->parts);
         c->done(c->done_ctx, c->result, c->result ? NULL : &c->err);
         clone_free(c);
 }

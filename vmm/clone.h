@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clone.h - a running VM hands out what it is: RAM and state into two memfds, and each disk
- * that the guest may write into a file without a name, of which others make VMs
- * (clone-build.h). The guest goes on.
+/* clone.h - a running VM hands out what it is: RAM and state into two memfds, of which
+ * others make VMs (clone-build.h). The guest goes on.
  *
  * Threads: the event loop's.
  */
@@ -12,20 +11,13 @@
 #include <stddef.h>
 
 #include "common/err.h"
-#include "vmm/machine-config.h"
+#include "vmm/rundir.h"
 
 struct clone;
 struct vm;
 
-/* All are numbers of the client's. */
 struct clone_request {
-        int ram_fd;
-        int state_fd;
-        unsigned ndisks;
-        struct clone_lent_disk {
-                char id[MACHINE_ID_MAX + 1];
-                int fd;
-        } disk[MACHINE_DISKS_MAX];
+        char to[VM_NAME_MAX + 1];       /* where the client listens: clone-door.h */
 };
 
 /* Done once, on the event loop: result (borrowed) or the error. */
@@ -34,7 +26,7 @@ typedef void clone_done_fn(void *ctx, struct json_object *result, const struct e
 /* The body of PUT /clone; text is untrusted. */
 int clone_request_parse(const char *text, size_t bytes, struct clone_request *ret,
                         struct err *e);
-/* Starts it for the client behind sock, which lends all of that (clone-door.h); the rest
+/* Starts it for the client behind sock, which gets the memfds (clone-door.h); the rest
  * happens on a thread, which posts VM_POST_CLONE. It is cancelled when the client goes. */
 int clone_start(struct vm *vm, int sock, const struct clone_request *request,
                 clone_done_fn *done, void *ctx, struct err *e);

@@ -16,7 +16,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/clone-build.h"
-#include "vmm/clone-lent.h"
+#include "vmm/clone-door.h"
 #include "vmm/gate.h"
 #include "vmm/httpc.h"
 #include "vmm/launch.h"
@@ -144,33 +144,28 @@ static int parse(int argc, char **argv, struct clone_cmd *o, struct err *e)
         return check_names(o, e);
 }
 
-static int ask_machine(const struct clone_cmd *o, struct machine_config *ret, struct err *e)
+static int ask(struct clone_cmd *o, int door, struct json_object **ret_result, struct err *e)
 {
-        AUTO_JSON *doc = NULL;
-        int rc = httpc_request(o->parent, "GET", "/machine-config", NULL, &doc, e);
+        AUTO_JSON *body = json_object_new_object();
+        struct clone_parts parts;
+        int rc;
 
-        return rc == 0 ? machine_config_decode(doc, ret, e) : rc;
-}
-
-/* The VM fills what we lend; we keep it open until it has answered. */
-static int take(struct clone_cmd *o, struct json_object **ret_result, struct err *e)
-{
-        AUTO_FREE struct machine_config *machine = calloc(1, sizeof(*machine));
-        struct clone_lent lent;
-        int rc = machine ? ask_machine(o, machine, e)
-                         : err_msg(e, ENOMEM, "no memory to clone VM '%s'", o->parent);
-
-        if (rc == 0)
-                rc = clone_lent_init(&lent, machine, e);
-        if (rc < 0)
-                return rc;
-
-        AUTO_JSON *body = clone_lent_encode(&lent, machine);
-
+        json_put_str(body, "to", o->name);
         rc = httpc_request(o->parent, "PUT", "/clone", body, ret_result, e);
         if (rc == 0)
-                rc = clone_image_new(&lent, &o->birth.image, e);
-        clone_lent_fini(&lent);
+                rc = clone_door_take(door, &parts, e);
+        return rc == 0 ? clone_image_new(&parts, &o->birth.image, e) : rc;
+}
+
+/* The VM sends them to a socket of ours. */
+static int take(struct clone_cmd *o, struct json_object **ret_result, struct err *e)
+{
+        AUTO_FD door = -1;
+        int rc = clone_door_listen(o->name, &door, e);
+
+        if (rc == 0)
+                rc = ask(o, door, ret_result, e);
+        clone_door_end(o->name, &door);
         return rc;
 }
 

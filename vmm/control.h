@@ -23,8 +23,8 @@
  *                            GET /vm when the guest runs; when it cannot the VM ends
  *   PUT   /snapshot/rollback {"tag": "...", "paused": bool}
  *                            answers when the guest has gone back
- *   PUT   /clone             {"ram_fd": N, "state_fd": N}, descriptors of the client:
- *                            see clone.h; answers when they are filled
+ *   PUT   /clone             {"to": "NAME"}, where the client listens for descriptors:
+ *                            see clone-door.h; answers when they were sent
  * Errors are {"error": "sentence"} with 400 (bad request), 404, 405, 409 (not
  * in this state) or 500. Requests are untrusted but local: the socket's mode
  * is 0600. One request for each connection; how many there are, how long they take and

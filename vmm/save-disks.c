@@ -84,7 +84,7 @@ static char *path_of(const struct save_disks *s, const struct saved_disk *d, con
 {
         char *path = NULL;
 
-        if (s->o.lent)
+        if (s->o.files)
                 return strdup(disk_path(d->disk));
         return asprintf(&path, "%s-%08x.%s", s->o.image, number, id) < 0 ? NULL : path;
 }
@@ -101,8 +101,8 @@ static int keep(struct save_disks *s, struct saved_disk *d, const char *id, uint
         if (!d->path)
                 return err_msg(e, ENOMEM, "no memory to keep a disk");
         o.target_path = d->path;
-        o.target_fd = disk_files_at(s->o.lent, i);
-        ASSERT(o.target_fd || !s->o.lent);
+        o.target_fd = disk_files_at(s->o.files, i);
+        ASSERT(o.target_fd || !s->o.files);
         s->total_bytes += disk_bytes(d->disk);
         return disk_keep_new(d->disk, &o, &d->keep, e);
 }

@@ -25,9 +25,9 @@ struct vm;
 
 struct save_disks_options {
         const char *image;              /* files are named IMAGE-xxxxxxxx.ID */
-        /* instead: empty files that were lent for the disks that the guest may write, in the
-         * order of its disks; they outlive this, and are not published. NULL = none were */
-        const struct disk_files *lent;
+        /* instead: empty files for the disks that the guest may write, in the order of its
+         * disks; they outlive this, and are not published. NULL = none */
+        const struct disk_files *files;
         enum disks_mode mode;
         bool (*cancelled)(void *ctx);
         /* of all that are kept together; from any thread */

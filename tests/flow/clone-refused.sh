@@ -27,9 +27,9 @@ asks() {
         grep -q "$3" "$work/out" || die "PUT /clone $2 says '$(cat "$work/out")'"
 }
 asks 400 '' 'not a JSON object'
-asks 400 '{"ram_fd":0}' "'state_fd'"
-asks 400 '{"ram_fd":0,"state_fd":1}' 'descriptor 0 is not an empty memfd'
-asks 400 '{"ram_fd":999,"state_fd":1}' 'open descriptor 999'
+asks 400 '{"to":7}' "'to'"
+asks 400 '{"to":"../vm1"}' "may hold only letters"
+asks 400 '{"to":"kid"}' 'kid.clone'
 
 # leaves_nothing WHAT: no VM but the parent, which runs, and none of our memory
 clone_memory() {

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: a VM takes from a client nothing but empty memfds of its own user, and notices that
- *       it is gone; a command takes from a VM nothing but what is whole and sealed.
+/* Goal: a VM gives memfds to its client and to nobody else, and notices that it is gone; a
+ *       command takes from a VM nothing but what is whole and sealed.
  * Method: this process as its own client, over a socket pair; tables of what is refused. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/auto.h"
 #include "common/check.h"
+#include "common/fdpass.h"
 #include "common/io.h"
 #include "common/json.h"
 #include "common/wire/sections.h"
@@ -34,215 +35,157 @@ static int memfd(void)
         return fd;
 }
 
-/* ---- the door -------------------------------------------------------------------- */
-
-static int lend_empty(void)
-{
-        return memfd();
-}
-
-static int lend_filled(void)
-{
-        int fd = memfd();
-
-        CU_ASSERT_EQUAL(write(fd, "x", 1), 1);
-        return fd;
-}
-
-static int lend_long(void)
-{
-        int fd = memfd();
-
-        CU_ASSERT_EQUAL(ftruncate(fd, 4096), 0);
-        return fd;
-}
-
-static int lend_sealed(void)
-{
-        int fd = memfd();
-
-        CU_ASSERT_EQUAL(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
-        return fd;
-}
-
-static int lend_unsealable(void)
-{
-        return memfd_create("test", MFD_CLOEXEC);
-}
-
-static int lend_file(void)
+static int file(void)
 {
         return open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }
 
-static int lend_device(void)
-{
-        return open("/dev/null", O_RDWR | O_CLOEXEC);
-}
+/* ---- the door -------------------------------------------------------------------- */
 
-static int lend_folder(void)
-{
-        return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-static int lend_socket(void)
-{
-        return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-}
-
-static const struct {
-        const char *what;
-        int (*lend)(void);
-        int rc;
-} lent[] = {
-        { "an empty memfd", lend_empty, 0 },
-        { "a memfd that holds something", lend_filled, -EINVAL },
-        { "a memfd that is long", lend_long, -EINVAL },
-        { "a sealed memfd", lend_sealed, -EINVAL },
-        { "a memfd that cannot be sealed", lend_unsealable, -EINVAL },
-        { "a plain file", lend_file, -EINVAL },
-        { "a device", lend_device, -EINVAL },
-        { "a folder", lend_folder, -EINVAL },
-        { "a socket", lend_socket, -EINVAL },
+struct connection {
+        int pair[2];                    /* of the request: the VM's end, the client's */
+        struct clone_door vm;
+        int client;                     /* where it listens */
 };
 
-static int lend_filled_file(void)
+static void connection_open(struct connection *c)
 {
-        int fd = lend_file();
-
-        CU_ASSERT_EQUAL(write(fd, "x", 1), 1);
-        return fd;
+        CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, c->pair), 0);
+        CU_ASSERT_EQUAL_FATAL(clone_door_open(c->pair[0], &c->vm, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(clone_door_listen("kid", &c->client, NULL), 0);
 }
 
-static int lend_named_file(void)
+static void connection_close(struct connection *c)
 {
-        int fd = open("clone-test.file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-        CU_ASSERT(fd >= 0);
-        return fd;
+        clone_door_close(&c->vm);
+        clone_door_end("kid", &c->client);
+        close(c->pair[0]);
+        close(c->pair[1]);
+        CU_ASSERT(access("kid.clone", F_OK) < 0);
 }
 
-/* by root, of whom anyone may borrow */
-static int lend_anothers_file(void)
-{
-        int fd = lend_file();
-
-        CU_ASSERT_EQUAL(fchown(fd, 12345, 0), 0);
-        return fd;
-}
-
-static const struct {
-        const char *what;
-        int (*lend)(void);
-        bool root;                      /* needed */
-        int rc;
-} lent_files[] = {
-        { "an empty file without a name", lend_file, false, 0 },
-        { "one that holds something", lend_filled_file, false, -EINVAL },
-        { "one with a name", lend_named_file, false, -EINVAL },
-        { "another user's", lend_anothers_file, true, -EINVAL },
-        { "a device", lend_device, false, -EINVAL },
-        { "a folder", lend_folder, false, -EINVAL },
-        { "a socket", lend_socket, false, -EINVAL },
-};
-
-static void open_door(int pair[2], struct clone_door *d)
-{
-        CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-        CU_ASSERT_EQUAL_FATAL(clone_door_open(pair[0], d, NULL), 0);
-}
-
-static void borrowing(void)
-{
-        unsigned fds = expect_open_fds();
-        struct clone_door d;
-        int pair[2];
-
-        open_door(pair, &d);
-        for (size_t i = 0; i < ARRAY_SIZE(lent); i++) {
-                AUTO_FD fd = lent[i].lend();
-                AUTO_FD got = -1;
-                struct err e = { 0 };
-
-                EXPECT_TRUE(lent[i].what, fd >= 0);
-                EXPECT_EQUAL(lent[i].what, clone_door_borrow(&d, fd, &got, &e), lent[i].rc);
-                EXPECT_EQUAL(lent[i].what, got >= 0, lent[i].rc == 0);
-                EXPECT_EQUAL(lent[i].what, e.text[0] != '\0', lent[i].rc != 0);
-        }
-        clone_door_close(&d);
-        close(pair[0]);
-        close(pair[1]);
-        CU_ASSERT_EQUAL(expect_open_fds(), fds);
-}
-
-/* Whoever opens a pipe for writing hangs up when he closes it: its reader can tell. */
-static void what_is_no_memory_is_not_opened(void)
-{
-        AUTO_FD got = -1;
-        struct clone_door d;
-        char path[64];
-        int pair[2];
-
-        snprintf(path, sizeof(path), "/tmp/clone-test.%d", getpid());
-        CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
-
-        AUTO_FD fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-        struct pollfd reader = { .fd = fd, .events = POLLIN };
-
-        CU_ASSERT_EQUAL(unlink(path), 0);
-        open_door(pair, &d);
-        CU_ASSERT_EQUAL(clone_door_borrow(&d, fd, &got, NULL), -EINVAL);
-        CU_ASSERT_EQUAL(poll(&reader, 1, 0), 0);
-        clone_door_close(&d);
-        close(pair[0]);
-        close(pair[1]);
-}
-
-static void borrowing_files(void)
-{
-        unsigned fds = expect_open_fds();
-        struct clone_door d;
-        int pair[2];
-
-        open_door(pair, &d);
-        for (size_t i = 0; i < ARRAY_SIZE(lent_files); i++) {
-                if (lent_files[i].root && geteuid() != 0)
-                        continue;
-
-                AUTO_FD fd = lent_files[i].lend();
-                AUTO_FD got = -1;
-                struct err e = { 0 };
-
-                EXPECT_EQUAL(lent_files[i].what, clone_door_borrow_file(&d, fd, &got, &e),
-                             lent_files[i].rc);
-                EXPECT_EQUAL(lent_files[i].what, got >= 0, lent_files[i].rc == 0);
-                EXPECT_EQUAL(lent_files[i].what, e.text[0] != '\0', lent_files[i].rc != 0);
-        }
-        unlink("clone-test.file");
-        clone_door_close(&d);
-        close(pair[0]);
-        close(pair[1]);
-        CU_ASSERT_EQUAL(expect_open_fds(), fds);
-}
-
-/* what is borrowed is the client's memory, by a descriptor of our own */
+/* what is taken is what was given, also when the giver has gone */
 static void the_same_memory(void)
 {
-        AUTO_FD fd = memfd();
-        AUTO_FD got = -1;
-        struct clone_door d;
-        int pair[2];
-        char c = 0;
+        unsigned fds = expect_open_fds();
+        struct clone_parts parts, got;
+        struct connection c;
+        char text[3] = "";
 
-        open_door(pair, &d);
-        CU_ASSERT_EQUAL_FATAL(clone_door_borrow(&d, fd, &got, NULL), 0);
-        CU_ASSERT(got != fd && (fcntl(got, F_GETFD) & FD_CLOEXEC));
-        CU_ASSERT_EQUAL(pwrite(got, "x", 1, 0), 1);
-        CU_ASSERT(pread(fd, &c, 1, 0) == 1 && c == 'x');
-        CU_ASSERT_EQUAL(clone_door_borrow(&d, 999999, &got, NULL), -ENOENT);
-        clone_door_close(&d);
-        close(pair[0]);
-        close(pair[1]);
+        clone_parts_init(&parts);
+        parts.ram_fd = memfd();
+        parts.state_fd = memfd();
+        parts.disks.fd[2] = file();
+        CU_ASSERT(write(parts.ram_fd, "r", 1) == 1 && write(parts.state_fd, "s", 1) == 1 &&
+                  write(parts.disks.fd[2], "d", 1) == 1);
+        connection_open(&c);
+        CU_ASSERT_EQUAL(clone_door_connect(&c.vm, "kid", NULL), 0);
+        CU_ASSERT_EQUAL(clone_door_give(&c.vm, &parts, NULL), 0);
+        clone_parts_fini(&parts);
+        fd_close(&c.vm.to);
+        CU_ASSERT_EQUAL_FATAL(clone_door_take(c.client, &got, NULL), 0);
+        CU_ASSERT(fcntl(got.ram_fd, F_GETFD) & FD_CLOEXEC);
+        CU_ASSERT(pread(got.ram_fd, text, 1, 0) == 1 && pread(got.state_fd, text + 1, 1, 0) == 1 &&
+                  pread(got.disks.fd[2], text + 2, 1, 0) == 1);
+        CU_ASSERT(text[0] == 'r' && text[1] == 's' && text[2] == 'd');
+        CU_ASSERT(got.disks.fd[0] < 0 && got.disks.fd[1] < 0);
+        clone_parts_fini(&got);
+        connection_close(&c);
+        CU_ASSERT_EQUAL(expect_open_fds(), fds);
+}
+
+static void nothing_given(void)
+{
+        unsigned fds = expect_open_fds();
+        struct clone_parts got;
+        struct connection c;
+        struct err e = { 0 };
+
+        connection_open(&c);
+        CU_ASSERT_EQUAL(clone_door_take(c.client, &got, &e), -EBADMSG);
+        CU_ASSERT_EQUAL(clone_door_connect(&c.vm, "kid", NULL), 0);
+        CU_ASSERT_EQUAL(clone_door_take(c.client, &got, &e), -EBADMSG);
+        CU_ASSERT(got.ram_fd < 0 && got.state_fd < 0 && e.text[0] != '\0');
+        connection_close(&c);
+        CU_ASSERT_EQUAL(expect_open_fds(), fds);
+}
+
+static const struct {
+        const char *words;
+        size_t bytes, fds;
+        int rc;
+} messages[] = {
+        { "c", 1, 2, 0 },
+        { "c\0\5", 3, 4, 0 },
+        { "c", 1, 0, -EBADMSG },
+        { "x", 1, 2, -EBADMSG },
+        { "c", 1, 1, -EBADMSG },
+        { "c", 1, 3, -EBADMSG },
+        { "c\1", 2, 2, -EBADMSG },
+        { "c\1\1", 3, 4, -EBADMSG },
+        { "c\6", 2, 3, -EBADMSG },
+        { "c\377", 2, 3, -EBADMSG },
+        { "c\0\1\2\3\4\5\6", 8, 9, -EBADMSG },
+};
+
+static void messages_of_a_vm(void)
+{
+        unsigned fds = expect_open_fds();
+        struct connection c;
+
+        connection_open(&c);
+        for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
+                struct clone_parts got;
+                int given[9];
+
+                for (size_t f = 0; f < messages[i].fds; f++)
+                        given[f] = memfd();
+                CU_ASSERT_EQUAL(clone_door_connect(&c.vm, "kid", NULL), 0);
+                CU_ASSERT_EQUAL(fdpass_send(c.vm.to, messages[i].words, messages[i].bytes, given,
+                                            messages[i].fds), 0);
+                EXPECT_EQUAL(messages[i].words, clone_door_take(c.client, &got, NULL),
+                             messages[i].rc);
+                EXPECT_EQUAL(messages[i].words, got.ram_fd >= 0, messages[i].rc == 0);
+                clone_parts_fini(&got);
+                for (size_t f = 0; f < messages[i].fds; f++)
+                        close(given[f]);
+                fd_close(&c.vm.to);
+        }
+        connection_close(&c);
+        CU_ASSERT_EQUAL(expect_open_fds(), fds);
+}
+
+static_assert(MACHINE_DISKS_MAX == 6, "the table above knows how many disks there are");
+
+/* one that the client did not listen at itself, and names that lead elsewhere */
+static void another_listens(void)
+{
+        struct connection c;
+        int ready[2];
+        char byte;
+        pid_t child;
+
+        connection_open(&c);
+        CU_ASSERT_EQUAL_FATAL(pipe(ready), 0);
+        child = fork();
+        if (child == 0) {
+                int fd;
+
+                (void)!write(ready[1], "", clone_door_listen("other", &fd, NULL) == 0);
+                pause();
+                _exit(1);
+        }
+        close(ready[1]);
+        CU_ASSERT_EQUAL(read(ready[0], &byte, 1), 1);
+        CU_ASSERT_EQUAL(clone_door_connect(&c.vm, "other", NULL), -EPERM);
+        CU_ASSERT_EQUAL(clone_door_connect(&c.vm, "nobody", NULL), -ENOENT);
+        CU_ASSERT_EQUAL(clone_door_connect(&c.vm, "../kid", NULL), -EINVAL);
+        CU_ASSERT_EQUAL(c.vm.to, -1);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        close(ready[0]);
+        unlink("other.clone");
+        connection_close(&c);
 }
 
 static void client_gone(void)
@@ -250,7 +193,8 @@ static void client_gone(void)
         struct clone_door d, other = { .sock = -2 };
         int pair[2];
 
-        open_door(pair, &d);
+        CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        CU_ASSERT_EQUAL_FATAL(clone_door_open(pair[0], &d, NULL), 0);
         CU_ASSERT_FALSE(clone_door_gone(&d));
         CU_ASSERT_EQUAL(write(pair[1], "x", 1), 1);
         CU_ASSERT_FALSE(clone_door_gone(&d));   /* whoever says more has not gone */
@@ -265,7 +209,7 @@ static void client_gone(void)
 static void no_client(void)
 {
         struct clone_door d;
-        AUTO_FD fd = lend_device();
+        AUTO_FD fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         struct err e = { 0 };
 
         CU_ASSERT(clone_door_open(fd, &d, &e) < 0);
@@ -280,33 +224,23 @@ static void requests(void)
                 const char *text;
                 const char *why;        /* NULL = it is understood */
         } table[] = {
-                { "{\"ram_fd\":3,\"state_fd\":4}", NULL },
-                { "{\"ram_fd\":0,\"state_fd\":2147483647}", NULL },
-                { "{\"ram_fd\":3}", "state_fd" },
-                { "{\"state_fd\":3}", "ram_fd" },
-                { "{\"ram_fd\":-1,\"state_fd\":4}", "ram_fd" },
-                { "{\"ram_fd\":3,\"state_fd\":2147483648}", "state_fd" },
-                { "{\"ram_fd\":\"3\",\"state_fd\":4}", "ram_fd" },
+                { "{\"to\":\"kid\"}", NULL },
+                { "{\"to\":\"kid\",\"ram_fd\":3}", NULL },
+                { "{\"from\":\"kid\"}", "to" },
+                { "{\"to\":3}", "to" },
+                { "{\"to\":\"\"}", "name" },
+                { "{\"to\":\"../kid\"}", "name" },
                 { "", "JSON" },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[]}", NULL },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":"
-                  "[{\"id\":\"disk0\",\"fd\":5}]}", NULL },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":{}}", "disks" },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[5]}", "id" },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[{\"id\":\"disk0\"}]}", "fd" },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":"
-                  "[{\"id\":\"disk0disk0disk0disk0\",\"fd\":5}]}", "no id of a disk" },
-                { "{\"ram_fd\":3,\"state_fd\":4,\"disks\":[1,2,3,4,5,6,7]}", "disks" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-                struct clone_request r = { .ram_fd = -7 };
+                struct clone_request r = { "?" };
                 struct err e = { 0 };
                 int rc = clone_request_parse(table[i].text, strlen(table[i].text), &r, &e);
 
                 EXPECT_EQUAL(table[i].text, rc < 0, table[i].why != NULL);
                 EXPECT_TRUE(table[i].text, !table[i].why || strstr(e.text, table[i].why));
-                EXPECT_EQUAL(table[i].text, r.ram_fd == -7, table[i].why != NULL);
+                EXPECT_EQUAL(table[i].text, r.to[0] == '?', table[i].why != NULL);
         }
 }
 
@@ -379,9 +313,11 @@ static void handed_out(void)
                 const struct handed *h = &images[i].handed;
                 struct clone_image *image = NULL;
                 struct err e = { 0 };
-                struct clone_lent from = { make_ram(h), make_state(h), { { 0 } } };
+                struct clone_parts from;
 
-                disk_files_init(&from.disks);
+                clone_parts_init(&from);
+                from.ram_fd = make_ram(h);
+                from.state_fd = make_state(h);
 
                 int rc = clone_image_new(&from, &image, &e);
 
@@ -397,19 +333,21 @@ static void handed_out(void)
 
 static void handed_out_files(void)
 {
-        struct clone_lent from = { lend_file(), lend_file(), { { 0 } } };
         struct clone_image *image = NULL;
+        struct clone_parts from;
 
-        disk_files_init(&from.disks);
+        clone_parts_init(&from);
+        from.ram_fd = file();
+        from.state_fd = file();
         CU_ASSERT_EQUAL(clone_image_new(&from, &image, NULL), -EBADMSG);
         CU_ASSERT_PTR_NULL(image);
 }
 
 static const CU_TestInfo cases[] = {
-        { "what may be borrowed", borrowing },
-        { "what is no memory is not opened", what_is_no_memory_is_not_opened },
-        { "what files may be borrowed", borrowing_files },
-        { "what is borrowed is the client's", the_same_memory },
+        { "what is taken is what was given", the_same_memory },
+        { "nothing given", nothing_given },
+        { "messages of a VM", messages_of_a_vm },
+        { "another than the client listens", another_listens },
         { "a client that goes", client_gone },
         { "no client at all", no_client },
         { "requests", requests },
@@ -420,5 +358,12 @@ static const CU_TestInfo cases[] = {
 
 int main(void)
 {
-        return suite_main("clone", cases);
+        char folder[] = "/tmp/clone-test-XXXXXX";
+        int rc;
+
+        ASSERT(mkdtemp(folder) && chdir(folder) == 0);
+        setenv("VMM_RUNTIME_DIR", ".", 1);
+        rc = suite_main("clone", cases);
+        rmdir(folder);
+        return rc;
 }
