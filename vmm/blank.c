@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/json.h"
+#include "vmm/confine.h"
 #include "vmm/create.h"
 #include "vmm/launch.h"
 #include "vmm/prepared.h"
@@ -25,12 +26,14 @@
 struct blank {
         struct prepared *prepared;
         struct starter *starter;
+        struct confine confine;
 };
 
 static void blank_free(struct blank *b)
 {
         prepared_free(b->prepared);
         starter_free(b->starter);
+        confine_fini(&b->confine);
 }
 
 static int say(int sock, struct json_object *o)
@@ -115,6 +118,7 @@ static int become(int *sock, struct blank *b, const char *text, size_t bytes, st
 {
         struct launch_options launch = {
                 .order_ns = clock_now_ns(), .prepared = b->prepared, .starter = b->starter,
+                .confine = &b->confine,
         };
         AUTO_FREE struct create_request *request = malloc(sizeof(*request));
         int rc = request ? 0 : err_msg(e, ENOMEM, "no memory for a VM");
@@ -160,15 +164,29 @@ static int prepare(int sock, struct shape *shape, const struct create_request *e
         return say_ready(sock) < 0 ? -EPIPE : 0;
 }
 
+static int confine(struct blank *b, char *const *folders, struct err *e)
+{
+        int rc = 0;
+
+        for (; rc == 0 && *folders; folders++)
+                rc = confine_add(&b->confine, *folders, e);
+        return rc;
+}
+
 static int serve(int *sock, struct shape *shape, enum sandbox_mode mode,
-                 const struct create_request *expected, struct err *e)
+                 const struct create_request *expected, char *const *folders, struct err *e)
 {
         AUTO_FREE char *order = malloc(BLANK_ORDER_BYTES_MAX);
-        struct blank b = { NULL, NULL };
+        struct blank b = { .prepared = NULL };
         size_t bytes = 0;
         int rc = order ? starter_new(mode, &b.starter, e)
                        : err_msg(e, ENOMEM, "no memory for an order");
 
+        if (rc == 0) {
+                rc = confine(&b, folders, e);
+                if (rc < 0)
+                        say_error(*sock, e);
+        }
         if (rc == 0 && shape->cpus)
                 rc = prepare(*sock, shape, expected, &b.prepared, e);
         if (rc == 0)
@@ -189,7 +207,7 @@ int blank_main(int argc, char **argv)
         int type;
         socklen_t room = sizeof(type);
 
-        if (argc != 5 || sandbox_mode_parse(argv[3], &mode, NULL) < 0 ||
+        if (argc < 5 || sandbox_mode_parse(argv[3], &mode, NULL) < 0 ||
             getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &room) < 0 ||
             fcntl(sock, F_SETFD, FD_CLOEXEC) < 0) {
                 fprintf(stderr, "vmm: 'vmm " BLANK_COMMAND "' is started by 'vmm serve' only\n");
@@ -204,5 +222,5 @@ int blank_main(int argc, char **argv)
 
         if (expected && create_request_parse(argv[4], strlen(argv[4]), expected, NULL) < 0)
                 free(ptr_take(&expected));
-        return serve(&sock, &shape, mode, expected, &e) < 0 ? 1 : 0;
+        return serve(&sock, &shape, mode, expected, argv + 5, &e) < 0 ? 1 : 0;
 }

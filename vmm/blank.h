@@ -20,8 +20,9 @@
 #define BLANK_SOCK 3
 #define BLANK_ORDER_BYTES_MAX (96u << 10)
 
-/* The subcommand, which is for programs only: blank CPUS MEMORY MODE EXPECTED: of struct shape,
- * the mode of the sandbox; EXPECTED may be empty. MEMORY 0 = what its image says, and its CPUs. */
+/* The subcommand, which is for programs only: blank CPUS MEMORY MODE EXPECTED [DIR...]: of
+ * struct shape, the mode of the sandbox, and the folders of struct confine. EXPECTED may be empty;
+ * MEMORY 0 = what its image says, and its CPUs. */
 #define BLANK_COMMAND "blank"
 
 /* an exit status */

@@ -17,6 +17,7 @@
 #include "vmm/cli.h"
 #include "vmm/clone-build.h"
 #include "vmm/clone-door.h"
+#include "vmm/confine.h"
 #include "vmm/gate.h"
 #include "vmm/httpc.h"
 #include "vmm/launch.h"
@@ -38,6 +39,8 @@ static const char help[] =
         "  --sandbox on|off|log\n"
         "                    limit the system calls of the clones' threads: on (default), off,\n"
         "                    or have the kernel log what on would refuse\n"
+        "  --confine DIR     have the clones make, write and read files only beneath DIR, besides\n"
+        "                    their own; repeatable\n"
         "  --json            print names, times and sizes as JSON\n"
         "  --help            show this\n";
 
@@ -48,6 +51,7 @@ struct clone_cmd {
         bool paused;
         const char *console_file;
         enum sandbox_mode sandbox;
+        struct confine confine;
         bool json;
         bool help;
         uint64_t start_ns;
@@ -73,11 +77,19 @@ static int read_sandbox(void *command, const char *value, struct err *e)
         return sandbox_mode_parse(value, &o->sandbox, e);
 }
 
+static int read_confine(void *command, const char *value, struct err *e)
+{
+        struct clone_cmd *o = command;
+
+        return confine_add(&o->confine, value, e);
+}
+
 static const struct option_row options[] = {
         OPTION_READ("count", read_count),
         OPTION_FLAG("paused", struct clone_cmd, paused),
         OPTION_TEXT("console", struct clone_cmd, console_file),
         OPTION_READ("sandbox", read_sandbox),
+        OPTION_READ("confine", read_confine),
         OPTION_FLAG("json", struct clone_cmd, json),
         OPTION_FLAG("help", struct clone_cmd, help),
         OPTION_END,
@@ -173,6 +185,7 @@ static int launch_one(struct clone_cmd *o, struct err *e)
 {
         struct launch_options l = {
                 .paused = true, .start_ns = o->start_ns, .sandbox = o->sandbox,
+                .confine = &o->confine,
         };
         char console_file[PATH_MAX];
         AUTO_JSON *report = NULL;

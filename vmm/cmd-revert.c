@@ -8,7 +8,9 @@
 #include "common/options.h"
 #include "common/rate.h"
 #include "vmm/cli.h"
+#include "vmm/confine.h"
 #include "vmm/launch.h"
+#include "vmm/privileges.h"
 #include "vmm/revert.h"
 
 #define USAGE "revert IMAGE [OPTIONS]"
@@ -39,6 +41,9 @@ static const char help[] =
         "  --console FILE        write the serial console to FILE\n"
         "  --sandbox on|off|log  limit the system calls of the VM's threads: on (default), off,\n"
         "                        or have the kernel log what on would refuse\n"
+        "  --confine DIR         make, write and read files only beneath DIR, besides those of\n"
+        "                        the VM; repeatable\n"
+        "  --user NAME           who starts as root: become that user at once\n"
         "  --foreground          stay, with the console on this terminal; Ctrl-] ends the VM\n"
         "  --wait                return only when all memory is loaded\n"
         "  --trace               print when each phase of the start was reached\n"
@@ -48,6 +53,8 @@ static const char help[] =
 struct revert_cmd {
         struct revert_options revert;
         struct launch_options launch;
+        struct confine confine;
+        const char *user;               /* NULL = who we are */
         bool postcopy_only;             /* an option was given that needs --postcopy */
         bool prefetch_given;
         bool json;
@@ -163,6 +170,13 @@ static int read_sandbox(void *command, const char *value, struct err *e)
         return sandbox_mode_parse(value, &o->launch.sandbox, e);
 }
 
+static int read_confine(void *command, const char *value, struct err *e)
+{
+        struct revert_cmd *o = command;
+
+        return confine_add(&o->confine, value, e);
+}
+
 static const struct option_row options[] = {
         OPTION_TEXT("tag", struct revert_cmd, revert.tag),
         OPTION_TEXT("allow-parent", struct revert_cmd, revert.allow_parent),
@@ -180,6 +194,8 @@ static const struct option_row options[] = {
         OPTION_FLAG("paused", struct revert_cmd, launch.paused),
         OPTION_TEXT("console", struct revert_cmd, launch.console_file),
         OPTION_READ("sandbox", read_sandbox),
+        OPTION_READ("confine", read_confine),
+        OPTION_TEXT("user", struct revert_cmd, user),
         OPTION_FLAG("foreground", struct revert_cmd, launch.foreground),
         OPTION_FLAG("wait", struct revert_cmd, launch.wait_resident),
         OPTION_FLAG("trace", struct revert_cmd, launch.trace),
@@ -286,6 +302,9 @@ int cmd_revert(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help(help);
                 return 0;
         }
+        if (o.user && privileges_become(o.user, e) < 0)
+                return CLI_FAILED;
+        o.launch.confine = &o.confine;
         if (revert_open(&o.revert, &r, e) < 0)
                 return CLI_FAILED;
         if (!o.launch.name[0])

@@ -9,8 +9,10 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/coldboot.h"
+#include "vmm/confine.h"
 #include "vmm/launch.h"
 #include "vmm/prepared.h"
+#include "vmm/privileges.h"
 
 #define USAGE "run NAME [--kernel IMAGE [--initrd FILE] | --demo | --empty] [OPTIONS]"
 #define MEMORY_DEFAULT (256ull << 20)
@@ -36,6 +38,9 @@ static const char help[] =
         "  --sandbox on|off|log\n"
         "                    limit the system calls of the VM's threads: on (default), off, or\n"
         "                    have the kernel log what on would refuse\n"
+        "  --confine DIR     make, write and read files only beneath DIR, besides those of the\n"
+        "                    VM; repeatable\n"
+        "  --user NAME       who starts as root: become that user at once\n"
         "  --foreground      stay, with the console on this terminal; Ctrl-] ends the VM\n"
         "  --trace           print when each phase of the start was reached\n"
         "  --json            print what was started as JSON\n"
@@ -44,6 +49,8 @@ static const char help[] =
 struct run_options {
         struct coldboot boot;
         struct launch_options launch;
+        struct confine confine;
+        const char *user;               /* NULL = who we are */
         bool empty;
         struct shape shape;             /* of the guest to come; memory 0 = not said */
         bool json;
@@ -99,6 +106,13 @@ static int read_sandbox(void *command, const char *value, struct err *e)
         return sandbox_mode_parse(value, &o->launch.sandbox, e);
 }
 
+static int read_confine(void *command, const char *value, struct err *e)
+{
+        struct run_options *o = command;
+
+        return confine_add(&o->confine, value, e);
+}
+
 static const struct option_row options[] = {
         OPTION_FLAG("demo", struct run_options, boot.demo),
         OPTION_FLAG("empty", struct run_options, empty),
@@ -114,6 +128,8 @@ static const struct option_row options[] = {
         OPTION_FLAG("balloon", struct run_options, boot.machine.balloon),
         OPTION_TEXT("console", struct run_options, launch.console_file),
         OPTION_READ("sandbox", read_sandbox),
+        OPTION_READ("confine", read_confine),
+        OPTION_TEXT("user", struct run_options, user),
         OPTION_FLAG("foreground", struct run_options, launch.foreground),
         OPTION_FLAG("trace", struct run_options, launch.trace),
         OPTION_FLAG("json", struct run_options, json),
@@ -175,6 +191,10 @@ int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help(help);
                 return 0;
         }
+
+        if (o.user && privileges_become(o.user, e) < 0)
+                return CLI_FAILED;
+        o.launch.confine = &o.confine;
 
         int rc = o.empty ? launch(&o.launch, prepare, &o.shape, &report, e)
                          : launch(&o.launch, coldboot_build, &o.boot, &report, e);

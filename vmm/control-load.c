@@ -8,8 +8,8 @@
 #include "common/json.h"
 #include "vmm/control-priv.h"
 #include "vmm/create.h"
+#include "vmm/launch.h"
 #include "vmm/prepared.h"
-#include "vmm/starter.h"
 #include "vmm/vm.h"
 
 static int load(struct vm *vm, struct create_request *q, struct err *e)
@@ -21,7 +21,7 @@ static int load(struct vm *vm, struct create_request *q, struct err *e)
         if (rc == 0)
                 rc = vm_started(vm, !q->resume, e);
         if (rc == 0)
-                rc = starter_enter(vm->starter, SANDBOX_LOOP, e);
+                rc = launch_settle(vm, e);
         prepared_free(ptr_take(&vm->prepared));
         return rc;
 }

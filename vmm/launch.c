@@ -13,7 +13,9 @@
 #include "common/check.h"
 #include "common/io.h"
 #include "common/json.h"
+#include "vmm/confine.h"
 #include "vmm/prepared.h"
+#include "vmm/privileges.h"
 #include "vmm/starter.h"
 #include "vmm/trace.h"
 
@@ -40,14 +42,38 @@ static int build_and_start(struct vm *vm, const struct launch_options *o, launch
         return vm_started(vm, o->paused, e);
 }
 
+int launch_settle(struct vm *vm, struct err *e)
+{
+        int rc = starter_settle(vm->starter, vm, e);
+
+        return rc == 0 ? starter_enter(vm->starter, SANDBOX_LOOP, e) : rc;
+}
+
 /* Only now: the guest did not wait for it. */
 static void enter_loop(struct vm *vm)
 {
         struct err e;
-        bool empty = vm->state == VM_EMPTY;
+        int rc = vm->state == VM_EMPTY ? starter_enter(vm->starter, SANDBOX_STARTER, &e)
+                                       : launch_settle(vm, &e);
 
-        if (starter_enter(vm->starter, empty ? SANDBOX_STARTER : SANDBOX_LOOP, &e) < 0)
+        if (rc < 0)
                 vm_give_up(vm, e.text);
+}
+
+static int claim(struct vm *vm, const struct launch_options *o, int *ret_lock, struct err *e)
+{
+        int rc = privileges_limit(e);
+
+        if (rc == 0 && vm->confine && o->sandbox != SANDBOX_ON && !o->starter)
+                rc = err_msg(e, EINVAL, "--confine needs the sandbox: leave out --sandbox %s",
+                             sandbox_mode_name(o->sandbox));
+        if (rc == 0)
+                rc = rundir_claim(o->name, ret_lock, e);
+        if (rc == 0 && !vm->starter)
+                rc = starter_new(o->sandbox, &vm->starter, e);
+        if (rc == 0)
+                starter_confine(vm->starter, vm->confine);
+        return rc;
 }
 
 /* The whole life of the VM, in its own process. */
@@ -59,13 +85,12 @@ static int live(const struct launch_options *o, int report_fd, launch_build_fn *
                 .report_fd = report_fd, .want_resident_report = o->wait_resident,
                 .prepared = o->prepared,
                 .starter = o->starter,
+                .confine = o->confine && o->confine->n ? o->confine : NULL,
                 .phases = { .start_ns = o->start_ns, .order_ns = o->order_ns },
         };
         AUTO_FD lock = -1;
-        int rc = rundir_claim(o->name, &lock, e);
+        int rc = claim(&vm, o, &lock, e);
 
-        if (rc == 0 && !vm.starter)
-                rc = starter_new(o->sandbox, &vm.starter, e);
         if (rc < 0) {
                 prepared_free(vm.prepared);
                 starter_free(vm.starter);

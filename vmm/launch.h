@@ -17,6 +17,7 @@
 #include "vmm/sandbox.h"
 #include "vmm/vm.h"
 
+struct confine;
 struct starter;
 
 struct launch_options {
@@ -30,6 +31,7 @@ struct launch_options {
         uint64_t order_ns;              /* vm_phases; 0 = nobody waited */
         struct prepared *prepared;      /* taken; NULL = nothing is */
         enum sandbox_mode sandbox;
+        const struct confine *confine;  /* borrowed; NULL = wherever its user may */
         struct starter *starter;        /* taken; NULL: made, for `sandbox` */
 };
 
@@ -42,6 +44,10 @@ typedef int launch_build_fn(struct vm *vm, void *ctx, struct err *e);
  * not die of are ignored from here on. */
 int launch_here(const struct launch_options *options, int report_fd, launch_build_fn *build,
                 void *ctx, struct err *e);
+
+/* The VM has been built: the thread of its loop, which calls this, and its starter give up
+ * what they do not need any more. */
+int launch_settle(struct vm *vm, struct err *e);
 
 /* 0 once the VM runs (or, in the foreground, has ended). *ret_report is what
  * the VM said of itself, the caller puts it; NULL in the foreground. */

@@ -17,6 +17,7 @@ static const struct filter_wanted wanted[] = {
         ROLE(SANDBOX_JOB),
         ROLE(SANDBOX_LOOP),
         ROLE(SANDBOX_STARTER),
+        ROLE(SANDBOX_PAGER),
 };
 
 int main(void)

@@ -201,7 +201,7 @@ int pager_adopt(struct pager *p, struct starter *starter, pager_notify_fn *notif
         p->ctx = ctx;
 
         int why = starter_start(p->starter, &(struct starter_thread){
-                .role = SANDBOX_STARTER, .name = "pager", .run = watch_thread, .ctx = p,
+                .role = SANDBOX_PAGER, .name = "pager", .run = watch_thread, .ctx = p,
         }, &p->watch);
 
         if (why)

@@ -10,6 +10,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "vmm/confine.h"
 #include "vmm/devices.h"
 #include "vmm/giveback.h"
 #include "vmm/meta.h"
@@ -243,6 +244,7 @@ static void *rollback_thread(void *ctx)
         giveback_hold(b->vm->giveback);         /* INV-OWN */
         b->rc = run(b, &b->err);
         giveback_release(b->vm->giveback);
+        confine_explain(b->vm->confine, b->rc, &b->err);
         if (b->rc < 0)
                 err_in(&b->err, b->rc, "VM '%s' is not rolled back", b->vm->name);
         vm_post(b->vm, VM_POST_ROLLBACK);

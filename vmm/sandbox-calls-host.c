@@ -80,6 +80,10 @@ static const struct filter_call servers[] = {
         CALL(getsockopt), CALL(setsockopt),
 };
 
+static const struct filter_call door[] = {
+        CALL_WHEN(socket, 0, AF_UNIX), CALL(connect),
+};
+
 static const struct filter_call state[] = {
         CALL_WHEN(ioctl, 1, KVM_CHECK_EXTENSION), CALL_WHEN(ioctl, 1, KVM_ENABLE_CAP),
         CALL_WHEN(ioctl, 1, KVM_GET_CLOCK), CALL_WHEN(ioctl, 1, KVM_SET_CLOCK),
@@ -121,6 +125,7 @@ const struct filter_group sandbox_job[] = {
         GROUP("a guard over guest memory, and the sweep's tables", guards),
         GROUP("crews of the store, which inherit all this, behind the guest", helpers),
         GROUP("the page server is asked", servers),
+        GROUP("the client that clones gets memory, together with what is above", door),
         GROUP("the machine's state is read, or written by a rollback", state),
         GROUP("the same of each vCPU", vcpu_state),
         GROUPS_END,
@@ -165,7 +170,7 @@ const struct filter_group sandbox_loop[] = {
 /* A page server inherits it; it gives up most of it at once (pageserver/sandbox.h). */
 static const struct filter_call programs[] = {
         CALL(execve), CALL(clone), CALL(vfork), CALL(mmap), CALL(mprotect), CALL(arch_prctl),
-        CALL(set_tid_address), CALL(open), CALL(prctl), CALL(capset), CALL(setsid),
+        CALL(set_tid_address), CALL(open), CALL(prctl), CALL(capget), CALL(capset), CALL(setsid),
         CALL(close_range), CALL(dup), CALL(dup2), CALL(dup3), CALL(chdir), CALL(prlimit64),
         CALL(setpriority), CALL(getpgrp), CALL(getpgid), CALL(setpgid), CALL(fcntl),
         CALL(pidfd_open), CALL(pidfd_send_signal), CALL(inotify_init1), CALL(inotify_add_watch),

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/sandbox-calls.h"
 
+#define STARTS \
+        filter_living, sandbox_bytes, sandbox_vcpu, sandbox_guard, sandbox_disk, \
+        sandbox_device, sandbox_job, sandbox_loop, sandbox_starter, NULL
+
 /* What a role's threads may: filter_living is every thread's (common/filter-calls.h). */
 const struct filter_group *const sandbox_allowed[SANDBOX_ROLES][SANDBOX_LISTS_MAX] = {
         [SANDBOX_VCPU] = { filter_living, sandbox_vcpu, NULL },
@@ -15,10 +19,8 @@ const struct filter_group *const sandbox_allowed[SANDBOX_ROLES][SANDBOX_LISTS_MA
                 filter_living, sandbox_bytes, sandbox_guard, sandbox_disk, sandbox_device,
                 sandbox_job, sandbox_loop, NULL,
         },
-        [SANDBOX_STARTER] = {
-                filter_living, sandbox_bytes, sandbox_vcpu, sandbox_guard, sandbox_disk,
-                sandbox_device, sandbox_job, sandbox_loop, sandbox_starter, NULL,
-        },
+        [SANDBOX_STARTER] = { STARTS },
+        [SANDBOX_PAGER] = { STARTS },
 };
 
 #define DEADLY filter_programs, filter_kills, filter_deadly, NULL
@@ -33,4 +35,5 @@ const struct filter_group *const sandbox_kills[SANDBOX_ROLES][SANDBOX_LISTS_MAX]
         [SANDBOX_JOB] = { DEADLY },
         [SANDBOX_LOOP] = { DEADLY },
         [SANDBOX_STARTER] = { filter_deadly, NULL },
+        [SANDBOX_PAGER] = { filter_deadly, NULL },
 };

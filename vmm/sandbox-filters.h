@@ -11,7 +11,7 @@
 #include "vmm/sandbox.h"
 
 #define SANDBOX_MODES (SANDBOX_ON + 1)
-#define SANDBOX_ROLES (SANDBOX_STARTER + 1)
+#define SANDBOX_ROLES (SANDBOX_PAGER + 1)
 
 extern const struct filter role_filters[SANDBOX_MODES][SANDBOX_ROLES];
 

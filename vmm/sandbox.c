@@ -7,6 +7,8 @@
 #include <sys/prctl.h>
 
 #include "common/check.h"
+#include "vmm/privileges.h"
+#include "vmm/sandbox-files.h"
 #include "vmm/sandbox-filters.h"
 
 /* as in the makefile, which has role_filters made */
@@ -14,6 +16,7 @@
 
 struct sandbox {
         enum sandbox_mode mode;
+        struct sandbox_files *files;            /* NULL = not limited */
         struct sock_fprog filter[SANDBOX_ROLES]; /* len 0 = calls are not limited */
 };
 
@@ -55,6 +58,8 @@ int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e)
         s->mode = mode;
         for (unsigned role = 0; rc == 0 && role < SANDBOX_ROLES; role++)
                 rc = make_filter(s, (enum sandbox_role)role, e);
+        if (rc == 0 && mode == SANDBOX_ON)
+                rc = sandbox_files_new(&s->files, e);
         if (rc < 0) {
                 sandbox_free(s);
                 return rc;
@@ -69,6 +74,7 @@ void sandbox_free(struct sandbox *s)
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(s->filter); i++)
                 free(s->filter[i].filter);
+        sandbox_files_free(s->files);
         free(s);
 }
 
@@ -80,7 +86,30 @@ int sandbox_enter(const struct sandbox *s, enum sandbox_role role, struct err *e
         /* seccomp and Landlock ask for it of who has no privileges */
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return err_set(e, errno, "cannot give up new privileges");
-        return filter_load(&s->filter[role], e);
+
+        int rc = privileges_drop(role, e);
+
+        if (rc == 0 && s->files)
+                rc = sandbox_files_enter(s->files, role, e);
+        return rc == 0 ? filter_load(&s->filter[role], e) : rc;
+}
+
+void sandbox_confine(struct sandbox *s, const struct confine *confine)
+{
+        if (s->files)
+                sandbox_files_confine(s->files, confine);
+}
+
+int sandbox_settle(struct sandbox *s, const struct vm *vm, struct err *e)
+{
+        return s->files ? sandbox_files_settle(s->files, vm, e) : 0;
+}
+
+int sandbox_narrow(const struct sandbox *s, struct err *e)
+{
+        int rc = s->mode == SANDBOX_OFF ? 0 : privileges_drop(SANDBOX_JOB, e);
+
+        return rc == 0 && s->files ? sandbox_files_enter(s->files, SANDBOX_JOB, e) : rc;
 }
 
 const char *sandbox_lacks(void)
@@ -90,5 +119,5 @@ const char *sandbox_lacks(void)
                        "need others";
         if (!FILTERS)
                 return "system calls are not limited: this build lacks libseccomp";
-        return NULL;
+        return sandbox_files_lack();
 }

@@ -40,9 +40,12 @@ enum sandbox_role {
         SANDBOX_JOB,                    /* save, clone, rollback: makes files */
         SANDBOX_LOOP,                   /* the event loop: control socket, console */
         SANDBOX_STARTER,                /* starts threads and page servers, builds VMs */
+        SANDBOX_PAGER,                  /* starts page servers, and sees them end */
 };
 
+struct confine;
 struct sandbox;
+struct vm;
 
 /* "on", "off", "log" */
 int sandbox_mode_parse(const char *text, enum sandbox_mode *ret, struct err *e);
@@ -51,6 +54,14 @@ const char *sandbox_mode_name(enum sandbox_mode mode);
 /* In the process whose threads enter it. */
 int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e);
 void sandbox_free(struct sandbox *sandbox);
+
+/* Files only beneath these folders (borrowed), and what the VM needs: confine.h. Before a
+ * pager enters. */
+void sandbox_confine(struct sandbox *sandbox, const struct confine *confine);
+/* The VM has been built: which files it needs is known. Once, before the loop enters. */
+int sandbox_settle(struct sandbox *sandbox, const struct vm *vm, struct err *e);
+/* The starter, then: of files and privileges it has what a job has, no more. */
+int sandbox_narrow(const struct sandbox *sandbox, struct err *e);
 
 /* Cannot be undone. NULL: does nothing, as in programs that have no VM (tests). */
 int sandbox_enter(const struct sandbox *sandbox, enum sandbox_role role, struct err *e);

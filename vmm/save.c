@@ -11,6 +11,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "vmm/confine.h"
 #include "vmm/meta.h"
 #include "vmm/moment.h"
 #include "vmm/save-disks.h"
@@ -90,7 +91,7 @@ static int enter(struct save *s, enum save_phase phase, struct err *e)
 static int explain(struct save *s, int rc, struct err *e)
 {
         if (rc == 0 || !s->cancelled || s->phase == PHASE_PUBLISH)
-                return rc;
+                return confine_explain(s->vm->confine, rc, e);
         return err_msg(e, ECANCELED, "the save of VM '%s' was cancelled; the VM %s", s->vm->name,
                        s->was_running ? "runs on" : "stays paused");
 }
@@ -323,6 +324,9 @@ int save_start(struct vm *vm, const struct save_request *request, save_done_fn *
                 return rc;
         if (vm->problem[0])
                 return err_msg(e, EINVAL, "VM '%s' cannot be saved: %s", vm->name, vm->problem);
+        rc = confine_check(vm->confine, vm->name, request->path, e);
+        if (rc < 0)
+                return rc;
 
         struct save *s = calloc(1, sizeof(*s));
 

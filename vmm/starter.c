@@ -29,7 +29,8 @@ struct starter {
         struct lock turn;               /* one order at a time; nothing else is waited for */
         struct lock lock;
         struct cond changed;
-        const struct starter_thread *order      GUARDED_BY(lock);       /* NULL = none */
+        const struct starter_thread *order      GUARDED_BY(lock);       /* NULL = none; without
+                                                                         * run: to narrow */
         sigset_t mask                           GUARDED_BY(lock);       /* of who ordered */
         pthread_t made                          GUARDED_BY(lock);
         int rc                                  GUARDED_BY(lock);
@@ -46,14 +47,18 @@ struct birth {
         void *ctx;
 };
 
+static _Noreturn void die(const struct err *e)
+{
+        err_print("vmm", e);
+        _exit(1);
+}
+
 static void enter_or_die(const struct sandbox *sandbox, enum sandbox_role role)
 {
         struct err e;
 
-        if (sandbox_enter(sandbox, role, &e) == 0)
-                return;
-        err_print("vmm", &e);
-        _exit(1);
+        if (sandbox_enter(sandbox, role, &e) < 0)
+                die(&e);
 }
 
 static void *begin(void *arg)
@@ -101,6 +106,18 @@ static int start_own(const struct sandbox *sandbox, const struct starter_thread 
         return rc;
 }
 
+static int carry_out(const struct sandbox *sandbox, const struct starter_thread *order,
+                     const sigset_t *mask, pthread_t *ret)
+{
+        struct err e;
+
+        if (order->run)
+                return give_birth(sandbox, order, mask, ret);
+        if (sandbox_narrow(sandbox, &e) < 0)
+                die(&e);
+        return 0;
+}
+
 static void *starter_main(void *ctx)
 {
         struct starter *s = ctx;
@@ -111,7 +128,7 @@ static void *starter_main(void *ctx)
         lock_acquire(&s->lock);
         while (!s->ends) {
                 if (s->order) {
-                        s->rc = give_birth(s->sandbox, s->order, &s->mask, &s->made);
+                        s->rc = carry_out(s->sandbox, s->order, &s->mask, &s->made);
                         s->order = NULL;
                         cond_broadcast(&s->changed);
                 }
@@ -147,6 +164,21 @@ int starter_start(struct starter *s, const struct starter_thread *t, pthread_t *
         if (pthread_equal(s->maker, pthread_self()) && !s->entered)
                 return start_own(s->sandbox, t, ret);
         return have_it_started(s, t, ret);
+}
+
+void starter_confine(struct starter *s, const struct confine *confine)
+{
+        if (s)
+                sandbox_confine(s->sandbox, confine);
+}
+
+int starter_settle(struct starter *s, const struct vm *vm, struct err *e)
+{
+        static const struct starter_thread narrow = { .run = NULL };
+        pthread_t none;
+        int rc = s ? sandbox_settle(s->sandbox, vm, e) : 0;
+
+        return s && rc == 0 ? have_it_started(s, &narrow, &none) : rc;
 }
 
 int starter_enter(struct starter *s, enum sandbox_role role, struct err *e)

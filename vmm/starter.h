@@ -36,6 +36,11 @@ void starter_free(struct starter *s);
  * NULL: one without a sandbox, as in programs that have no VM (tests). */
 int starter_start(struct starter *s, const struct starter_thread *t, pthread_t *ret);
 
+/* sandbox_confine(), sandbox_settle(); what is settled is the starter's too. Before the
+ * thread that made it enters a narrower role. */
+void starter_confine(struct starter *s, const struct confine *confine);
+int starter_settle(struct starter *s, const struct vm *vm, struct err *e);
+
 /* The thread that made it enters; again to narrow what it has. */
 int starter_enter(struct starter *s, enum sandbox_role role, struct err *e);
 

@@ -70,6 +70,7 @@ struct vm_saves {
 };
 
 struct clone;
+struct confine;
 struct console;
 struct control;
 struct event;
@@ -106,6 +107,7 @@ struct vm {
         bool was_foreseen;              /* so was all that its image decides */
 
         struct starter *starter;        /* of all its threads */
+        const struct confine *confine;  /* of its files; NULL = wherever its user may */
 
         /* until it runs, and was told of */
         struct prepared *prepared;      /* NULL = nothing */

@@ -12,7 +12,7 @@
 #include "vmm/sandbox-calls.h"
 
 static const char *const names[SANDBOX_ROLES] = {
-        "vcpu", "device", "disk", "guard", "copy", "job", "loop", "starter",
+        "vcpu", "device", "disk", "guard", "copy", "job", "loop", "starter", "pager",
 };
 
 static struct filter_row row_of(enum sandbox_mode mode, unsigned role)

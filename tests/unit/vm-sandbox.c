@@ -323,15 +323,15 @@ static const struct row {
         call_fn *call;
         int want[ROLES];
 } rows[] = {
-        /* vcpu device disk guard copy job loop starter */
+        /* vcpu device disk guard copy job loop starter; files as before a VM is settled */
         { "nothing", nothing, ALL(DONE) },
         { "malloc", allocates, ALL(DONE) },
         { "log", logs, ALL(DONE) },
         { "abort", aborts, ALL(-SIGABRT) },
         { "open", opens,
-          { REFUSED, REFUSED, REFUSED, REFUSED, DONE, DONE, DONE, DONE } },
+          { REFUSED, REFUSED, REFUSED, REFUSED, EACCES, EACCES, EACCES, DONE } },
         { "open to write", opens_to_write,
-          { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, DONE, DONE, DONE } },
+          { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, EACCES, EACCES, DONE } },
         { "unlink", unlinks,
           { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, NO_FILE, NO_FILE, NO_FILE } },
         { "exec", runs_program, { DIES, DIES, DIES, DIES, DIES, DIES, DIES, NO_FILE } },
@@ -341,9 +341,9 @@ static const struct row {
           { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, DONE, DONE, DONE } },
         { "network socket", network_socket, ALL(REFUSED) },
         { "local socket", local_socket,
-          { REFUSED, DONE, REFUSED, REFUSED, REFUSED, REFUSED, DONE, DONE } },
+          { REFUSED, DONE, REFUSED, REFUSED, REFUSED, DONE, DONE, DONE } },
         { "connect", connects,
-          { REFUSED, NO_FD, REFUSED, REFUSED, REFUSED, REFUSED, NO_FD, NO_FD } },
+          { REFUSED, NO_FD, REFUSED, REFUSED, REFUSED, NO_FD, NO_FD, NO_FD } },
         { "bind", binds,
           { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, NO_FD, NO_FD } },
         { "mmap of code", maps_code,

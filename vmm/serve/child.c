@@ -19,6 +19,7 @@
 #include "common/auto.h"
 #include "common/json.h"
 #include "vmm/blank.h"
+#include "vmm/confine.h"
 
 /* even if another program lies under our name by now */
 #define SELF "/proc/self/exe"
@@ -106,16 +107,17 @@ static int spawn(const struct child_kind *kind, int sock, int *ret_pidfd)
 {
         const struct shape *shape = &kind->guess.shape;
         char cpus[16], memory[24];
-        char *argv[] = {
+        char *argv[6 + CONFINE_MAX + 1] = {
                 (char *)"vmm", (char *)BLANK_COMMAND, cpus, memory,
                 (char *)sandbox_mode_name(kind->sandbox),
-                kind->guess.expected ? kind->guess.expected : (char *)"", NULL,
+                kind->guess.expected ? kind->guess.expected : (char *)"",
         };
         posix_spawn_file_actions_t files;
         posix_spawnattr_t attr;
         sigset_t none, all;
         pid_t pid;
 
+        memcpy(argv + 6, kind->confine->folder, kind->confine->n * sizeof(argv[0]));
         snprintf(cpus, sizeof(cpus), "%u", shape->cpus);
         snprintf(memory, sizeof(memory), "%llu", (unsigned long long)shape->memory_bytes);
         sigemptyset(&none);

@@ -16,6 +16,7 @@
 #include "vmm/sandbox.h"
 
 struct child;
+struct confine;
 
 /* Never from within the functions below. The child may be freed in each. */
 struct child_ops {
@@ -35,6 +36,7 @@ struct guess {
 struct child_kind {
         struct guess guess;             /* borrowed */
         enum sandbox_mode sandbox;
+        const struct confine *confine;
 };
 
 /* Starts a process. ops are borrowed. */

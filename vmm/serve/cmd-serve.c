@@ -7,6 +7,7 @@
 #include "common/size.h"
 #include "vmm/cli.h"
 #include "vmm/kvm.h"
+#include "vmm/privileges.h"
 #include "vmm/rundir.h"
 #include "vmm/serve/pool.h"
 #include "vmm/serve/server.h"
@@ -37,11 +38,15 @@ static const char help[] =
         "  --sandbox on|off|log\n"
         "                      limit the system calls of the machines' threads: on (default),\n"
         "                      off, or have the kernel log what on would refuse\n"
+        "  --confine DIR       have the machines make, write and read files only beneath DIR,\n"
+        "                      besides their own; repeatable\n"
+        "  --user NAME         who starts as root: become that user at once\n"
         "  --help              show this\n";
 
 struct serve_cmd {
         struct serve_options serve;
         const char *token_file;
+        const char *user;               /* NULL = who we are */
         bool help;
 };
 
@@ -130,6 +135,13 @@ static int read_sandbox(void *command, const char *value, struct err *e)
         return sandbox_mode_parse(value, &o->serve.sandbox, e);
 }
 
+static int read_confine(void *command, const char *value, struct err *e)
+{
+        struct serve_cmd *o = command;
+
+        return confine_add(&o->serve.confine, value, e);
+}
+
 static const struct option_row options[] = {
         OPTION_TEXT("socket", struct serve_cmd, serve.socket_path),
         OPTION_TEXT("listen", struct serve_cmd, serve.listen),
@@ -143,6 +155,8 @@ static const struct option_row options[] = {
         OPTION_READ("create-timeout", read_create_timeout),
         OPTION_READ("rate", read_rate),
         OPTION_READ("sandbox", read_sandbox),
+        OPTION_READ("confine", read_confine),
+        OPTION_TEXT("user", struct serve_cmd, user),
         OPTION_FLAG("help", struct serve_cmd, help),
         OPTION_END,
 };
@@ -157,6 +171,9 @@ static int parse(int argc, char **argv, struct serve_cmd *o, struct err *e)
         if (rc == 0 && !o->serve.listen != !o->token_file)
                 rc = err_msg(e, EINVAL, "--listen and --token-file go together: who reaches the "
                              "port commands all VMs");
+        if (rc == 0 && o->serve.confine.n && o->serve.sandbox != SANDBOX_ON)
+                rc = err_msg(e, EINVAL, "--confine needs the sandbox: leave out --sandbox %s",
+                             sandbox_mode_name(o->serve.sandbox));
         return rc;
 }
 
@@ -179,6 +196,8 @@ int cmd_serve(const struct cli *cli, int argc, char **argv, struct err *e)
                 cli_help(help);
                 return 0;
         }
+        if (o.user && privileges_become(o.user, e) < 0)
+                return CLI_FAILED;
         if (o.token_file && token_read(o.token_file, &token, e) < 0)
                 return CLI_FAILED;
         o.serve.token = &token;

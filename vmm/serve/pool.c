@@ -145,7 +145,9 @@ static void on_fill(evutil_socket_t fd, short what, void *ctx)
                 return;
         empty->guess = p->guesses;
 
-        const struct child_kind kind = { .guess = p->guess, .sandbox = p->options.sandbox };
+        const struct child_kind kind = {
+                .guess = p->guess, .sandbox = p->options.sandbox, .confine = p->options.confine,
+        };
 
         if (child_new(p->options.base, &kind, &ops, empty, &empty->child, &e) < 0)
                 trouble(p, &e);

@@ -31,6 +31,7 @@ struct pool_options {
         const char *expected;           /* the same of the image, expect_of(); NULL = none */
         bool expected_fixed;
         enum sandbox_mode sandbox;
+        const struct confine *confine;
 };
 
 struct pool;

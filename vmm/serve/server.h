@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "common/err.h"
+#include "vmm/confine.h"
 #include "vmm/prepared.h"
 #include "vmm/sandbox.h"
 #include "vmm/serve/token.h"
@@ -29,6 +30,7 @@ struct serve_options {
         bool pool_shape_fixed;
         const char *pool_image;         /* NULL = the last one */
         enum sandbox_mode sandbox;      /* of the VMs */
+        struct confine confine;
 };
 
 /* Until SIGTERM or SIGINT. */
