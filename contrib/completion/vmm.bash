@@ -7,16 +7,17 @@ _vmm_options() {
 
 	case $1 in
 	run)     echo "--kernel --empty --initrd --cmdline --demo --memory --hugepages --cpus" \
-			"--disk --net --vsock --balloon --console --sandbox --foreground --trace" \
-			"--json" ;;
+			"--disk --net --vsock --balloon --console --sandbox --confine --user" \
+			"--foreground --trace --json" ;;
 	save)    echo "$format --tag --stop --paused --staging --disks --progress" ;;
 	rollback) echo "--tag --paused --json" ;;
 	revert)  echo "--tag --allow-parent --name --postcopy --prefetch --lane --hugepages" \
 			"--record --pageserver --net --vsock --disk --disks --paused --console" \
-			"--sandbox --foreground --trace --wait --json" ;;
-	clone)   echo "--count --paused --console --sandbox --json" ;;
+			"--sandbox --confine --user --foreground --trace --wait --json" ;;
+	clone)   echo "--count --paused --console --sandbox --confine --json" ;;
 	serve)   echo "--socket --listen --token-file --pool --pool-image --pool-cpus" \
-			"--pool-memory --max-vms --max-creates --create-timeout --rate --sandbox" ;;
+			"--pool-memory --max-vms --max-creates --create-timeout --rate --sandbox" \
+			"--confine --user" ;;
 	list | workingset | doctor) echo "--json" ;;
 	info | image-info) echo "--allow-parent --json" ;;
 	image-import) echo "$format --tag --firecracker --vmstate --layout --qemu" ;;
