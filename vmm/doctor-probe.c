@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -17,6 +18,7 @@
 #include "common/auto.h"
 #include "common/check.h"
 #include "common/io.h"
+#include "common/landlock.h"
 #include "pageserver/uffd.h"
 #include "vmm/disk/nameless.h"
 #include "vmm/memroom.h"
@@ -208,6 +210,9 @@ void doctor_probe(const char *folder, struct doctor_host *ret)
         doctor_try_kvm(ret);
         probe_uffd(ret);
         probe_memory(ret);
+        ret->calls_limited = HAVE_SECCOMP && !SANITIZED && prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+        ret->landlock_abi = landlock_abi();
+        ret->is_root = geteuid() == 0;
         ret->open_files = limit_of(RLIMIT_NOFILE);
         ret->pending_signals = limit_of(RLIMIT_SIGPENDING);
         probe_runtime(ret);

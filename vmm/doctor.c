@@ -28,6 +28,9 @@
 /* Signals to virtual CPUs are queued; other programs of the user take from the same. */
 #define SIGNALS_LEAST 64u
 
+/* of Linux 6.2 */
+#define LANDLOCK_ABI_TRUNCATE 3
+
 /* of Linux 6.6; older headers lack it */
 #define FEATURE_POISON (1ull << 14)
 
@@ -198,6 +201,39 @@ static void judge_limits(const struct doctor_host *h, struct doctor_finding *ret
                 ok(ret, "open files and queued signals suffice");
 }
 
+static void judge_seccomp(const struct doctor_host *h, struct doctor_finding *ret)
+{
+        if (h->calls_limited)
+                ok(ret, "the system calls of a machine's threads are limited");
+        else
+                bad(ret, DOCTOR_WARNING, "use a build with libseccomp, and a kernel with "
+                    "CONFIG_SECCOMP_FILTER", "the system calls of a machine's threads are not "
+                    "limited");
+}
+
+static void judge_landlock(const struct doctor_host *h, struct doctor_finding *ret)
+{
+        if (h->landlock_abi >= LANDLOCK_ABI_TRUNCATE)
+                ok(ret, "machines can be confined to folders (ABI %d)", h->landlock_abi);
+        else if (h->landlock_abi > 0)
+                bad(ret, DOCTOR_WARNING, "use Linux 6.2 or newer",
+                    "machines can be confined to folders, but cut off files elsewhere (ABI %d)",
+                    h->landlock_abi);
+        else
+                bad(ret, DOCTOR_WARNING, "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, "
+                    "and 'landlock' in lsm= of its command line",
+                    "machines reach all files of their user: the kernel lacks Landlock");
+}
+
+static void judge_user(const struct doctor_host *h, struct doctor_finding *ret)
+{
+        if (h->is_root)
+                bad(ret, DOCTOR_WARNING, "start machines as a user of group kvm, or with --user",
+                    "machines would be root's");
+        else
+                ok(ret, "machines are not root's");
+}
+
 static void judge_runtime(const struct doctor_host *h, struct doctor_finding *ret)
 {
         if (h->runtime.code)
@@ -277,6 +313,9 @@ const struct doctor_check doctor_checks[DOCTOR_CHECKS] = {
         { "hugepages", judge_hugepages },
         { "memory", judge_memory },
         { "limits", judge_limits },
+        { "seccomp", judge_seccomp },
+        { "landlock", judge_landlock },
+        { "user", judge_user },
         { "runtime", judge_runtime },
         { "pageserver", judge_pageserver },
         { "tap", judge_tap },

@@ -34,6 +34,9 @@ struct doctor_host {
         uint64_t overcommit;            /* vm.overcommit_memory */
         uint64_t open_files;            /* RLIMIT_NOFILE */
         uint64_t pending_signals;       /* RLIMIT_SIGPENDING */
+        bool calls_limited;             /* by this build, on this kernel */
+        int landlock_abi;               /* 0 = none */
+        bool is_root;
         struct err runtime;             /* the runtime folder */
         bool runtime_private;           /* or can be made so */
         struct err pageserver;          /* the program */
@@ -60,7 +63,7 @@ struct doctor_check {
         void (*judge)(const struct doctor_host *host, struct doctor_finding *ret);
 };
 
-#define DOCTOR_CHECKS 15
+#define DOCTOR_CHECKS 18
 extern const struct doctor_check doctor_checks[DOCTOR_CHECKS];
 
 /* "ok", "warning", "missing" */

@@ -22,7 +22,8 @@ static const struct doctor_host good = {
         .uffd_features = UFFD_FEATURE_MISSING_SHMEM | UFFD_PROTECT_FILE | 1ull << 14,
         .pagemap_scan = true, .huge_pages = 64, .huge_pages_free = 32, .thp = "madvise",
         .memory_bytes = 4096 * MIB, .open_files = 1024, .pending_signals = 1024,
-        .runtime_private = true, .tsc_steady = true, .clocksource = "tsc",
+        .calls_limited = true, .landlock_abi = 7, .runtime_private = true,
+        .tsc_steady = true, .clocksource = "tsc",
 };
 
 static const struct err denied = { .code = -EACCES, .text = "nobody may: ask for it" };
@@ -60,6 +61,11 @@ static void strict(struct doctor_host *h) { h->overcommit = 2; }
 static void always(struct doctor_host *h) { h->overcommit = 1; }
 static void few_files(struct doctor_host *h) { h->open_files = 255; }
 static void few_signals(struct doctor_host *h) { h->pending_signals = 63; }
+static void no_seccomp(struct doctor_host *h) { h->calls_limited = false; }
+static void no_landlock(struct doctor_host *h) { h->landlock_abi = 0; }
+static void old_landlock(struct doctor_host *h) { h->landlock_abi = 2; }
+static void landlock_6_2(struct doctor_host *h) { h->landlock_abi = 3; }
+static void root(struct doctor_host *h) { h->is_root = true; }
 static void no_runtime(struct doctor_host *h) { h->runtime = denied; }
 static void open_runtime(struct doctor_host *h) { h->runtime_private = false; }
 static void no_server(struct doctor_host *h) { h->pageserver = denied; }
@@ -106,6 +112,11 @@ static const struct row rows[] = {
         { "strict accounting", strict, "memory", DOCTOR_WARNING, "promises", "overcommit" },
         { "overcommit always", always, NULL, DOCTOR_OK, NULL, NULL },
         { "few files", few_files, "limits", DOCTOR_WARNING, "255", "ulimit -n" },
+        { "no seccomp", no_seccomp, "seccomp", DOCTOR_WARNING, "not limited", "libseccomp" },
+        { "no Landlock", no_landlock, "landlock", DOCTOR_WARNING, "lacks", "lsm=" },
+        { "an old Landlock", old_landlock, "landlock", DOCTOR_WARNING, "ABI 2", "6.2" },
+        { "Landlock of 6.2", landlock_6_2, NULL, DOCTOR_OK, NULL, NULL },
+        { "root", root, "user", DOCTOR_WARNING, "root's", "--user" },
         { "few signals", few_signals, "limits", DOCTOR_WARNING, "63", "ulimit -i" },
         { "no runtime folder", no_runtime, "runtime", DOCTOR_MISSING, "name", "ask for it" },
         { "an open one", open_runtime, "runtime", DOCTOR_WARNING, "other users", "0700" },
