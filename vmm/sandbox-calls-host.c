@@ -169,8 +169,9 @@ const struct filter_group sandbox_loop[] = {
 
 /* A page server inherits it; it gives up most of it at once (pageserver/sandbox.h). */
 static const struct filter_call programs[] = {
-        CALL(execve), CALL(clone), CALL(vfork), CALL(mmap), CALL(mprotect), CALL(arch_prctl),
-        CALL(set_tid_address), CALL(open), CALL(prctl), CALL(capget), CALL(capset), CALL(setsid),
+        CALL(execve), CALL(clone), CALL(clone3), CALL(vfork), CALL(mmap), CALL(mprotect),
+        CALL(arch_prctl), CALL(set_tid_address), CALL(open), CALL(prctl), CALL(capget),
+        CALL(capset), CALL(setsid),
         CALL(close_range), CALL(dup), CALL(dup2), CALL(dup3), CALL(chdir), CALL(prlimit64),
         CALL(setpriority), CALL(getpgrp), CALL(getpgid), CALL(setpgid), CALL(fcntl),
         CALL(pidfd_open), CALL(pidfd_send_signal), CALL(inotify_init1), CALL(inotify_add_watch),

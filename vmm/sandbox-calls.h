@@ -9,7 +9,7 @@
  *
  * What is on a list whatever its arguments are cannot do harm with what a role has open; an
  * ioctl is always one by its number, a socket always a local one, a mapping never of code.
- * clone3() is on none, for its arguments cannot be seen: libc takes clone() then.
+ * clone3() is the starter's only, for its arguments cannot be seen: libc takes clone() then.
  */
 #ifndef VMM_SANDBOX_CALLS_H
 #define VMM_SANDBOX_CALLS_H

@@ -17,6 +17,7 @@
 #include "common/json.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/vqguest.h"
+#include "vmm/starter.h"
 #include "vmm/virtio/balloon.h"
 
 #define PAGE 4096u
@@ -35,6 +36,7 @@ struct bench {
         struct ram ram;
         struct giveback *giveback;
         struct virtio_bus *bus;
+        struct starter *starter;        /* threads are confined as in a VM */
         struct vqguest guest[QUEUES];
 };
 
@@ -42,9 +44,10 @@ static void make_bus(struct bench *b)
 {
         const struct machine_config config = { .rng = true, .balloon = true };
         const struct devices_host host = { .ram = &b->ram, .giveback = b->giveback };
+        const struct virtio_bus_ops ops = { .starter = b->starter };
         struct err e;
 
-        CU_ASSERT_EQUAL_FATAL(devices_make_bus(&config, &host, NULL, &b->bus, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(devices_make_bus(&config, &host, &ops, &b->bus, &e), 0);
 }
 
 static void begin(struct bench *b)
@@ -52,6 +55,7 @@ static void begin(struct bench *b)
         struct err e;
 
         memset(b, 0, sizeof(*b));
+        CU_ASSERT_EQUAL_FATAL(starter_new(SANDBOX_ON, &b->starter, &e), 0);
         CU_ASSERT_EQUAL_FATAL(ram_init(&b->ram, RAM_BYTES_MIN, &e), 0);
         CU_ASSERT_EQUAL_FATAL(ram_map_anonymous(&b->ram, false, RAM_SMALL, &e), 0);
         CU_ASSERT_EQUAL_FATAL(giveback_new(&b->ram, &b->giveback, &e), 0);
@@ -61,6 +65,7 @@ static void begin(struct bench *b)
 static void end(struct bench *b)
 {
         virtio_bus_free(b->bus);
+        starter_free(b->starter);
         giveback_free(b->giveback);
         ram_unmap(&b->ram);
 }

@@ -10,6 +10,7 @@
 #include "common/check.h"
 #include "common/json.h"
 #include "tests/unit/suite.h"
+#include "vmm/starter.h"
 
 #define RING_GPA 0x10000u
 #define DATA_GPA 0x80000u
@@ -138,7 +139,9 @@ static void on_broken(void *ctx, const char *name, const char *why)
 
 void machine_bus(struct machine *m)
 {
-        const struct virtio_bus_ops ops = { .broken = on_broken, .ctx = m };
+        const struct virtio_bus_ops ops = {
+                .broken = on_broken, .ctx = m, .starter = m->starter,
+        };
         struct err e;
 
         CU_ASSERT_EQUAL_FATAL(virtio_bus_new(m->kvm, &m->ram, &ops, &m->bus, &e), 0);
@@ -151,6 +154,7 @@ void machine_bus(struct machine *m)
 void machine_init(struct machine *m)
 {
         memset(m, 0, sizeof(*m));
+        CU_ASSERT_EQUAL_FATAL(starter_new(SANDBOX_ON, &m->starter, NULL), 0);
         vqguest_ram_init(&m->ram, MACHINE_RAM_BYTES);
         machine_bus(m);
 }
@@ -158,6 +162,7 @@ void machine_init(struct machine *m)
 void machine_fini(struct machine *m)
 {
         virtio_bus_free(m->bus);
+        starter_free(m->starter);
         vqguest_ram_fini(&m->ram);
 }
 

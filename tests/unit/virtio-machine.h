@@ -34,6 +34,7 @@ struct machine {
         struct ram ram;
         struct kvm *kvm;                /* NULL = without */
         struct virtio_bus *bus;
+        struct starter *starter;        /* threads are confined as in a VM */
         struct counter *c[2];
         _Atomic unsigned broken;
 };

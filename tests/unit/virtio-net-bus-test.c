@@ -19,6 +19,7 @@
 #include "tests/unit/store-ram.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/vqguest.h"
+#include "vmm/starter.h"
 #include "vmm/virtio/bus.h"
 #include "vmm/virtio/net.h"
 
@@ -38,6 +39,7 @@ enum { RX, TX };
 struct guest {
         struct ram ram;
         struct virtio_bus *bus;
+        struct starter *starter;        /* its thread is confined as in a VM */
         struct virtio_device *dev;
         struct vqguest ring[QUEUES];
         int peer;
@@ -93,15 +95,17 @@ static void drive(struct guest *g)
 static void begin(struct guest *g)
 {
         struct virtio_net_options o = { .name = "net0", .mac = { 2 } };
-        const struct virtio_bus_ops none = { .broken = NULL };
+        struct virtio_bus_ops ops = { .broken = NULL };
         int pair[2];
 
         *g = (struct guest){ .random = 99 };
+        ASSERT(starter_new(SANDBOX_ON, &g->starter, NULL) == 0);
+        ops.starter = g->starter;
         ASSERT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
         o.tap = pair[0];
         g->peer = pair[1];
         vqguest_ram_init(&g->ram, 1u << 20);
-        ASSERT(virtio_bus_new(NULL, &g->ram, &none, &g->bus, NULL) == 0);
+        ASSERT(virtio_bus_new(NULL, &g->ram, &ops, &g->bus, NULL) == 0);
         ASSERT(virtio_net_new(&o, &g->dev, NULL) == 0);
         ASSERT(virtio_bus_add(g->bus, g->dev, NULL) == 0);
         virtio_bus_release(g->bus);
@@ -111,6 +115,7 @@ static void begin(struct guest *g)
 static void end(struct guest *g)
 {
         virtio_bus_free(g->bus);
+        starter_free(g->starter);
         vqguest_ram_fini(&g->ram);
         close(g->peer);
 }

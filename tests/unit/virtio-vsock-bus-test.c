@@ -21,6 +21,7 @@
 #include "common/json.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/vqguest.h"
+#include "vmm/starter.h"
 #include "vmm/unixsock.h"
 #include "vmm/virtio/bus.h"
 #include "vmm/virtio/vsock-packet.h"
@@ -46,6 +47,7 @@ enum { RX, TX, EVENT };
 struct guest {
         struct ram ram;
         struct virtio_bus *bus;
+        struct starter *starter;        /* its thread is confined as in a VM */
         char path[64];
         struct vqguest queue[3];
         uint32_t rx_slot[RING], tx_slot[RING];  /* by head */
@@ -79,7 +81,9 @@ static uint32_t get(struct guest *g, uint32_t offset)
 
 static void make_bus(struct guest *g)
 {
-        const struct virtio_bus_ops ops = { .broken = on_broken, .ctx = g };
+        const struct virtio_bus_ops ops = {
+                .broken = on_broken, .ctx = g, .starter = g->starter,
+        };
         const struct virtio_vsock_options o = { .name = "vsock0", .cid = CID, .path = g->path };
         struct virtio_device *dev;
         struct err e = { 0 };
@@ -313,6 +317,7 @@ static void up(struct guest *g)
 {
         alarm(TEST_SECONDS);
         memset(g, 0, sizeof(*g));
+        CU_ASSERT_EQUAL_FATAL(starter_new(SANDBOX_ON, &g->starter, NULL), 0);
         snprintf(g->path, sizeof(g->path), "/tmp/vsock-bus-test-%d", (int)getpid());
         vqguest_ram_init(&g->ram, RAM_BYTES);
         make_bus(g);
@@ -326,6 +331,7 @@ static void down(struct guest *g)
         CU_ASSERT_EQUAL(g->broken, 0);
         CU_ASSERT_EQUAL(g->wrong, 0);
         virtio_bus_free(g->bus);
+        starter_free(g->starter);
         vqguest_ram_fini(&g->ram);
 }
 
