@@ -25,7 +25,6 @@ struct origin {
         int folder_fd;                  /* of the layer whose parent is wanted */
         int allowed_fd;                 /* or NO_FOLDER */
         bool later;                     /* parents are only found */
-        struct crewed *crewed;          /* those of fds that are open already, or NULL */
 };
 
 /* Which folder a name with '/' leads to is only compared: the file is opened in the
@@ -93,14 +92,6 @@ static int find_parent(struct origin *o, const struct qs_image *child, int *ret_
         return 0;
 }
 
-static int open_given(struct origin *o, unsigned layer, const char *name, struct qs_image **ret,
-                      struct err *e)
-{
-        if (o->crewed)
-                return crewed_take(o->crewed, layer, name, ret, e);
-        return image_open_layer(o->fds[layer], name, NULL, ret, e);
-}
-
 static int open_found(struct origin *o, const struct qs_image *child, struct qs_image **ret,
                       struct err *e)
 {
@@ -127,7 +118,7 @@ static int open_parent(struct origin *o, struct qs_image *child, unsigned layers
         if (!o->fds)
                 return open_found(o, child, &child->parent, e);
 
-        int rc = open_given(o, layers, name, &child->parent, e);
+        int rc = image_open_layer(o->fds[layers], name, NULL, &child->parent, e);
 
         return rc < 0 ? err_in(e, rc, "parent '%s'", name) : 0;
 }
@@ -206,9 +197,7 @@ static int open_layers(int fd, const char *path, const char *tag, struct origin 
 
         if (rc < 0)
                 return rc;
-        o->crewed = o->fds && m->parent_name ? crewed_open(o->fds, o->n) : NULL;
         rc = open_parents(m, o, e);
-        crewed_free(ptr_take(&o->crewed));
         if (rc == 0 && o->fds && m->info.layers != o->n)
                 rc = err_msg(e, EINVAL, "%zu files were handed over, but it consists of %u",
                              o->n, m->info.layers);

@@ -192,13 +192,4 @@ int image_check_kin(const struct qs_image *child, const struct qs_image *parent,
 int image_open_later(struct qs_image *top, struct err *e);
 void image_later_free(struct qs_image *top);
 
-/* image-crew.c: all layers of a chain behind the first, opened by several threads, each for
- * itself: what they are to each other is not looked at yet. Never fails: what did not work is
- * said when the layer is asked for. NULL: there is no memory, or it is not worth while. */
-struct crewed;
-struct crewed *crewed_open(const int *fds, size_t n);
-int crewed_take(struct crewed *c, size_t i, const char *path, struct qs_image **ret,
-                struct err *e);
-void crewed_free(struct crewed *c);
-
 #endif

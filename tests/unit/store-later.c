@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: a long chain is opened with few calls for each of its files, by several threads or
+/* Goal: a long chain is opened with few calls for each of its files, at once or
  *       later, and nobody reads anything else through it than if it had been opened file by
  *       file (INV-FOUND, INV-SETTLED); what is wrong with a parent is said with its name.
  * Method: a chain of 40 whose calls are counted by the linker's --wrap; parents missing,
