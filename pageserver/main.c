@@ -15,6 +15,8 @@
 #include "pageserver/supervise.h"
 
 #define EXIT_USAGE 2
+/* by which the heap grows */
+#define HEAP_STEP_BYTES (1 << 20)
 
 /* What workers allocate is tables of images, each once and for good. A heap for each thread
  * would grow by single tables, with a system call and the lock of the memory map for each. */
@@ -22,6 +24,8 @@ static void have_one_heap(void)
 {
 #ifdef M_ARENA_MAX
         mallopt(M_ARENA_MAX, 1);
+        mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
+        mallopt(M_TRIM_THRESHOLD, 4 * HEAP_STEP_BYTES);
 #endif
 }
 
