@@ -156,7 +156,7 @@ static void few_calls(void)
 
         calls = 0;
         CU_ASSERT_EQUAL_FATAL(qs_image_open_chain(l.fds, LAYERS, "x", NULL, &image, NULL), 0);
-CU_ASSERT(calls <= 40 + 16 * LAYERS);
+CU_ASSERT(calls <= 20 + 15 * LAYERS);
         CU_ASSERT_EQUAL_FATAL(qs_reader_new(image, &r, NULL), 0);
         calls = 0;
         CU_ASSERT_EQUAL(qs_cluster_read(r, PAGES - 1, buf, NULL), 0);
