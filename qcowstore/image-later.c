@@ -70,6 +70,7 @@ static int settle_parent(struct qs_image *child, struct err *e)
                 return rc;
         }
         m->parent = ptr_take(&found->parent);
+        m->before = found->before;
         child->parent = m;
         qs_image_close(found);
         return 0;

@@ -81,6 +81,7 @@ struct qs_image {
         char *path;                     /* for messages */
         dev_t dev;
         ino_t ino;
+        struct stat before;             /* of the file, before anything of it was read */
         struct image_facts facts;       /* image_identify() */
         uint8_t sector[LAYOUT_SECTOR_BYTES];    /* the first, of which hdr speaks */
         struct imghdr hdr;
@@ -112,8 +113,6 @@ struct qs_image {
         /* any thread; NULL -> a validated host-endian table, once (INV-ONCE) */
         uint64_t *_Atomic *l1;          /* by cluster of the table */
         uint64_t *_Atomic *l2;          /* by L1 entry */
-        /* who yielded it (image-yield.c) */
-        struct stat yielded;            /* the file, as it was left */
 };
 
 /* A stretch of guest addresses that one layer answers for in one way. */

@@ -133,17 +133,15 @@ static int read_parent_name(struct qs_image *m, const struct start *s, struct er
         return rc;
 }
 
-static int look_at_size(struct qs_image *m, struct err *e)
+static int look_at_size(struct qs_image *m, struct stat *ret, struct err *e)
 {
-        struct stat st;
-
-        if (fstat(m->fd, &st) < 0)
+        if (fstat(m->fd, ret) < 0)
                 return err_set(e, errno, "open");
-        if (!S_ISREG(st.st_mode))
+        if (!S_ISREG(ret->st_mode))
                 return err_msg(e, EINVAL, "not a regular file");
-        m->dev = st.st_dev;
-        m->ino = st.st_ino;
-        m->info.file_bytes = (uint64_t)st.st_size;
+        m->dev = ret->st_dev;
+        m->ino = ret->st_ino;
+        m->info.file_bytes = (uint64_t)ret->st_size;
         return 0;
 }
 
@@ -153,17 +151,18 @@ static int open_file(struct qs_image *m, int fd, const char *path, struct err *e
         m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         if (!m->path || m->fd < 0)
                 return err_set(e, errno, "open");
-        return look_at_size(m, e);
+        return look_at_size(m, &m->before, e);
 }
 
 /* The file may have grown before the header came; one of ours says how large it is. */
 static int look_again(struct qs_image *m, struct err *e)
 {
         const struct imghdr *h = &m->hdr;
+        struct stat now;
 
         if (h->format_version && !h->changed && h->file_bytes <= m->info.file_bytes)
                 return 0;
-        return look_at_size(m, e);
+        return look_at_size(m, &now, e);
 }
 
 int image_load_tables(struct qs_image *m, struct err *e)
@@ -209,7 +208,7 @@ int image_find_layer(int *fd, const char *path, struct qs_image **ret, struct er
         m->found_only = true;
         m->path = strdup(path);
 
-        int rc = m->path ? look_at_size(m, e) : err_set(e, ENOMEM, "open");
+        int rc = m->path ? look_at_size(m, &m->before, e) : err_set(e, ENOMEM, "open");
 
         if (rc == 0)
                 rc = read_header(m, &start, e);

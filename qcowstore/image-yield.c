@@ -7,15 +7,12 @@
 #include "qcowstore/image-priv.h"
 #include "qcowstore/imglock.h"
 
-int qs_image_yield(struct qs_image *image, struct err *e)
+void qs_image_yield(struct qs_image *image)
 {
         for (struct qs_image *m = image; m; m = m->parent) {
                 ASSERT(!m->found_only);         /* its snapshot could not be locked again */
-                if (fstat(m->fd, &m->yielded) < 0)
-                        return err_set(e, errno, "look at '%s'", m->path);
                 imglock_none(m->fd);
         }
-        return 0;
 }
 
 static bool same_time(const struct timespec *a, const struct timespec *b)
@@ -23,16 +20,17 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
         return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* Whatever is done to a file sets its ctime: writes, other names, another owner, its removal.
+/* Since it was opened. Whatever is done to a file sets its ctime: writes, other names, another
+ * owner, its removal.
  * Two changes within a tick of the clock look like one: ours change the first sector too, and
  * what others do to a file of ours does not match its sums. */
 static bool is_untouched(const struct qs_image *m)
 {
         struct stat now;
 
-        return fstat(m->fd, &now) == 0 && now.st_size == m->yielded.st_size &&
-               same_time(&now.st_ctim, &m->yielded.st_ctim) &&
-               same_time(&now.st_mtim, &m->yielded.st_mtim) && image_header_stands(m);
+        return fstat(m->fd, &now) == 0 && now.st_size == m->before.st_size &&
+               same_time(&now.st_ctim, &m->before.st_ctim) &&
+               same_time(&now.st_mtim, &m->before.st_mtim) && image_header_stands(m);
 }
 
 /* As when it was opened. INV-TAG: looked at once it is locked */
@@ -53,8 +51,8 @@ int qs_image_regain(struct qs_image *image, struct err *e)
         struct stat named;
         int rc = 0;
 
-        if (stat(image->path, &named) < 0 || named.st_dev != image->yielded.st_dev ||
-            named.st_ino != image->yielded.st_ino)
+        if (stat(image->path, &named) < 0 || named.st_dev != image->before.st_dev ||
+            named.st_ino != image->before.st_ino)
                 return err_msg(e, ESTALE, "'%s' is another file now", image->path);
         for (struct qs_image *m = image; m && rc == 0; m = m->parent)
                 rc = regain_layer(m, e);

@@ -128,9 +128,10 @@ bool qs_image_same(const struct qs_image *a, const struct qs_image *b);
 /* For who opens an image long before it is wanted; its parents are settled. Between the two
  * calls nobody is kept from changing or deleting it, through whatever duplicates of its
  * descriptors there are, and nothing of it may be read. regain: -ESTALE when it, or a parent,
- * was touched meanwhile, or its path (as it was opened, relative to the same folder) names
- * another file; else -EBUSY or -EAGAIN: somebody changes it just now. After a failure close it. */
-int qs_image_yield(struct qs_image *image, struct err *e);
+ * was touched since it was opened, or its path (as it was opened, relative to the same folder)
+ * names another file; else -EBUSY or -EAGAIN: somebody changes it just now. After a failure
+ * close it. */
+void qs_image_yield(struct qs_image *image);
 int qs_image_regain(struct qs_image *image, struct err *e);
 
 int qs_reader_new(struct qs_image *image, struct qs_reader **ret, struct err *e);

@@ -68,7 +68,9 @@ int revert_ahead(struct revert *r, const struct kvm *kvm, struct ram *ram,
                 rc = pager_serve(r->pager, ram, e);
         if (rc == 0)                    /* there is time, and parents are to be locked again */
                 rc = qs_image_settle(r->image, e);
-        return rc == 0 ? qs_image_yield(r->image, e) : rc;
+        if (rc == 0)
+                qs_image_yield(r->image);
+        return rc;
 }
 
 int revert_claim(struct revert *r, const struct revert_options *options, struct err *e)

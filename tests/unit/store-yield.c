@@ -32,7 +32,7 @@ static void untouched(void)
         struct qs_reader *reader;
 
         CU_ASSERT_PTR_NOT_NULL_FATAL(image);
-        CU_ASSERT_EQUAL(qs_image_yield(image, NULL), 0);
+        qs_image_yield(image);
         CU_ASSERT(!anything_taken(&p));
         CU_ASSERT_EQUAL(qs_image_regain(image, NULL), 0);
         CU_ASSERT(!twin_taken(&p, 100) && twin_taken(&p, 201));
@@ -133,7 +133,7 @@ static void touched(void)
 
                 CU_ASSERT_PTR_NOT_NULL_FATAL(image);
                 wait_a_tick();
-                CU_ASSERT_EQUAL(qs_image_yield(image, NULL), 0);
+                qs_image_yield(image);
                 touches[i].act(&p);
 
                 int rc = qs_image_regain(image, &e);
@@ -144,6 +144,24 @@ static void touched(void)
                 qs_image_close(image);
                 (void)twin_remove(&p);
         }
+}
+
+/* by one who asks for no lock */
+static void touched_before(void)
+{
+        struct twin p;
+
+        twin_make(&p);
+
+        struct qs_image *image = twin_open_tag(&p, "two", NULL);
+
+        CU_ASSERT_PTR_NOT_NULL_FATAL(image);
+        wait_a_tick();
+        one_byte(&p);
+        qs_image_yield(image);
+        CU_ASSERT_EQUAL(qs_image_regain(image, NULL), -ESTALE);
+        qs_image_close(image);
+        CU_ASSERT(twin_remove(&p));
 }
 
 static void writer_there(void)
@@ -159,7 +177,7 @@ static void writer_there(void)
 
         CU_ASSERT_PTR_NOT_NULL_FATAL(image);
         CU_ASSERT_EQUAL(fcntl(writer, F_OFD_SETLK, &l), -1);
-        CU_ASSERT_EQUAL(qs_image_yield(image, NULL), 0);
+        qs_image_yield(image);
         CU_ASSERT_EQUAL(fcntl(writer, F_OFD_SETLK, &l), 0);
         CU_ASSERT_EQUAL(qs_image_regain(image, NULL), -EAGAIN);
         qs_image_close(image);
@@ -169,6 +187,7 @@ static void writer_there(void)
 static const CU_TestInfo cases[] = {
         { "nobody touched it", untouched },
         { "whatever is done to it is seen", touched },
+        { "even before it is yielded", touched_before },
         { "somebody writes when it is wanted", writer_there },
         CU_TEST_INFO_NULL,
 };
