@@ -164,8 +164,8 @@ save_and_stop() {
         saved=$(last_tick "$work/$_name.txt")
 }
 
-# slow_disk: VMs begun from now on write to files slowly, 20 MiB a second by all threads of
-# a save, without taking the processor's time; $work/writes tells each call that changes
+# slow_disk [MIB]: VMs begun from now on write to files slowly, 20 MiB a second by all threads
+# of a save, without taking the processor's time; $work/writes tells each call that changes
 # files. Their page servers do not. ASan is content with a library before its own that leaves
 # memory alone.
 slow_disk() {
@@ -173,7 +173,7 @@ slow_disk() {
         [ -f "$shim" ] || skip "writes cannot be made slow in this build"
         printf '#!/bin/sh\nunset LD_PRELOAD\nexec "%s" "$@"\n' "$pageserver" >"$work/slow-vm-ps"
         printf '#!/bin/sh\nexport LD_PRELOAD="%s" FAILNTH_SLOW=%s FAILNTH_LOG="%s"\n' \
-                "$shim" $(($(nproc) * 50)) "$work/writes" >"$work/slow-vm"
+                "$shim" $(($(nproc) * 1000 / ${1:-20})) "$work/writes" >"$work/slow-vm"
         printf 'export ASAN_OPTIONS=verify_asan_link_order=0\nexec "%s" "$@"\n' "$vmm" \
                 >>"$work/slow-vm"
         chmod +x "$work/slow-vm-ps" "$work/slow-vm"

@@ -38,7 +38,7 @@ give_up() {
         ! grep -q '"save"' "$work/info" || die "vmm info still shows the save"
 }
 
-slow_disk
+slow_disk 10
 run_demo vm1 --memory 64M --cmdline "start=64M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 refuses "vm1' is not being saved" "$vmm" cancel vm1
