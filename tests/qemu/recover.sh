@@ -11,7 +11,7 @@ need_snapshots
 
 data=$((96 << 20))
 machine="-M pc -m 128M"
-append="start=96M range=96M rate=60M"
+append="start=96M range=96M rate=30M"
 
 # shellcheck disable=SC2317 # called by within
 written_beyond() {
@@ -53,7 +53,7 @@ quit vm1
 
 for percent in 10 50 90; do
         target vm2
-        start_postcopy vm2 "$files/a.qcow2" --prefetch 40M
+        start_postcopy vm2 "$files/a.qcow2" --prefetch 20M
         kill_tool vm2 $((data * percent / 100))
         # one byte that QEMU does not expect now would kill it: this one must only close
         recover vm2 "$files/none.qcow2"
@@ -67,9 +67,9 @@ done
 
 # and a second time: the rest that is left shrinks each time
 target vm3
-start_postcopy vm3 "$files/a.qcow2" --prefetch 40M
+start_postcopy vm3 "$files/a.qcow2" --prefetch 20M
 kill_tool vm3 $((data / 4))
-recover vm3 --prefetch 40M "$files/a.qcow2"
+recover vm3 --prefetch 20M "$files/a.qcow2"
 kill_tool vm3 $((data / 4))
 recover vm3 "$files/a.qcow2"
 completed vm3
