@@ -14,6 +14,9 @@
 #include "common/hangup.h"
 #include "common/json.h"
 
+/* what a client that does not read may have us keep: the lines of some seconds */
+#define UNREAD_MAX (64u << 10)
+
 /* One request for each connection: what a client sends behind it is never read. */
 struct exchange {
         struct evhttp_request *http;
@@ -129,6 +132,60 @@ static void end(struct exchange *x)
         free(x);
 }
 
+/* ---- lines --------------------------------------------------------------------- */
+
+static void on_closed(struct evhttp_connection *c, void *ctx)
+{
+        struct exchange *x = ctx;
+
+        (void)c;
+        x->gone(x->ctx);
+}
+
+/* evhttp reads again from here on, and is who notices the end. */
+void exchange_begin_lines(struct exchange *x, exchange_gone_fn *gone, void *ctx)
+{
+        struct evhttp_connection *c = evhttp_request_get_connection(x->http);
+
+        hangup_free(ptr_take(&x->hangup));
+        x->gone = gone;
+        x->ctx = ctx;
+        exchange_add_header(x, "Content-Type", "application/x-ndjson");
+        exchange_add_header(x, "Connection", "close");
+        if (!c)
+                return;
+        http_conns_hold(x->conns, connection_of(x));
+        evhttp_connection_set_closecb(c, on_closed, x);
+        evhttp_send_reply_start(x->http, HTTP_OK, NULL);
+}
+
+void exchange_line(struct exchange *x, struct json_object *o, bool last)
+{
+        const int flags = JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE;
+        struct bufferevent *bev = connection_of(x);
+        struct evbuffer *line;
+
+        if (!bev || (!last && evbuffer_get_length(bufferevent_get_output(bev)) >= UNREAD_MAX))
+                return;
+        line = evbuffer_new();
+        if (!line)
+                return;
+        evbuffer_add_printf(line, "%s\n", json_object_to_json_string_ext(o, flags));
+        evhttp_send_reply_chunk(x->http, line);
+        evbuffer_free(line);
+}
+
+void exchange_end_lines(struct exchange *x)
+{
+        struct evhttp_connection *c = evhttp_request_get_connection(x->http);
+        struct evhttp_request *http = x->http;
+
+        if (c)
+                evhttp_connection_set_closecb(c, NULL, NULL);
+        end(x);
+        evhttp_send_reply_end(http);
+}
+
 /* ---- answers ------------------------------------------------------------------- */
 
 void exchange_reply_text(struct exchange *x, int status, const char *type, const char *text,
@@ -204,9 +261,12 @@ void exchange_fail(struct exchange *x, const struct err *e)
 
 void exchange_drop(struct exchange *x)
 {
+        struct evhttp_connection *c = evhttp_request_get_connection(x->http);
         struct evhttp_request *http = x->http;
         bool alone = !connection_of(x);
 
+        if (c)
+                evhttp_connection_set_closecb(c, NULL, NULL);
         end(x);
         if (alone)                      /* else it goes with its connection */
                 evhttp_request_free(http);

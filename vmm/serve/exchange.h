@@ -11,6 +11,7 @@
 
 #include <event2/http.h>
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,7 +46,14 @@ void exchange_add_header(struct exchange *x, const char *name, const char *value
 /* Until it is answered. gone: once at most. */
 void exchange_hold(struct exchange *x, exchange_gone_fn *gone, void *ctx);
 
+/* The answer comes in lines, and begins now: 200. x is held, as above; it ends by
+ * exchange_end_lines(), or exchange_drop(). */
+void exchange_begin_lines(struct exchange *x, exchange_gone_fn *gone, void *ctx);
+/* One more, of JSON, unless the client does not read them; the last one in any case. */
+void exchange_line(struct exchange *x, struct json_object *o, bool last);
+
 /* Each of these ends x. */
+void exchange_end_lines(struct exchange *x);
 void exchange_reply(struct exchange *x, int status, struct json_object *o);
 void exchange_reply_text(struct exchange *x, int status, const char *type, const char *text,
                          size_t bytes);

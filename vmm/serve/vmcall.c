@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,11 @@
 
 struct vmcall {
         vmcall_done_fn *done;
+        vmcall_line_fn *line;
         void *ctx;
         struct bufferevent *bev;
+        bool in_lines;                  /* its head was taken */
+        struct json_object *last;       /* line */
         char name[VM_NAME_MAX + 1];
 };
 
@@ -82,6 +86,54 @@ static void fail(struct vmcall *c, int errnum, const char *why)
         finish(c, 0, NULL, &e);
 }
 
+/* Only what was begun well comes in lines. */
+static bool take_head(struct vmcall *c)
+{
+        struct evbuffer *in = bufferevent_get_input(c->bev);
+        struct evbuffer_ptr end = evbuffer_search(in, "\r\n\r\n", 4, NULL);
+
+        if (end.pos < 0)
+                return false;
+        c->in_lines = parse_status((const char *)evbuffer_pullup(in, end.pos), (size_t)end.pos)
+                      == 200;
+        if (c->in_lines)
+                evbuffer_drain(in, (size_t)end.pos + 4);
+        else
+                c->line = NULL;
+        return c->in_lines;
+}
+
+/* The last one is kept: it is the result. */
+static int take_lines(struct vmcall *c)
+{
+        size_t bytes;
+        char *text;
+        int rc = 0;
+
+        while (rc == 0 && (text = evbuffer_readln(bufferevent_get_input(c->bev), &bytes,
+                                                  EVBUFFER_EOL_LF))) {
+                struct json_object *o;
+
+                rc = json_parse(text, bytes, &o, NULL);
+                free(text);
+                if (rc < 0)
+                        break;
+                if (c->last)
+                        c->line(c->ctx, c->last);
+                json_object_put(c->last);
+                c->last = o;
+        }
+        return rc;
+}
+
+static void end_lines(struct vmcall *c)
+{
+        if (c->last && evbuffer_get_length(bufferevent_get_input(c->bev)) == 0)
+                finish(c, 200, c->last, NULL);
+        else
+                fail(c, EIO, "does not end its answer: it may have ended itself meanwhile");
+}
+
 static void take_answer(struct vmcall *c)
 {
         struct evbuffer *in = bufferevent_get_input(c->bev);
@@ -112,13 +164,19 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
                 return;
         if (what & BEV_EVENT_TIMEOUT)
                 fail(c, ETIMEDOUT, "does not answer in time");
+        else if (c->in_lines)
+                end_lines(c);
         else if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
                 take_answer(c);
 }
 
 static void on_readable(struct bufferevent *bev, void *ctx)
 {
-        if (evbuffer_get_length(bufferevent_get_input(bev)) > ANSWER_BYTES_MAX)
+        struct vmcall *c = ctx;
+
+        if (c->line && (c->in_lines || take_head(c)) && take_lines(c) < 0)
+                fail(ctx, EBADMSG, "says what is no JSON");
+        else if (evbuffer_get_length(bufferevent_get_input(bev)) > ANSWER_BYTES_MAX)
                 fail(ctx, EMSGSIZE, "answers without end");
 }
 
@@ -162,6 +220,7 @@ int vmcall_new(const struct vmcall_options *o, struct vmcall **ret, struct err *
         if (!c)
                 return err_msg(e, ENOMEM, "no memory to ask VM '%s'", o->name);
         c->done = o->done;
+        c->line = o->line;
         c->ctx = o->ctx;
         snprintf(c->name, sizeof(c->name), "%s", o->name);
 
@@ -180,5 +239,6 @@ void vmcall_free(struct vmcall *c)
                 return;
         if (c->bev)
                 bufferevent_free(c->bev);
+        json_object_put(c->last);
         free(c);
 }

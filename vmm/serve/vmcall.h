@@ -19,6 +19,10 @@ struct vmcall;
  * borrowed; or 0, and e says why there is none. The call may be freed in it. */
 typedef void vmcall_done_fn(void *ctx, int status, struct json_object *o, const struct err *e);
 
+/* A line of an answer that comes in lines; o is borrowed. All but the last are told here, and
+ * the last, with the status, to done. The call is not to be freed in it. */
+typedef void vmcall_line_fn(void *ctx, struct json_object *o);
+
 struct vmcall_options {
         struct event_base *base;
         const char *name;               /* of the VM */
@@ -26,6 +30,7 @@ struct vmcall_options {
         const char *body;               /* NULL = none */
         unsigned seconds;               /* without a byte; 0 = as long as it takes */
         vmcall_done_fn *done;
+        vmcall_line_fn *line;           /* NULL = the answer is one object */
         void *ctx;
 };
 

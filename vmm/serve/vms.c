@@ -21,6 +21,7 @@ struct passing {
         struct errand errand;
         struct exchange *exchange;
         struct vmcall *call;
+        bool in_lines;                  /* the answer was begun */
 };
 
 static void passing_free(struct passing *p)
@@ -38,11 +39,27 @@ static void drop_passing(struct errand *e)
         passing_free(p);
 }
 
+static void pass_last_line(struct passing *p, struct json_object *o, const struct err *e)
+{
+        AUTO_JSON *failure = json_object_new_object();
+
+        if (e)
+                json_put_str(failure, "error", e->text);
+        exchange_line(p->exchange, e ? failure : o, true);
+        exchange_end_lines(p->exchange);
+}
+
 static void on_passed(void *ctx, int status, struct json_object *o, const struct err *e)
 {
+        const struct err died = { .code = -EIO, .text = "the VM ended before its save did" };
         struct passing *p = ctx;
 
-        if (status)
+        /* how far a save is has a phase, its result has none */
+        if (!e && json_object_object_get_ex(o, "phase", NULL))
+                e = &died;
+        if (p->in_lines)
+                pass_last_line(p, o, e);
+        else if (!e)
                 exchange_reply(p->exchange, status, o);
         else
                 exchange_fail(p->exchange, e);
@@ -54,8 +71,21 @@ static void on_client_gone(void *ctx)
 {
         struct passing *p = ctx;
 
-        exchange_refuse(p->exchange, 499, "the client has hung up");
+        if (p->in_lines)
+                exchange_drop(p->exchange);
+        else
+                exchange_refuse(p->exchange, 499, "the client has hung up");
         passing_free(p);
+}
+
+static void on_line(void *ctx, struct json_object *o)
+{
+        struct passing *p = ctx;
+
+        if (!p->in_lines)
+                exchange_begin_lines(p->exchange, on_client_gone, p);
+        p->in_lines = true;
+        exchange_line(p->exchange, o, false);
 }
 
 /* options: all but base and who is told */
@@ -123,7 +153,7 @@ void serve_patch(struct server *s, struct exchange *x, const char *name)
 }
 
 /* The name is taken out, the rest is for the VM. */
-static int parse_snapshot(struct exchange *x, char name[VM_NAME_MAX + 1],
+static int parse_snapshot(struct exchange *x, char name[VM_NAME_MAX + 1], bool *ret_progress,
                           struct json_object **ret, struct err *e)
 {
         size_t bytes;
@@ -136,7 +166,7 @@ static int parse_snapshot(struct exchange *x, char name[VM_NAME_MAX + 1],
         if (rc == 0)
                 rc = rundir_check_name(text, e);
         if (rc == 0 && json_object_object_get_ex(*ret, "progress", NULL))
-                rc = err_msg(e, EINVAL, "'progress' is shown at the VM's own socket only");
+                rc = json_take_bool(*ret, "progress", ret_progress, e);
         if (rc < 0)
                 return rc;
         strcpy(name, text);
@@ -148,8 +178,9 @@ void serve_snapshot(struct server *s, struct exchange *x, const char *unused)
 {
         char name[VM_NAME_MAX + 1];
         AUTO_JSON *o = NULL;
+        bool progress = false;
         struct err e;
-        int rc = parse_snapshot(x, name, &o, &e);
+        int rc = parse_snapshot(x, name, &progress, &o, &e);
 
         (void)unused;
         if (rc == 0)
@@ -158,6 +189,7 @@ void serve_snapshot(struct server *s, struct exchange *x, const char *unused)
                 struct vmcall_options call = {
                         .name = name, .method = "PUT", .path = "/snapshot/create",
                         .body = json_object_to_json_string(o),
+                        .line = progress ? on_line : NULL,
                 };
 
                 s->counts.snapshots++;
