@@ -61,6 +61,13 @@ stop grandkid again vm2
 rm "$files"/kid.qcow2* "$files"/look.qcow2* "$files/moment"
 [ "$(nameless)" = 0 ] || die "$(nameless) files are left"
 [ "$(ls "$files")" = "$things" ] || die "left $(ls "$files")"
+
+# ---- refused
+mv "$files/rest" "$files/aside"
+cp "$files/aside" "$files/rest"
+printf x | dd of="$files/rest" conv=notrunc 2>/dev/null
+refuses "disk1.*has other content" "$vmm" clone vm1 kid
+mv "$files/aside" "$files/rest"
 # shellcheck disable=SC2317 # called by within
 only_vm1() { [ "$("$vmm" list | sed 1d | cut -d ' ' -f 1)" = vm1 ] && [ "$(nameless)" = 0 ]; }
 within 20 only_vm1 || die "left $("$vmm" list)"
