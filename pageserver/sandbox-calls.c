@@ -54,6 +54,12 @@ static const struct filter_call manager[] = {
         CALL_WHEN(socket, 0, AF_UNIX),
 };
 
+/* Locks belong to open files, which a client shares: without these two nobody would keep the
+ * parents of its image (qcowstore/imglock.h). */
+static const struct filter_call images[] = {
+        CALL_WHEN(fcntl, 1, F_OFD_SETLK), CALL_WHEN(fcntl, 1, F_OFD_GETLK),
+};
+
 /* openat: the cache again for clients, read-only (INV-READONLY). Landlock lets it pass
  * because a memfd is in no file system that can be mounted. */
 static const struct filter_call caches[] = {
@@ -96,6 +102,7 @@ static const struct filter_call leaving[] = {
 const struct filter_group sandbox_main[] = {
         GROUP("clients come, talk, are known by their process, and go", clients),
         GROUP("readiness and descriptors for the service manager", manager),
+        GROUP("images are kept from being changed while they are read", images),
         GROUP("image caches are made and shown; a descriptor is what it should be", caches),
         GROUP("the server's own mapping of a cache, to fill it", alias),
         GROUP("libevent's loop and what it watches", loop),

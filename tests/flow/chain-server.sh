@@ -3,7 +3,7 @@
 # Goal: a guest reverted from a chain survives kill -9 of its page server, even if
 #       not one of the files has its name any more; and clones of a chain share what a
 #       daemon loaded (INV-SAMEUSER), whose loss they survive too (INV-HELD,
-#       INV-REATTACH).
+#       INV-REATTACH). The server keeps each file of it from being changed.
 # Method: the files are renamed as soon as the guests run, then servers are killed in
 #       the middle of slow reverts.
 # shellcheck source=tests/flow/lib.sh
@@ -21,6 +21,8 @@ back() {
                 mv "$files/$file.away" "$files/$file.qcow2"
         done
 }
+# the byte of the default snapshot (qcowstore/imglock.h): the command locks that of the top only
+locked() { grep -q "OFDLCK.* READ .*:$(stat -c %i "$1") 1025 1025" /proc/locks; }
 whole() {
         goes_on "$work/$1.txt" "$saved"
         within 120 info_is "$1" resident true || die "$1 is never whole"
@@ -30,6 +32,9 @@ whole() {
 chain vm1 "$files/base.qcow2" "$files/top.qcow2"
 for lane in shared copy; do
         revert vm-$lane "$files/top.qcow2" --postcopy --lane $lane --prefetch 10M
+        for file in base top; do
+                locked "$files/$file.qcow2" || die "nobody keeps $file from being changed"
+        done
         away
         kill_servers vm-$lane 3
         whole vm-$lane
