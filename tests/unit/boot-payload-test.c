@@ -84,7 +84,7 @@ static bool over(struct guest *g)
 static void start(struct guest *g, unsigned cpus, const char *cmdline)
 {
         const struct platform_ops platform_ops = { console_out, request, NULL, g };
-        const struct vcpus_ops vcpus_ops = { ended, g };
+        const struct vcpus_ops vcpus_ops = { .ended = ended, .ctx = g };
         const struct boot_source source = {
                 .kernel = payload_elf_start,
                 .kernel_bytes = (size_t)(payload_elf_end - payload_elf_start),

@@ -91,7 +91,7 @@ static struct guest *guest_new(unsigned cpus)
 {
         struct guest *g = calloc(1, sizeof(*g));
         struct platform_ops ops = { on_console, on_request, on_input_room, g };
-        struct vcpus_ops vcpus_ops = { on_vcpus_end, g };
+        struct vcpus_ops vcpus_ops = { .ended = on_vcpus_end, .ctx = g };
         struct err e = { 0 };
 
         ASSERT(g != NULL);

@@ -175,7 +175,7 @@ static void set_vcpu(struct guest *g, unsigned cpu, const char *program)
 void guest_new(struct guest *g, const char *program0, const char *program1)
 {
         const struct platform_ops platform_ops = { console_out, request, NULL, g };
-        const struct vcpus_ops vcpus_ops = { ended, g };
+        const struct vcpus_ops vcpus_ops = { .ended = ended, .ctx = g };
         struct err e = { 0 };
 
         *g = (struct guest){ .console = malloc(CONSOLE_MAX) };
