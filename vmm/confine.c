@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 
 #include "common/auto.h"
+#include "common/check.h"
+#include "common/landlock.h"
 
 int confine_add(struct confine *c, const char *folder, struct err *e)
 {
@@ -30,6 +32,21 @@ void confine_fini(struct confine *c)
 {
         while (c->n)
                 free(c->folder[--c->n]);
+}
+
+int confine_can_be(const struct confine *c, enum sandbox_mode mode, struct err *e)
+{
+        if (!c || !c->n)
+                return 0;
+        if (mode != SANDBOX_ON)
+                return err_msg(e, EINVAL, "--confine needs the sandbox: leave out --sandbox %s",
+                               sandbox_mode_name(mode));
+        /* a build with sanitizers limits nothing, and has to be tested */
+        if (!SANITIZED && !landlock_abi())
+                return err_msg(e, EOPNOTSUPP, "--confine needs Landlock, which this kernel lacks: "
+                               "boot one of Linux 5.13 or later with landlock in lsm=, or leave "
+                               "out --confine");
+        return 0;
 }
 
 static bool is_beneath(const char *path, const char *folder)

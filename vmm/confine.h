@@ -10,6 +10,7 @@
 #define VMM_CONFINE_H
 
 #include "common/err.h"
+#include "vmm/sandbox.h"
 
 /* each is a rule that every later open() is compared with */
 #define CONFINE_MAX 16
@@ -22,6 +23,8 @@ struct confine {
 /* Of the command line. -ENOTDIR, -ENOENT: there is no such folder. */
 int confine_add(struct confine *c, const char *folder, struct err *e);
 void confine_fini(struct confine *c);
+/* -EINVAL, -EOPNOTSUPP: with that sandbox, or this kernel, nobody would see to it. No folder: 0. */
+int confine_can_be(const struct confine *c, enum sandbox_mode mode, struct err *e);
 
 /* -EACCES: path, which need not exist, is not beneath one; name: of the VM */
 int confine_check(const struct confine *c, const char *name, const char *path, struct err *e);

@@ -64,9 +64,8 @@ static int claim(struct vm *vm, const struct launch_options *o, int *ret_lock, s
 {
         int rc = privileges_limit(e);
 
-        if (rc == 0 && vm->confine && o->sandbox != SANDBOX_ON && !o->starter)
-                rc = err_msg(e, EINVAL, "--confine needs the sandbox: leave out --sandbox %s",
-                             sandbox_mode_name(o->sandbox));
+        if (rc == 0 && !o->starter)     /* else by who had that made */
+                rc = confine_can_be(vm->confine, o->sandbox, e);
         if (rc == 0)
                 rc = rundir_claim(o->name, ret_lock, e);
         if (rc == 0 && !vm->starter)

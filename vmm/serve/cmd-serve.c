@@ -171,10 +171,7 @@ static int parse(int argc, char **argv, struct serve_cmd *o, struct err *e)
         if (rc == 0 && !o->serve.listen != !o->token_file)
                 rc = err_msg(e, EINVAL, "--listen and --token-file go together: who reaches the "
                              "port commands all VMs");
-        if (rc == 0 && o->serve.confine.n && o->serve.sandbox != SANDBOX_ON)
-                rc = err_msg(e, EINVAL, "--confine needs the sandbox: leave out --sandbox %s",
-                             sandbox_mode_name(o->serve.sandbox));
-        return rc;
+        return rc == 0 ? confine_can_be(&o->serve.confine, o->serve.sandbox, e) : rc;
 }
 
 int cmd_serve(const struct cli *cli, int argc, char **argv, struct err *e)
