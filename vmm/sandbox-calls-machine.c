@@ -61,6 +61,8 @@ static const struct filter_call vsocks[] = {
         CALL_WHEN(socket, 0, AF_UNIX), CALL(connect), CALL(accept), CALL(accept4),
         CALL(recvfrom), CALL(recvmsg), CALL(sendto), CALL(sendmsg), CALL(shutdown),
         CALL(getsockopt), CALL(setsockopt), CALL_WHEN(ioctl, 1, FIONREAD),
+        /* to look at what is connected to: no file is opened by that (INV-NO-LINK) */
+        CALL_WHEN(openat, 2, O_PATH | O_NOFOLLOW | O_CLOEXEC),
 };
 
 const struct filter_group sandbox_device[] = {
