@@ -294,6 +294,15 @@ saved_to() {
 }
 
 descriptors() { find "/proc/$(vm_pid "$1")/fd" -type l | wc -l; }
+# those of a client are closed a moment after its answer: the fewest within a second
+descriptors_at_rest() {
+        for _look in 1 2 3 4 5 6 7 8 9 10; do
+                descriptors "$1"
+                sleep 0.1
+        done | sort -n | head -n 1
+}
+# shellcheck disable=SC2317 # called by within
+descriptors_are() { [ "$(descriptors "$1")" = "$2" ]; }
 # own_memory NAME: of the VM's process, in KiB
 own_memory() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$(vm_pid "$1")/status"; }
 # memory_is_back NAME KIB: as much as before, but for what an allocator keeps
@@ -363,7 +372,11 @@ chain() {
 # shellcheck disable=SC2317 # called by within
 ended() { ! kill -0 "$1" 2>/dev/null; }
 # shellcheck disable=SC2317
-not_listed() { ! "$vmm" list | grep -q "^$1 "; }
+not_listed() {
+        ! "$vmm" list | grep -q "^$1 " || return 1
+        # one that is ending does not answer any more, but has its name yet
+        ! kill -0 "$(cat "$VMM_RUNTIME_DIR/$1.lock" 2>/dev/null || echo none)" 2>/dev/null
+}
 
 # start_daemon [OPTIONS...]: a shared page server at $work/pages.sock; its process is
 # $daemon

@@ -10,9 +10,6 @@
 need_kvm
 env --default-signal=INT true 2>/dev/null || skip "env cannot set signals"
 
-# shellcheck disable=SC2317 # called by within
-descriptors_are() { [ "$(descriptors "$1")" = "$2" ]; }
-
 # give_up NAME HOW: the save that save_slowly began, and what its client says and ends with
 give_up() {
         case $2 in
@@ -42,7 +39,7 @@ slow_disk 10
 run_demo vm1 --memory 64M --cmdline "start=64M"
 wait_for "$work/vm1.txt" '^verified PASS 2'
 refuses "vm1' is not being saved" "$vmm" cancel vm1
-before=$(descriptors vm1)
+before=$(descriptors_at_rest vm1)
 memory=$(own_memory vm1)
 for how in cancel INT TERM KILL; do
         for percent in 0 25 60; do
