@@ -45,8 +45,8 @@ static bool enter(struct hand *h)
         if (h->ahead)
                 place_ahead();
 
-        int rc = h->inherits ? sandbox_narrow(sandbox, &h->enter_err)
-                             : sandbox_enter(sandbox, SANDBOX_WORKER, &h->enter_err);
+        int rc = h->inherits ? ps_sandbox_narrow(sandbox, &h->enter_err)
+                             : ps_sandbox_enter(sandbox, SANDBOX_WORKER, &h->enter_err);
 
         sem_post(&h->entered);
         return rc == 0;

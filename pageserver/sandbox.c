@@ -60,7 +60,7 @@ static int make_filter(struct sandbox *s, enum sandbox_role role, struct err *e)
 
 /* ---- the whole ---------------------------------------------------------------------- */
 
-int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e)
+int ps_sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e)
 {
         struct sandbox *s = calloc(1, sizeof(*s));
         int rc = 0;
@@ -76,14 +76,14 @@ int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e)
         if (rc == 0 && mode >= SANDBOX_LOG)
                 rc = make_filter(s, SANDBOX_MAIN, e);
         if (rc < 0) {
-                sandbox_free(s);
+                ps_sandbox_free(s);
                 return rc;
         }
         *ret = s;
         return 0;
 }
 
-void sandbox_free(struct sandbox *s)
+void ps_sandbox_free(struct sandbox *s)
 {
         if (!s)
                 return;
@@ -93,7 +93,7 @@ void sandbox_free(struct sandbox *s)
         free(s);
 }
 
-int sandbox_enter(const struct sandbox *s, enum sandbox_role role, struct err *e)
+int ps_sandbox_enter(const struct sandbox *s, enum sandbox_role role, struct err *e)
 {
         if (s->mode == SANDBOX_NONE)
                 return 0;
@@ -109,12 +109,12 @@ int sandbox_enter(const struct sandbox *s, enum sandbox_role role, struct err *e
         return rc < 0 ? rc : filter_load(&s->filter[role], e);
 }
 
-int sandbox_narrow(const struct sandbox *s, struct err *e)
+int ps_sandbox_narrow(const struct sandbox *s, struct err *e)
 {
         return filter_load(&s->filter[SANDBOX_WORKER], e);
 }
 
-const char *sandbox_lacks(void)
+const char *ps_sandbox_lacks(void)
 {
         if (SANITIZED)
                 return "system calls and files are not limited, because this build has "

@@ -14,7 +14,7 @@
  *
  * INV-CONFINED: no byte of a client's is looked at by a thread that has not entered.
  *
- * All that is the same for each thread is made once, by sandbox_new(); entering is a few
+ * All that is the same for each thread is made once, by ps_sandbox_new(); entering is a few
  * system calls. Threads that are started before the main one enters do so each for itself,
  * all at once. One that is started later has inherited the main thread's: it can only
  * narrow it, at any time.
@@ -41,17 +41,17 @@ enum sandbox_role {
 struct sandbox;
 
 /* In the process whose threads enter it, not before a fork. */
-int sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e);
-void sandbox_free(struct sandbox *sandbox);
+int ps_sandbox_new(enum sandbox_mode mode, struct sandbox **ret, struct err *e);
+void ps_sandbox_free(struct sandbox *sandbox);
 
 /* Cannot be undone. Capabilities go in any case but NONE. */
-int sandbox_enter(const struct sandbox *sandbox, enum sandbox_role role, struct err *e);
+int ps_sandbox_enter(const struct sandbox *sandbox, enum sandbox_role role, struct err *e);
 
 /* The same for a worker whose starter has entered as SANDBOX_MAIN: what it has inherited
  * shrinks to what a worker may. */
-int sandbox_narrow(const struct sandbox *sandbox, struct err *e);
+int ps_sandbox_narrow(const struct sandbox *sandbox, struct err *e);
 
 /* What is lost on this host or with this build, as a sentence; NULL = nothing */
-const char *sandbox_lacks(void);
+const char *ps_sandbox_lacks(void);
 
 #endif

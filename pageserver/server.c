@@ -271,12 +271,12 @@ static void resume_stays(struct server *server)
 /* The last step before clients are looked at. Workers have entered meanwhile. */
 static int confine(struct server *server, struct err *e)
 {
-        const char *lacks = sandbox_lacks();
+        const char *lacks = ps_sandbox_lacks();
 
         if (lacks && server->options->sandbox >= SANDBOX_LOG)
                 log_note(&server->host.log, "%s", lacks);
 
-        int rc = sandbox_enter(server->host.sandbox, SANDBOX_MAIN, e);
+        int rc = ps_sandbox_enter(server->host.sandbox, SANDBOX_MAIN, e);
 
         server->host.confined = rc == 0;
         return rc < 0 ? rc : crew_ready(server->members.crew, e);
@@ -373,7 +373,7 @@ static void free_served(struct server *server)
 static void server_free(struct server *server)
 {
         keeper_stop(server->keeper);
-        sandbox_free(server->host.sandbox);
+        ps_sandbox_free(server->host.sandbox);
         free_event(&server->poked);
         free_event(&server->linger);
         for (size_t i = 0; i < ARRAY_SIZE(server->terminated); i++)
@@ -443,7 +443,7 @@ int server_run(const struct server_options *options, struct err *e)
         int rc = make_loop(server, e);
 
         if (rc == 0)
-                rc = sandbox_new(options->sandbox, &server->host.sandbox, e);
+                rc = ps_sandbox_new(options->sandbox, &server->host.sandbox, e);
         if (rc == 0)
                 rc = start_workers(server, options, e);
         if (rc == 0)

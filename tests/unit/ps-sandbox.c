@@ -43,7 +43,7 @@ static struct sandbox *enter(enum sandbox_role role, enum sandbox_mode mode)
         struct sandbox *s;
         struct err e;
 
-        if (sandbox_new(mode, &s, &e) < 0 || sandbox_enter(s, role, &e) < 0) {
+        if (ps_sandbox_new(mode, &s, &e) < 0 || ps_sandbox_enter(s, role, &e) < 0) {
                 fprintf(stderr, "%s\n", e.text);
                 _exit(255);
         }
@@ -80,7 +80,7 @@ static void *narrows(void *arg)
         const struct heir *heir = arg;
         struct err e;
 
-        if (sandbox_narrow(heir->sandbox, &e) < 0) {
+        if (ps_sandbox_narrow(heir->sandbox, &e) < 0) {
                 fprintf(stderr, "%s\n", e.text);
                 _exit(255);
         }
@@ -339,8 +339,8 @@ static const struct row rows[] = {
 
 static void lists(void)
 {
-        if (sandbox_lacks()) {
-                printf("not looked at: %s\n", sandbox_lacks());
+        if (ps_sandbox_lacks()) {
+                printf("not looked at: %s\n", ps_sandbox_lacks());
                 return;
         }
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

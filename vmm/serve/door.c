@@ -207,7 +207,7 @@ static int start(struct door *d, struct err *e)
         return http_conns_new(d->options.base, d->evhttp, d->socket.fd, &limits, &d->conns, e);
 }
 
-int door_open(const struct door_options *options, struct door **ret, struct err *e)
+int serve_door_open(const struct door_options *options, struct door **ret, struct err *e)
 {
         struct door *d = calloc(1, sizeof(*d));
         int rc;
@@ -224,13 +224,13 @@ int door_open(const struct door_options *options, struct door **ret, struct err 
         if (rc == 0)
                 rc = start(d, e);
         if (rc < 0)
-                door_close(d);
+                serve_door_close(d);
         else
                 *ret = d;
         return rc;
 }
 
-void door_close(struct door *d)
+void serve_door_close(struct door *d)
 {
         if (!d)
                 return;

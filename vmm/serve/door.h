@@ -39,8 +39,8 @@ struct door_options {
         void *ctx;
 };
 
-int door_open(const struct door_options *options, struct door **ret, struct err *e);
+int serve_door_open(const struct door_options *options, struct door **ret, struct err *e);
 /* No exchange of it is left. */
-void door_close(struct door *d);
+void serve_door_close(struct door *d);
 
 #endif

@@ -151,13 +151,13 @@ static int open_doors(struct server *s, struct err *e)
                 .base = s->base, .path = o->socket_path, .rate = o->rate, .enter = on_enter,
                 .ctx = s,
         };
-        int rc = door_open(&d, &s->door[0], e);
+        int rc = serve_door_open(&d, &s->door[0], e);
 
         if (rc == 0 && o->listen) {
                 d.path = NULL;
                 d.address = o->listen;
                 d.token = o->token;
-                rc = door_open(&d, &s->door[1], e);
+                rc = serve_door_open(&d, &s->door[1], e);
         }
         return rc;
 }
@@ -191,7 +191,7 @@ static void stop(struct server *s)
                 s->errands->drop(s->errands);
         pool_free(s->pool);
         for (size_t i = 0; i < SERVE_DOORS_MAX; i++)
-                door_close(s->door[i]);
+                serve_door_close(s->door[i]);
         for (size_t i = 0; i < ARRAY_SIZE(s->signal_event); i++) {
                 if (s->signal_event[i])
                         event_free(s->signal_event[i]);
