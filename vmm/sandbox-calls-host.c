@@ -118,6 +118,11 @@ static const struct filter_call vcpu_state[] = {
         CALL_WHEN(ioctl, 1, KVM_TRANSLATE),
 };
 
+static const struct filter_call devices[] = {
+        CALL_WHEN(ioctl, 1, TUNSETOFFLOAD), CALL_WHEN(ioctl, 1, TUNSETVNETHDRSZ),
+        CALL_WHEN(ioctl, 1, TUNSETVNETLE), CALL_WHEN(ioctl, 1, TUNGETIFF),
+};
+
 const struct filter_group sandbox_job[] = {
         GROUP("images, disks and what they refer to, by name", files),
         GROUP("they are made under a name of their own, and published", making),
@@ -128,6 +133,7 @@ const struct filter_group sandbox_job[] = {
         GROUP("the client that clones gets memory, together with what is above", door),
         GROUP("the machine's state is read, or written by a rollback", state),
         GROUP("the same of each vCPU", vcpu_state),
+        GROUP("a rollback tells taps what the driver of then had negotiated", devices),
         GROUPS_END,
 };
 
