@@ -23,6 +23,7 @@
 #include "common/auto.h"
 #include "common/lock.h"
 #include "qcowstore/image-priv.h"
+#include "qcowstore/imglock.h"
 
 struct later {
         struct lock lock;
@@ -59,8 +60,10 @@ static int settle_parent(struct qs_image *child, struct err *e)
         struct qs_image *m;
         int rc = image_open_layer(found->fd, found->path, NULL, &m, e);
 
-        if (rc < 0)
+        if (rc < 0) {
+                imglock_tables_done(found->fd); /* the open file's, which stays */
                 return err_in(e, rc, "parent '%s'", found->path);
+        }
         rc = image_check_kin(child, m, e);
         if (rc == 0 && !same_name(found, m))
                 rc = err_msg(e, EBADMSG, "the name of its parent '%s' was changed",

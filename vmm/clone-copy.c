@@ -27,9 +27,8 @@
  *
  * The memory is charged to the VM's process, which must not be ended for it: a thread
  * looks every 16 pieces how much is left, and gives up while there is some
- * (memroom.h). The kernel would not fail the write, but kill. Where Landlock is in force only the
- * caller sees it, for the role of the others names no files; what stays free is for as many
- * pieces of each.
+ * (memroom.h). The kernel would not fail the write, but kill. In a sandbox only the caller sees
+ * it, for the role of the others names no files; what stays free is for as many pieces of each.
  */
 #define PIECE_BITS 20
 #define PIECE_BYTES (1u << PIECE_BITS)

@@ -44,6 +44,11 @@ static int build_and_start(struct vm *vm, const struct launch_options *o, launch
 
 int launch_settle(struct vm *vm, struct err *e)
 {
+        /* soon after the page server, before anybody changes a parent; whoever needs it and
+         * finds that it failed tries again, and says why */
+        if (vm->parent)
+                (void)qs_image_settle(vm->parent, NULL);
+
         int rc = starter_settle(vm->starter, vm, e);
 
         return rc == 0 ? starter_enter(vm->starter, SANDBOX_LOOP, e) : rc;

@@ -107,14 +107,14 @@ static const struct filter_call pages[] = {
         CALL_WHEN(ioctl, 1, PAGEMAPSCAN),
 };
 
-const struct filter_group sandbox_guard[] = {
-        GROUP("pages are protected, let go, filled; which a guest wrote", pages),
-        GROUPS_END,
+static const struct filter_call passing[] = {
+        CALL(sendto),
 };
 
-/* Landlock says which; and only to read. */
-static const struct filter_call room[] = {
-        CALL_WHEN(openat, 2, O_RDONLY | O_CLOEXEC),
+const struct filter_group sandbox_guard[] = {
+        GROUP("pages are protected, let go, filled; which a guest wrote", pages),
+        GROUP("faults of pages that are missing go on to the page server (lease.h)", passing),
+        GROUPS_END,
 };
 
 static const struct filter_call place[] = {
@@ -122,7 +122,6 @@ static const struct filter_call place[] = {
 };
 
 const struct filter_group sandbox_copy[] = {
-        GROUP("how much memory is left (memroom.h)", room),
         GROUP("behind the guest, if it runs", place),
         GROUPS_END,
 };

@@ -329,7 +329,7 @@ static const struct row {
         { "log", logs, ALL(DONE) },
         { "abort", aborts, ALL(-SIGABRT) },
         { "open", opens,
-          { REFUSED, REFUSED, REFUSED, REFUSED, EACCES, EACCES, EACCES, DONE } },
+          { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, EACCES, EACCES, DONE } },
         { "open to write", opens_to_write,
           { REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, EACCES, EACCES, DONE } },
         { "unlink", unlinks,
