@@ -127,7 +127,9 @@ rm "$files"/own.qcow2*
 refuses "another VM or program" "$vmm" revert "$image" --name vm2 --disks inplace \
         --disk "disk0=$files/data"
 data_is_whole
+when=$(stat -c %y "$files/data")
 save_and_stop vm1 "$files/bare.qcow2" --disks none
+[ "$(stat -c %y "$files/data")" != "$when" ] || die "the disk has no time of its own (INV-STAMP)"
 kept_are "$files/bare.qcow2" 0
 revert vm2 "$files/bare.qcow2"
 revert vm3 "$files/bare.qcow2"

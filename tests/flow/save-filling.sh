@@ -40,3 +40,21 @@ same_ram "$files/first.raw" "$files/third.raw" || die "its RAM is not that of th
 revert vm3 "$files/third.qcow2" --postcopy
 goes_on "$work/vm3.txt" "$tick"
 stop vm3
+
+# what is missing comes while a save is under way: the guest does not wait for its end
+run_demo vm4 --memory 128M --cmdline "start=128M rate=16M"
+wait_for "$work/vm4.txt" '^tick 3'
+save_and_stop vm4 "$files/fourth.qcow2"
+# shellcheck disable=SC2317 # called by within
+more_is_loaded() { [ "$(info_field vm5 present_bytes)" -gt $((present + (1 << 20))) ]; }
+revert vm5 "$files/fourth.qcow2" --postcopy --prefetch off
+within 60 has_ticks "$work/vm5.txt" || die "vm5 does not run"
+save_slowly vm5 "$files/fifth.qcow2"
+within 60 saved_to vm5 1 || die "the save does not begin"
+present=$(info_field vm5 present_bytes)
+within 60 more_is_loaded || die "a guest that is saved gets nothing that is missing"
+[ "$(info_field vm5 saving)" = true ] || die "the save was over too soon: nothing is shown"
+"$vmm" cancel vm5
+wait $client || true
+passes_again "$work/vm5.txt" 1
+stop vm5
