@@ -51,7 +51,7 @@ struct clone_cmd {
         bool paused;
         const char *console_file;
         enum sandbox_mode sandbox;
-        struct confine confine;
+        struct confine *confine;
         bool json;
         bool help;
         uint64_t start_ns;
@@ -81,7 +81,7 @@ static int read_confine(void *command, const char *value, struct err *e)
 {
         struct clone_cmd *o = command;
 
-        return confine_add(&o->confine, value, e);
+        return confine_add(o->confine, value, e);
 }
 
 static const struct option_row options[] = {
@@ -185,7 +185,7 @@ static int launch_one(struct clone_cmd *o, struct err *e)
 {
         struct launch_options l = {
                 .paused = true, .start_ns = o->start_ns, .sandbox = o->sandbox,
-                .confine = &o->confine,
+                .confine = o->confine,
         };
         char console_file[PATH_MAX];
         AUTO_JSON *report = NULL;
@@ -294,7 +294,9 @@ static void print_text(const struct clone_cmd *o, struct json_object *result)
 
 int cmd_clone(const struct cli *cli, int argc, char **argv, struct err *e)
 {
+        AUTO_CONFINE confine = { 0 };
         struct clone_cmd o = {
+                .confine = &confine,
                 .birth = { .gate = { -1, -1 } }, .start_ns = cli->start_ns,
                 .sandbox = SANDBOX_ON,
         };

@@ -53,7 +53,7 @@ static const char help[] =
 struct revert_cmd {
         struct revert_options revert;
         struct launch_options launch;
-        struct confine confine;
+        struct confine *confine;
         const char *user;               /* NULL = who we are */
         bool postcopy_only;             /* an option was given that needs --postcopy */
         bool prefetch_given;
@@ -174,7 +174,7 @@ static int read_confine(void *command, const char *value, struct err *e)
 {
         struct revert_cmd *o = command;
 
-        return confine_add(&o->confine, value, e);
+        return confine_add(o->confine, value, e);
 }
 
 static const struct option_row options[] = {
@@ -289,7 +289,9 @@ static void print_report(const struct revert_cmd *o, struct json_object *report)
 
 int cmd_revert(const struct cli *cli, int argc, char **argv, struct err *e)
 {
+        AUTO_CONFINE confine = { 0 };
         struct revert_cmd o = {
+                .confine = &confine,
                 .revert = { .lane = PS_LANE_AUTO, .prefetch_rate = PS_PREFETCH_UNLIMITED },
                 .launch = { .start_ns = cli->start_ns, .sandbox = SANDBOX_ON },
         };
@@ -304,7 +306,7 @@ int cmd_revert(const struct cli *cli, int argc, char **argv, struct err *e)
         }
         if (o.user && privileges_become(o.user, e) < 0)
                 return CLI_FAILED;
-        o.launch.confine = &o.confine;
+        o.launch.confine = o.confine;
         if (revert_open(&o.revert, &r, e) < 0)
                 return CLI_FAILED;
         if (!o.launch.name[0])

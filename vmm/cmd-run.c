@@ -49,7 +49,7 @@ static const char help[] =
 struct run_options {
         struct coldboot boot;
         struct launch_options launch;
-        struct confine confine;
+        struct confine *confine;
         const char *user;               /* NULL = who we are */
         bool empty;
         struct shape shape;             /* of the guest to come; memory 0 = not said */
@@ -110,7 +110,7 @@ static int read_confine(void *command, const char *value, struct err *e)
 {
         struct run_options *o = command;
 
-        return confine_add(&o->confine, value, e);
+        return confine_add(o->confine, value, e);
 }
 
 static const struct option_row options[] = {
@@ -177,7 +177,9 @@ static int prepare(struct vm *vm, void *ctx, struct err *e)
 
 int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
 {
+        AUTO_CONFINE confine = { 0 };
         struct run_options o = {
+                .confine = &confine,
                 /* every guest has entropy, and can learn that it is a copy */
                 .boot = { .memory_bytes = MEMORY_DEFAULT, .cpus = 1,
                           .machine = { .rng = true, .vmgenid = true } },
@@ -194,7 +196,7 @@ int cmd_run(const struct cli *cli, int argc, char **argv, struct err *e)
 
         if (o.user && privileges_become(o.user, e) < 0)
                 return CLI_FAILED;
-        o.launch.confine = &o.confine;
+        o.launch.confine = o.confine;
 
         int rc = o.empty ? launch(&o.launch, prepare, &o.shape, &report, e)
                          : launch(&o.launch, coldboot_build, &o.boot, &report, e);

@@ -23,6 +23,7 @@ struct confine {
 /* Of the command line. -ENOTDIR, -ENOENT: there is no such folder. */
 int confine_add(struct confine *c, const char *folder, struct err *e);
 void confine_fini(struct confine *c);
+#define AUTO_CONFINE __attribute__((cleanup(confine_fini))) struct confine
 /* -EINVAL, -EOPNOTSUPP: with that sandbox, or this kernel, nobody would see to it. No folder: 0. */
 int confine_can_be(const struct confine *c, enum sandbox_mode mode, struct err *e);
 

@@ -47,6 +47,7 @@ struct serve_cmd {
         struct serve_options serve;
         const char *token_file;
         const char *user;               /* NULL = who we are */
+        struct confine *confine;
         bool help;
 };
 
@@ -139,7 +140,7 @@ static int read_confine(void *command, const char *value, struct err *e)
 {
         struct serve_cmd *o = command;
 
-        return confine_add(&o->serve.confine, value, e);
+        return confine_add(o->confine, value, e);
 }
 
 static const struct option_row options[] = {
@@ -171,13 +172,16 @@ static int parse(int argc, char **argv, struct serve_cmd *o, struct err *e)
         if (rc == 0 && !o->serve.listen != !o->token_file)
                 rc = err_msg(e, EINVAL, "--listen and --token-file go together: who reaches the "
                              "port commands all VMs");
-        return rc == 0 ? confine_can_be(&o->serve.confine, o->serve.sandbox, e) : rc;
+        return rc == 0 ? confine_can_be(o->serve.confine, o->serve.sandbox, e) : rc;
 }
 
 int cmd_serve(const struct cli *cli, int argc, char **argv, struct err *e)
 {
+        AUTO_CONFINE confine = { 0 };
         struct serve_cmd o = {
+                .confine = &confine,
                 .serve = {
+                        .confine = &confine,
                         .rate = RATE_DEFAULT, .creates_max = CREATES_DEFAULT,
                         .create_seconds = CREATE_SECONDS_DEFAULT,
                         .pool_shape.cpus = 1, .sandbox = SANDBOX_ON,

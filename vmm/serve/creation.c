@@ -99,7 +99,7 @@ static int order(struct creation *c, struct err *e)
 static int hire_new(struct creation *c, struct err *e)
 {
         const struct serve_options *o = c->server->options;
-        const struct child_kind blank = { .sandbox = o->sandbox, .confine = &o->confine };
+        const struct child_kind blank = { .sandbox = o->sandbox, .confine = o->confine };
         int rc = child_new(c->server->base, &blank, &ops, c, &c->child, e);
 
         return rc == 0 ? order(c, e) : rc;

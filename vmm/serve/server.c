@@ -169,7 +169,7 @@ static int start(struct server *s, struct err *e)
         struct pool_options pool = {
                 .size = o->pool_size, .shape = o->pool_shape, .fixed = o->pool_shape_fixed,
                 .expected = expected, .expected_fixed = expected,
-                .sandbox = o->sandbox, .confine = &o->confine,
+                .sandbox = o->sandbox, .confine = o->confine,
         };
         int rc;
 

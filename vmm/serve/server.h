@@ -30,7 +30,7 @@ struct serve_options {
         bool pool_shape_fixed;
         const char *pool_image;         /* NULL = the last one */
         enum sandbox_mode sandbox;      /* of the VMs */
-        struct confine confine;
+        const struct confine *confine;
 };
 
 /* Until SIGTERM or SIGINT. */
