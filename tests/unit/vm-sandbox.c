@@ -411,6 +411,7 @@ static void lists(void)
 
 static long has_new_privileges(void)
 {
+        errno = EPERM;                  /* that is how it ends if not */
         return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0 ? 0 : -1;
 }
 
